@@ -1,0 +1,110 @@
+/**
+ * What a checkpoint consists of: the parts a subtask acknowledges, and the manifest made of them.
+ * Plain JSON. Row bytes live in segment objects (segment.ts).
+ */
+import type { SplitPosition } from '../source/source.ts';
+
+/** One immutable object in the store. `sha256` (hex) and `bytes` are checked before use (P22, P23). */
+export interface ObjectRef {
+  name: string;
+  bytes: number;
+  sha256: string;
+}
+
+/** Key groups `first`..`last`, both included. */
+export interface KeyGroupRange {
+  first: number;
+  last: number;
+}
+
+/**
+ * Delta of one subtask over the intervals (from, to] (checkpoint ids), P11, P12. Several runs of one
+ * interval have the same from/to and rising `run`; a later run wins. `object` is null when nothing
+ * changed: the entry then only proves that the chain has no gap.
+ */
+export interface DeltaRef {
+  range: KeyGroupRange;
+  from: number;
+  to: number;
+  run: number;
+  object: ObjectRef | null;
+}
+
+/** Base of `groups`, taken after F(e-1) was out and before barrier `e` (P13). Serves checkpoints >= e. */
+export interface BaseRef {
+  /** Key groups whose rows this object serves in this checkpoint (a superset may be stored in it). */
+  groups: number[];
+  epoch: number;
+  object: ObjectRef;
+}
+
+/** A subtask's part of one checkpoint: the whole chain of its key groups, owed deltas included (P16). */
+export interface SubtaskSnapshot {
+  subtask: number;
+  attempt: number;
+  range: KeyGroupRange;
+  bases: BaseRef[];
+  /** Ordered by (to, run). */
+  deltas: DeltaRef[];
+  /** P18: parked events, outbox, ledger, in one segment object; null when empty. */
+  volatile: ObjectRef | null;
+  /** Positions of the splits this subtask reads (P27). */
+  splits: SplitPosition[];
+  /** Version and text of the filter that the task switched to at this barrier (P34). */
+  script: { version: string; text: string; language: 'aviator' | 'filtrex' };
+  /** Sums over the subtask's key groups at the barrier (P35). */
+  ledger: Ledger;
+  figures: SnapshotFigures;
+}
+
+/** accepted = noMatch + delivered + deadLettered + parked + inOutbox (I9). */
+export interface Ledger {
+  accepted: number;
+  noMatch: number;
+  delivered: number;
+  deadLettered: number;
+  parked: number;
+  inOutbox: number;
+}
+
+/** Measured inside the task; ms, bytes, counts. */
+export interface SnapshotFigures {
+  alignmentMs: number;
+  syncMs: number;
+  asyncMs: number;
+  /** From the trigger's time at the source to the first barrier seen. */
+  startDelayMs: number;
+  /** Uploaded for this checkpoint, and all bytes the snapshot refers to. */
+  uploadedBytes: number;
+  stateBytes: number;
+  users: number;
+}
+
+/** The immutable description of one complete checkpoint or savepoint. */
+export interface Manifest {
+  format: 1;
+  checkpointId: number;
+  leaderEpoch: number;
+  kind: 'checkpoint' | 'savepoint' | 'initial';
+  lineage: string;
+  job: { namespace: string; name: string };
+  maxParallelism: number;
+  parallelism: number;
+  /** Highest attempt number used so far; a restart takes a higher one. */
+  attempt: number;
+  triggeredAt: number;
+  completedAt: number;
+  /** All splits of the job, with their positions, also those not yet released. */
+  splits: SplitPosition[];
+  script: { version: string; text: string; language: 'aviator' | 'filtrex' } | null;
+  subtasks: SubtaskSnapshot[];
+}
+
+/** Records of the job's one log (P39), in `log/<logIndex>`. */
+export type LogRecord = { logIndex: number; leaderEpoch: number; at: number; writer: string; nonce: string } & (
+  | { kind: 'genesis'; lineage: string; restoredFrom: string | null }
+  | { kind: 'takeover' }
+  | { kind: 'checkpoint'; checkpointId: number; manifest: ObjectRef }
+  | { kind: 'restore'; checkpointId: number; manifest: ObjectRef | null; reason: string; savepoint: string | null }
+  | { kind: 'abort'; checkpointId: number; reason: string }
+);

@@ -1,0 +1,35 @@
+/** The contract of the EventFilter stage's script. The engines are aviator/ and filtrex.ts. */
+import type { FilterLanguage } from '../plan/job-plan.ts';
+import type { JsonObject, JsonValue } from '../runtime/json.ts';
+
+/**
+ * What a script sees. Each property may be a getter that does work (reads chunks of history from
+ * RocksDB), so an engine reads a property only when the script names it, and at most once per evaluation
+ * where it can.
+ */
+export interface FilterScope {
+  readonly event: JsonObject;
+  readonly user: JsonValue;
+  readonly visit: JsonValue;
+  /** The user's events before this one, oldest first. */
+  readonly history: readonly JsonValue[];
+}
+
+export type ScopeName = 'event' | 'user' | 'visit' | 'history';
+
+/** Anything but a clean `true` is no match. `error` is a short stable message, for counters and logs. */
+export type Verdict = { match: true } | { match: false; error: string | null };
+
+export const MATCH: Verdict = Object.freeze({ match: true });
+export const NO_MATCH: Verdict = Object.freeze({ match: false, error: null });
+
+export interface CompiledFilter {
+  readonly language: FilterLanguage;
+  readonly script: string;
+  /** sha256 (hex, 12 digits) of language and text: the script's version in checkpoints (P34). */
+  readonly version: string;
+  /** Names of the scope that the script can read; decides what is loaded before it runs. */
+  readonly reads: ReadonlySet<ScopeName>;
+  /** Never throws, never has effects, reads no clock and no random source. */
+  evaluate(scope: FilterScope): Verdict;
+}

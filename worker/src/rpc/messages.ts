@@ -1,0 +1,136 @@
+/**
+ * The RPCs between JobManager and TaskManagers: one union each way, JSON, length-prefixed (frame.ts).
+ * The TaskManager connects. Commands bear the leaderEpoch; a TaskManager refuses an older one than it has seen (P38).
+ */
+import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
+import type { SplitPosition } from '../source/source.ts';
+
+export const RPC_VERSION = 1;
+
+/** What one deployment of one subtask needs. */
+export interface TaskDeployment {
+  subtask: number;
+  slot: number;
+  attempt: number;
+  range: KeyGroupRange;
+  /** Splits this subtask's source reads. */
+  splits: SplitPosition[];
+  /**
+   * Snapshots of the checkpoint to restore whose range overlaps this one; empty = fresh. The task takes
+   * from each only its own key groups.
+   */
+  restore: SubtaskSnapshot[];
+  /** The restored checkpoint; the first interval of the task is (restoredId, next]. 0 = fresh. */
+  restoredId: number;
+}
+
+export interface ScriptVersion {
+  version: string;
+  text: string;
+  language: 'aviator' | 'filtrex';
+}
+
+/** JobManager -> TaskManager. */
+export type Command =
+  | { type: 'registered'; version: number; leaderEpoch: number; taskManagerId: string }
+  | { type: 'refused'; reason: string }
+  | {
+      type: 'deploy';
+      leaderEpoch: number;
+      jobId: string;
+      lineage: string;
+      plan: JobPlan;
+      script: ScriptVersion;
+      /** Key-group owner table: subtask s owns ranges[s]. */
+      ranges: KeyGroupRange[];
+      tasks: TaskDeployment[];
+    }
+  | { type: 'cancel'; leaderEpoch: number; attempt: number }
+  | {
+      type: 'trigger';
+      leaderEpoch: number;
+      attempt: number;
+      checkpointId: number;
+      triggeredAt: number;
+      /** The version the tasks switch to at this barrier (P34). */
+      script: ScriptVersion;
+    }
+  | { type: 'notify'; leaderEpoch: number; attempt: number; checkpointId: number }
+  | { type: 'abort'; leaderEpoch: number; attempt: number; checkpointId: number }
+  | { type: 'add-splits'; leaderEpoch: number; attempt: number; subtask: number; splits: SplitPosition[] }
+  /** End the process after finishing what runs; sent at a graceful stop, after the final checkpoint. */
+  | { type: 'shutdown'; leaderEpoch: number };
+
+/** TaskManager -> JobManager. */
+export type Report =
+  | {
+      type: 'register';
+      version: number;
+      taskManagerId: string;
+      host: string;
+      pid: number;
+      slots: number;
+    }
+  | { type: 'heartbeat'; taskManagerId: string; leaderEpoch: number; metrics: TaskManagerMetrics }
+  | { type: 'running'; taskManagerId: string; attempt: number; subtask: number; restoreMs: number }
+  /** The source of the task took the barrier; the coordinator counts progress by it. */
+  | { type: 'ack'; taskManagerId: string; attempt: number; checkpointId: number; snapshot: SubtaskSnapshot }
+  | { type: 'decline'; taskManagerId: string; attempt: number; checkpointId: number; subtask: number; reason: string }
+  /** F(checkpointId) is written out (P7): the next checkpoint may be triggered. */
+  | { type: 'drained'; taskManagerId: string; attempt: number; checkpointId: number; subtask: number }
+  | { type: 'failed'; taskManagerId: string; attempt: number; subtask: number; code: string; error: string }
+  | { type: 'canceled'; taskManagerId: string; attempt: number };
+
+/** Sent with each heartbeat. Counters are totals since the attempt's start. */
+export interface TaskManagerMetrics {
+  rssBytes: number;
+  cpuSeconds: number;
+  heapBytes: number;
+  subtasks: SubtaskMetrics[];
+}
+
+export interface SubtaskMetrics {
+  subtask: number;
+  attempt: number;
+  slot: number;
+  /** CPU of the slot's thread, seconds. */
+  cpuSeconds: number;
+  recordsRead: number;
+  recordsProcessed: number;
+  bytesRead: number;
+  matched: number;
+  delivered: number;
+  deadLettered: number;
+  filterErrors: number;
+  profileRequests: number;
+  profileErrors: number;
+  parked: number;
+  outbox: number;
+  outboxBytes: number;
+  usersCached: number;
+  /** Users in state, cached or not. */
+  users: number;
+  stateBytes: number;
+  cacheBytes: number;
+  /** Cache lookups answered from memory, from RocksDB, and by the Profile API. */
+  cacheHits: number;
+  cacheMisses: number;
+  expired: number;
+  truncatedEvents: number;
+  divergent: number;
+  /** Records still to read, where the source tells (lag). -1 unknown. */
+  pendingRecords: number;
+  busyMs: number;
+  backPressuredMs: number;
+  idleMs: number;
+  /** accepted minus the rest of the ledger; 0 unless a bug (I9). */
+  ledgerImbalance: number;
+  restoreMs: number;
+  /** Pauses of processing by checkpoints so far: count, p50/p99/max in ms. */
+  pauseCount: number;
+  pauseP99Ms: number;
+  pauseMaxMs: number;
+  /** Everything else worth a metric, by name. */
+  extra: Record<string, number>;
+}
