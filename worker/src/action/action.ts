@@ -9,7 +9,9 @@ export interface Delivery {
   topic: string;
   partition: number;
   offset: number;
-  /** Event time for `ce-time`: the record's timestamp, ms; -1 none. No wall clock in a body (P33). */
+  /**
+   * Event time for `ce-time`: the record's timestamp, ms; -1 none. No wall clock in a body (P33).
+   */
   timestamp: number;
   /** The enriched event as UTF-8 JSON: {"event":..,"user":..,"visit":..,"history":[..]}. */
   body: Buffer;

@@ -101,10 +101,22 @@ export interface Manifest {
 }
 
 /** Records of the job's one log (P39), in `log/<logIndex>`. */
-export type LogRecord = { logIndex: number; leaderEpoch: number; at: number; writer: string; nonce: string } & (
+export type LogRecord = {
+  logIndex: number;
+  leaderEpoch: number;
+  at: number;
+  writer: string;
+  nonce: string;
+} & (
   | { kind: 'genesis'; lineage: string; restoredFrom: string | null }
   | { kind: 'takeover' }
   | { kind: 'checkpoint'; checkpointId: number; manifest: ObjectRef }
-  | { kind: 'restore'; checkpointId: number; manifest: ObjectRef | null; reason: string; savepoint: string | null }
+  | {
+      kind: 'restore';
+      checkpointId: number;
+      manifest: ObjectRef | null;
+      reason: string;
+      savepoint: string | null;
+    }
   | { kind: 'abort'; checkpointId: number; reason: string }
 );

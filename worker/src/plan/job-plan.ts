@@ -14,7 +14,11 @@ export interface KafkaConnectionPlan {
   /** TLS when present. Paths of PEM files. */
   tls?: { ca?: string; cert?: string; key?: string; serverName?: string };
   /** SASL when present. `username`/`password` are files. */
-  sasl?: { mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512'; username: SecretFile; password: SecretFile };
+  sasl?: {
+    mechanism: 'PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512';
+    username: SecretFile;
+    password: SecretFile;
+  };
 }
 
 export type StartingOffsets =

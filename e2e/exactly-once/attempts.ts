@@ -1,0 +1,50 @@
+/**
+ * Which attempt of the TaskManager sent a request, which took a checkpoint, and what each attempt
+ * was restored from. Attempt 0 runs from the start, attempt n from the n-th kill.
+ */
+import type { CheckpointFact, History, Kill, Receipt } from './history.ts';
+
+/**
+ * A killed process sends nothing more, but what it sent may still wait in the kernel; a new process
+ * takes longer than this to start. So a connection opened within this time belongs to the old one.
+ */
+const KILL_EDGE_MS = 100;
+
+/** Kills before the time `at`, by the end of their edge. */
+export function attemptAt(kills: readonly Kill[], at: number): number {
+  let attempt = 0;
+  for (const kill of kills) if (kill.at + KILL_EDGE_MS < at) attempt++;
+  return attempt;
+}
+
+/**
+ * By the connection, not by the arrival: a request can arrive late, but not over another's socket.
+ */
+export function attemptOf(kills: readonly Kill[], receipt: Receipt): number {
+  return attemptAt(kills, receipt.openedAt);
+}
+
+/** Positions before any checkpoint: the topic is new and read from its start. */
+const BEGINNING: CheckpointFact = {
+  checkpointId: 0,
+  kind: 'initial',
+  triggeredAt: 0,
+  completedAt: 0,
+  positions: {},
+  ledgers: [],
+  scriptVersion: null,
+};
+
+/**
+ * The checkpoint that attempt n was restored from; of attempt 0 the beginning; null = not in the
+ * log.
+ */
+export function restoredFrom(history: History, attempt: number): CheckpointFact | null {
+  const kill = history.kills[attempt - 1];
+  if (kill === undefined || kill.restored === null || kill.restored === 0) return BEGINNING;
+  return history.checkpoints.find((one) => one.checkpointId === kill.restored) ?? null;
+}
+
+export function positionIn(checkpoint: CheckpointFact, partition: number): number {
+  return checkpoint.positions[String(partition)] ?? 0;
+}

@@ -1,0 +1,53 @@
+/** Reads GET /api/v1/status into a Sample. A missing figure is 0; a missing state is ''. */
+import type { Sample, SubtaskSample } from './history.ts';
+
+type Json = Record<string, unknown>;
+
+function number(value: unknown): number {
+  return typeof value === 'number' ? value : 0;
+}
+
+/** A checkpoint id that may come bare or as `{id}`. */
+function idOf(value: unknown): number | null {
+  if (typeof value === 'number') return value;
+  const id = typeof value === 'object' && value !== null ? (value as Json)['id'] : undefined;
+  return typeof id === 'number' ? id : null;
+}
+
+function list(value: unknown): Json[] {
+  return Array.isArray(value) ? (value as Json[]) : [];
+}
+
+function subtaskOf(json: Json): SubtaskSample {
+  return {
+    subtask: number(json['subtask']),
+    attempt: number(json['attempt']),
+    cpuSeconds: number(json['cpuSeconds']),
+    recordsRead: number(json['recordsRead']),
+    recordsProcessed: number(json['recordsProcessed']),
+    divergent: number(json['divergent']),
+    usersCached: number(json['usersCached']),
+  };
+}
+
+export function sampleOf(at: number, status: Json): Sample {
+  const taskManagers = list(status['taskManagers']);
+  return {
+    at,
+    state: typeof status['state'] === 'string' ? status['state'] : '',
+    pid: number(taskManagers[0]?.['pid']),
+    restarts: number(status['restarts']),
+    restored: idOf(status['restoredCheckpoint']),
+    lastCheckpoint: idOf(status['lastCheckpoint']),
+    ledgerImbalance: number(status['ledgerImbalance']),
+    parked: number(status['parked']),
+    outbox: number(status['outbox']),
+    lag: number(status['lag']),
+    rssBytes: taskManagers.reduce((sum, tm) => sum + number(tm['rssBytes']), 0),
+    subtasks: list(status['subtasks']).map(subtaskOf),
+  };
+}
+
+export function totalRead(sample: Sample): number {
+  return sample.subtasks.reduce((sum, subtask) => sum + subtask.recordsRead, 0);
+}

@@ -1,0 +1,54 @@
+/**
+ * What the tests need from the machine beyond `npm ci`: Java and Maven, for the real Kafka broker.
+ * Missing ones are installed where that is possible without asking (a Debian container run as root,
+ * which is what CI is); elsewhere the answer says what to install.
+ */
+import { spawnSync } from 'node:child_process';
+
+interface Requirement {
+  command: string;
+  args: string[];
+  debianPackage: string;
+  purpose: string;
+}
+
+const REQUIREMENTS: Requirement[] = [
+  {
+    command: 'java',
+    args: ['-version'],
+    debianPackage: 'default-jre-headless',
+    purpose: 'runs the Kafka broker of the tests',
+  },
+  {
+    command: 'mvn',
+    args: ['-v'],
+    debianPackage: 'maven',
+    purpose: "fetches the broker's jars from Maven Central",
+  },
+];
+
+const INSTALL_TIMEOUT_MS = 600_000;
+
+function isMissing(requirement: Requirement): boolean {
+  return spawnSync(requirement.command, requirement.args, { stdio: 'ignore' }).status !== 0;
+}
+
+/** One line per thing that is still missing after the attempt to install it. */
+export function provideRequirements(print: (line: string) => void): string[] {
+  const missing = REQUIREMENTS.filter(isMissing);
+  if (missing.length === 0) return [];
+  if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
+    const packages = missing.map((requirement) => requirement.debianPackage);
+    print(`installing ${packages.join(', ')} (${missing.map((r) => r.purpose).join('; ')})`);
+    const options = {
+      stdio: ['ignore', 'ignore', 'inherit'] as ['ignore', 'ignore', 'inherit'],
+      timeout: INSTALL_TIMEOUT_MS,
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    };
+    spawnSync('apt-get', ['update', '-q'], options);
+    spawnSync('apt-get', ['install', '-qy', '--no-install-recommends', ...packages], options);
+  }
+  return REQUIREMENTS.filter(isMissing).map(
+    (r) => `${r.command} is missing (${r.purpose}); Debian: apt-get install ${r.debianPackage}`,
+  );
+}

@@ -1,0 +1,231 @@
+/**
+ * An object store in a directory, also on a shared mount (P44). An object appears under its name only when its bytes are
+ * durable: temporary file, fsync, link(), fsync of the directory, unlink of the temporary file.
+ * Rejected: rename, because it overwrites, so that two leaders could both win an index of the log;
+ * O_EXCL + write, because a crash in between leaves a torn record that holds its index for ever.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Env } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
+import { probeCreateOnly } from './create-only-probe.ts';
+import type { ObjectStore, StoredObject } from './object-store.ts';
+
+/** Temporary files of uploads under way; beside the objects, because link() needs the same file system. */
+const TEMPORARY = '.tmp';
+/** A temporary file this old belongs to a process that died; no upload takes as long. */
+const STALE_MS = 60 * 60 * 1000;
+const WRITE_BYTES = 1024 * 1024;
+
+/**
+ * Opens (and makes) the directory. Throws STORE_NOT_CREATE_ONLY if a second create of a name
+ * does not answer 'exists', e.g. where the mount has no hard links; STORE_UNUSABLE if it can't be written.
+ */
+export async function openDirectoryStore(
+  dir: string,
+  env: Pick<Env, 'now' | 'id'>,
+): Promise<ObjectStore> {
+  const root = resolve(dir);
+  const store = new DirectoryStore(root, env);
+  try {
+    await makeDirectory(join(root, TEMPORARY));
+    await removeStale(root, env.now());
+  } catch (cause) {
+    throw new TriggerJobError('STORE_UNUSABLE', `${store.url} can't be used as a store`, { cause });
+  }
+  await probeCreateOnly(store, env.id());
+  return store;
+}
+
+class DirectoryStore implements ObjectStore {
+  readonly url: string;
+  readonly #root: string;
+  readonly #env: Pick<Env, 'id'>;
+
+  constructor(root: string, env: Pick<Env, 'id'>) {
+    this.url = pathToFileURL(root).href;
+    this.#root = root;
+    this.#env = env;
+  }
+
+  async put(name: string, content: Buffer): Promise<void> {
+    const path = this.#path(name);
+    if ((await this.#publish(path, content)) === 'created') return;
+    // Names are unique per upload (P46), so what is there is this upload's own first try.
+    const found = await readFile(path);
+    if (found.equals(content)) return;
+    throw new TriggerJobError('STORE_NAME_TAKEN', `${name} is in ${this.url} with other content`);
+  }
+
+  create(name: string, content: Buffer): Promise<'created' | 'exists'> {
+    return this.#publish(this.#path(name), content);
+  }
+
+  async get(name: string): Promise<Buffer | null> {
+    try {
+      return await readFile(this.#path(name));
+    } catch (fault) {
+      if (isCode(fault, 'ENOENT')) return null;
+      throw fault;
+    }
+  }
+
+  async getRange(name: string, offset: number, length: number): Promise<Buffer> {
+    const file = await open(this.#path(name), 'r');
+    try {
+      const out = Buffer.alloc(length);
+      let read = 0;
+      while (read < length) {
+        const { bytesRead } = await file.read(out, read, length - read, offset + read);
+        if (bytesRead === 0) break;
+        read += bytesRead;
+      }
+      return out.subarray(0, read);
+    } finally {
+      await file.close();
+    }
+  }
+
+  async list(prefix: string): Promise<StoredObject[]> {
+    if (prefix !== '') checkName(prefix.endsWith('/') ? prefix.slice(0, -1) : prefix);
+    const under = prefix.includes('/') ? prefix.slice(0, prefix.lastIndexOf('/')) : '';
+    const found: StoredObject[] = [];
+    await this.#walk(under, prefix, found);
+    return found;
+  }
+
+  async delete(names: readonly string[]): Promise<void> {
+    const parents = new Set<string>();
+    for (const name of names) {
+      const path = this.#path(name);
+      await rm(path, { force: true });
+      parents.add(dirname(path));
+    }
+    for (const parent of parents) await syncDirectory(parent, 'may be absent');
+  }
+
+  #path(name: string): string {
+    checkName(name);
+    return join(this.#root, name);
+  }
+
+  async #publish(path: string, content: Buffer): Promise<'created' | 'exists'> {
+    const temporary = join(this.#root, TEMPORARY, this.#env.id());
+    try {
+      await writeDurably(temporary, content);
+      await makeDirectory(dirname(path));
+      try {
+        await link(temporary, path);
+      } catch (fault) {
+        if (isCode(fault, 'EEXIST')) return 'exists';
+        throw fault;
+      }
+      await syncDirectory(dirname(path));
+      return 'created';
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  }
+
+  async #walk(folder: string, prefix: string, found: StoredObject[]): Promise<void> {
+    let entries: Awaited<ReturnType<typeof readFolder>>;
+    try {
+      entries = await readFolder(join(this.#root, folder));
+    } catch (fault) {
+      if (isCode(fault, 'ENOENT')) return;
+      throw fault;
+    }
+    for (const entry of entries) {
+      const name = folder === '' ? entry.name : `${folder}/${entry.name}`;
+      if (name === TEMPORARY) continue;
+      if (entry.isDirectory()) {
+        if (name.startsWith(prefix) || prefix.startsWith(name)) {
+          await this.#walk(name, prefix, found);
+        }
+      } else if (name.startsWith(prefix)) {
+        const facts = await statOrNull(join(this.#root, name));
+        if (facts !== null) found.push({ name, bytes: facts.size, modifiedAt: facts.mtimeMs });
+      }
+    }
+  }
+}
+
+function readFolder(path: string) {
+  return readdir(path, { withFileTypes: true });
+}
+
+function checkName(name: string): void {
+  const parts = name.split('/');
+  const safe = parts.every((part) => part !== '' && part !== '.' && part !== '..');
+  if (safe && !name.includes('\0') && !name.includes('\\') && parts[0] !== TEMPORARY) return;
+  throw new TriggerJobError(
+    'STORE_NAME',
+    `object name ${JSON.stringify(name)}: must be relative, with no empty, "." or ".." part`,
+  );
+}
+
+async function statOrNull(path: string): Promise<{ size: number; mtimeMs: number } | null> {
+  try {
+    return await stat(path);
+  } catch (fault) {
+    if (isCode(fault, 'ENOENT')) return null; // deleted since it was listed
+    throw fault;
+  }
+}
+
+async function writeDurably(path: string, content: Buffer): Promise<void> {
+  const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
+  try {
+    for (let at = 0; at < content.length; at += WRITE_BYTES) {
+      await writeAll(file, content.subarray(at, at + WRITE_BYTES));
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeAll(file: FileHandle, piece: Buffer): Promise<void> {
+  for (let at = 0; at < piece.length; ) {
+    at += (await file.write(piece, at, piece.length - at)).bytesWritten;
+  }
+}
+
+/** Makes missing folders durable too: an object in a folder that a power cut removes is no object. */
+async function makeDirectory(path: string): Promise<void> {
+  const first = await mkdir(path, { recursive: true });
+  if (first === undefined) return;
+  for (let made = path; ; made = dirname(made)) {
+    await syncDirectory(dirname(made), 'may be absent');
+    if (made === first || dirname(made) === made) return;
+  }
+}
+
+async function syncDirectory(path: string, absence: 'is a fault' | 'may be absent' = 'is a fault') {
+  let folder: FileHandle;
+  try {
+    folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (fault) {
+    if (absence === 'may be absent' && isCode(fault, 'ENOENT')) return;
+    throw fault;
+  }
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function removeStale(root: string, nowMs: number): Promise<void> {
+  for (const entry of await readFolder(join(root, TEMPORARY))) {
+    const path = join(root, TEMPORARY, entry.name);
+    const facts = await statOrNull(path);
+    if (facts !== null && nowMs - facts.mtimeMs > STALE_MS) await rm(path, { force: true });
+  }
+}
+
+function isCode(fault: unknown, code: string): boolean {
+  return fault instanceof Error && 'code' in fault && fault.code === code;
+}

@@ -1,0 +1,210 @@
+/**
+ * Reads segments: whole objects up to WHOLE_BYTES, ranges beyond, so that one key group of a big segment costs
+ * its own bytes. Nothing is believed before its checksum was checked; what can't be believed is
+ * refused with SEGMENT_CORRUPT, naming object, part and offset (I6: never wrong rows, never fewer).
+ */
+import { createHash } from 'node:crypto';
+import { setImmediate as turn } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { crc32, zstdDecompress } from 'node:zlib';
+import { TriggerJobError } from '../runtime/errors.ts';
+import type { ObjectStore } from './object-store.ts';
+import {
+  type BlockEntry,
+  corrupt,
+  decodeFooter,
+  decodeFrame,
+  decodeHeader,
+  decodeRows,
+  decodeTrailer,
+  HEADER_BYTES,
+  type Row,
+  type SegmentHeader,
+  TRAILER_BYTES,
+  TURN_BYTES,
+} from './segment-format.ts';
+import type { ObjectRef } from './snapshot.ts';
+
+/** Objects up to this size are fetched at once and their sha256 checked. */
+const WHOLE_BYTES = 64 * 1024 * 1024;
+/** Fetched for the header: room for longer headers of later versions. */
+const HEADER_READ_BYTES = 256;
+
+const decompress = promisify(zstdDecompress);
+
+type ReadRange = (offset: number, length: number) => Promise<Buffer>;
+
+/** An opened segment: header and index are checked, blocks are checked as they are read. */
+export class SegmentReader {
+  readonly name: string;
+  readonly header: SegmentHeader;
+  readonly groups: ReadonlyMap<number, readonly BlockEntry[]>;
+  /** Bytes kept in memory by this reader. */
+  readonly heldBytes: number;
+  readonly #read: ReadRange;
+
+  constructor(
+    name: string,
+    header: SegmentHeader,
+    groups: ReadonlyMap<number, readonly BlockEntry[]>,
+    read: ReadRange,
+    heldBytes: number,
+  ) {
+    this.name = name;
+    this.header = header;
+    this.groups = groups;
+    this.heldBytes = heldBytes;
+    this.#read = read;
+  }
+
+  /** Rows of one key group in key order, a block (about 128 KiB) at a time; nothing if it has none. */
+  async *readGroup(keyGroup: number): AsyncGenerator<Row[], void, void> {
+    for (const entry of this.groups.get(keyGroup) ?? []) yield await this.#block(keyGroup, entry);
+  }
+
+  async #block(keyGroup: number, entry: BlockEntry): Promise<Row[]> {
+    const bad = (fault: string) => corrupt(this.name, 'block', entry.offset, fault);
+    const frame = await this.#read(entry.offset, entry.bytes);
+    const { codec, stored } = decodeFrame(frame, entry, keyGroup, this.name);
+    let raw = stored;
+    if (codec === 'zstd') {
+      try {
+        const options = { maxOutputLength: entry.rawBytes, chunkSize: entry.rawBytes + 64 };
+        raw = await decompress(stored, options);
+      } catch (cause) {
+        throw bad(`zstd: ${(cause as Error).message}`);
+      }
+    }
+    if (raw.length !== entry.rawBytes) throw bad(`${raw.length} of ${entry.rawBytes} raw bytes`);
+    const rows = decodeRows(raw, keyGroup, bad);
+    if (rows.length !== entry.rows) throw bad(`${rows.length} of ${entry.rows} rows`);
+    return rows;
+  }
+}
+
+/** Opens a segment whose bytes are at hand. `name` is for messages. */
+export function openSegment(content: Buffer, name: string): Promise<SegmentReader> {
+  const read = async (offset: number, length: number) => content.subarray(offset, offset + length);
+  return open(name, content.length, content.length, read);
+}
+
+/**
+ * Opens the segment of `ref`: its length must be the reference's, and its sha256 too when it is fetched whole.
+ * Throws SEGMENT_MISSING if the store says that the object is absent.
+ */
+export async function openStored(
+  store: ObjectStore,
+  ref: ObjectRef,
+  wholeBytes = WHOLE_BYTES,
+): Promise<SegmentReader> {
+  if (ref.bytes <= wholeBytes) return openSegment(await fetchObject(store, ref), ref.name);
+  const read = (offset: number, length: number) => store.getRange(ref.name, offset, length);
+  return open(ref.name, ref.bytes, 0, read);
+}
+
+async function open(
+  name: string,
+  bytes: number,
+  heldBytes: number,
+  read: ReadRange,
+): Promise<SegmentReader> {
+  if (bytes < HEADER_BYTES + TRAILER_BYTES) {
+    throw corrupt(name, 'header', 0, `${bytes} bytes are no segment`);
+  }
+  const header = decodeHeader(await read(0, Math.min(bytes, HEADER_READ_BYTES)), name);
+  const tail = await read(bytes - TRAILER_BYTES, TRAILER_BYTES);
+  if (tail.length !== TRAILER_BYTES)
+    throw corrupt(name, 'trailer', bytes - TRAILER_BYTES, 'cut off');
+  const { footerOffset, footerBytes, footerCrc } = decodeTrailer(tail, bytes, name);
+  const footer = await read(footerOffset, footerBytes);
+  if (footer.length !== footerBytes || crc32(footer) !== footerCrc) {
+    throw corrupt(name, 'footer', footerOffset, 'crc32 differs');
+  }
+  return new SegmentReader(name, header, decodeFooter(footer, footerOffset, name), read, heldBytes);
+}
+
+/** The object's bytes, its length and sha256 checked (P22). Throws SEGMENT_MISSING, SEGMENT_CORRUPT. */
+export async function fetchObject(store: ObjectStore, ref: ObjectRef): Promise<Buffer> {
+  const content = await store.get(ref.name);
+  if (content === null) throw missing(store, ref.name);
+  await checkContent(content, ref);
+  return content;
+}
+
+/** Reads the whole object of `ref` and checks length and sha256. */
+export async function verifyObject(store: ObjectStore, ref: ObjectRef): Promise<void> {
+  await fetchObject(store, ref);
+}
+
+/** sha256 in hex, in turns of at most 256 KiB. */
+export async function sha256Of(content: Buffer): Promise<string> {
+  const sha = createHash('sha256');
+  for (let at = 0; at < content.length; at += TURN_BYTES) {
+    if (at > 0) await turn();
+    sha.update(content.subarray(at, at + TURN_BYTES));
+  }
+  return sha.digest('hex');
+}
+
+async function checkContent(content: Buffer, ref: ObjectRef): Promise<void> {
+  if (content.length !== ref.bytes) {
+    throw corrupt(ref.name, 'object', 0, `${content.length} bytes instead of ${ref.bytes}`);
+  }
+  if ((await sha256Of(content)) !== ref.sha256) {
+    throw corrupt(ref.name, 'object', 0, 'sha256 is not the one its reference gives');
+  }
+}
+
+function missing(store: ObjectStore, name: string): TriggerJobError {
+  return new TriggerJobError('SEGMENT_MISSING', `object ${name} is not in ${store.url}`);
+}
+
+/**
+ * Opened segments, least recently used out first, so that the many key groups of one segment open it once.
+ * Holds at most `maxBytes` of whole objects and `maxSegments` readers.
+ */
+export class SegmentCache {
+  readonly #store: ObjectStore;
+  readonly #maxBytes: number;
+  readonly #maxSegments: number;
+  readonly #open = new Map<string, { reader: Promise<SegmentReader>; bytes: number }>();
+  #bytes = 0;
+
+  constructor(store: ObjectStore, options: { maxBytes?: number; maxSegments?: number } = {}) {
+    this.#store = store;
+    this.#maxBytes = options.maxBytes ?? 256 * 1024 * 1024;
+    this.#maxSegments = options.maxSegments ?? 1024;
+  }
+
+  /** Throws as `openStored` does; a failed open is not remembered. */
+  async open(ref: ObjectRef): Promise<SegmentReader> {
+    const known = this.#open.get(ref.name);
+    const entry = known ?? {
+      reader: openStored(this.#store, ref),
+      bytes: ref.bytes <= WHOLE_BYTES ? ref.bytes : 0,
+    };
+    if (known === undefined) this.#bytes += entry.bytes;
+    this.#open.delete(ref.name);
+    this.#open.set(ref.name, entry);
+    this.#shrink();
+    try {
+      return await entry.reader;
+    } catch (fault) {
+      if (this.#open.get(ref.name) === entry) this.#drop(ref.name, entry.bytes);
+      throw fault;
+    }
+  }
+
+  #shrink(): void {
+    for (const [name, { bytes }] of this.#open) {
+      const fits = this.#bytes <= this.#maxBytes && this.#open.size <= this.#maxSegments;
+      if (fits || this.#open.size === 1) return;
+      this.#drop(name, bytes);
+    }
+  }
+
+  #drop(name: string, bytes: number): void {
+    this.#open.delete(name);
+    this.#bytes -= bytes;
+  }
+}

@@ -1,0 +1,298 @@
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { TriggerJobError } from '../runtime/errors.ts';
+import { MemoryStore } from './memory-store.ts';
+import { type FinishedSegment, SegmentWriter } from './segment.ts';
+import {
+  BLOCK_RAW_BYTES,
+  FRAME_HEADER_BYTES,
+  type Row,
+  type SegmentHeader,
+} from './segment-format.ts';
+import { openSegment, openStored, type SegmentReader, verifyObject } from './segment-reader.ts';
+
+const DELTA: SegmentHeader = {
+  kind: 'delta',
+  from: 3,
+  to: 7,
+  run: 1,
+  epoch: 0,
+  range: { first: 0, last: 1023 },
+};
+const env = { now: () => 0 };
+
+function key(keyGroup: number, rest: string | Buffer): Buffer {
+  const head = Buffer.alloc(2);
+  head.writeUInt16BE(keyGroup);
+  return Buffer.concat([head, Buffer.from(rest as string)]);
+}
+
+async function write(
+  groups: Iterable<[number, Iterable<Row>]>,
+  header = DELTA,
+): Promise<FinishedSegment> {
+  const writer = new SegmentWriter(header);
+  for (const [keyGroup, rows] of groups) await writer.addGroup(keyGroup, rows);
+  return writer.finish();
+}
+
+async function readAll(reader: SegmentReader): Promise<[number, Row[]][]> {
+  const all: [number, Row[]][] = [];
+  for (const keyGroup of reader.groups.keys()) {
+    const rows: Row[] = [];
+    for await (const batch of reader.readGroup(keyGroup)) rows.push(...batch);
+    all.push([keyGroup, rows]);
+  }
+  return all;
+}
+
+function show(groups: Iterable<[number, Iterable<Row>]>): string[] {
+  return [...groups].flatMap(([keyGroup, rows]) =>
+    [...rows].map((row) =>
+      [keyGroup, row.key.toString('hex'), row.value?.toString('hex') ?? 'tombstone'].join(' '),
+    ),
+  );
+}
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+  } catch (fault) {
+    return fault instanceof TriggerJobError ? fault.code : String(fault);
+  }
+  return 'no error';
+}
+
+/** Content of testdata/segment-v1.bin: every codec, a tombstone, an empty value, several groups. */
+const GOLDEN: [number, Row[]][] = [
+  [2, [{ key: key(2, 'ann'), value: Buffer.from('{"visits":1}') }]],
+  [
+    5,
+    [
+      { key: key(5, 'bob'), value: null },
+      { key: key(5, 'cid'), value: Buffer.alloc(0) },
+      { key: key(5, 'dee'), value: Buffer.from('compressible '.repeat(60)) },
+    ],
+  ],
+  [1023, [{ key: key(1023, Buffer.from([0, 255])), value: Buffer.from([0, 1, 254, 255]) }]],
+];
+const GOLDEN_FILE = new URL('./testdata/segment-v1.bin', import.meta.url);
+
+// Write it again (never for a released version) with UPDATE_GOLDEN=1.
+test('the golden segment of version 1 stays readable', async () => {
+  if (process.env['UPDATE_GOLDEN'] === '1') {
+    writeFileSync(GOLDEN_FILE, (await write(GOLDEN)).content);
+  }
+  const reader = await openSegment(readFileSync(GOLDEN_FILE), 'golden');
+  assert.deepEqual(reader.header, DELTA);
+  assert.deepEqual(show(await readAll(reader)), show(GOLDEN));
+});
+
+test('what is written is read back, per key group, in blocks of one key group', async () => {
+  const groups = fc.uniqueArray(
+    fc.record({
+      keyGroup: fc.integer({ min: 0, max: 1023 }),
+      rows: fc.uniqueArray(
+        fc.record({
+          rest: fc.uint8Array({ maxLength: 6 }),
+          value: fc.option(
+            fc.oneof(
+              fc.uint8Array({ maxLength: 200 }),
+              fc.integer({ min: 0, max: 90_000 }).map((n) => Buffer.alloc(n, n & 0xff)),
+              fc.integer({ min: 0, max: 90_000 }).map((n) => randomBytes(n)),
+            ),
+          ),
+        }),
+        { selector: (row) => Buffer.from(row.rest).toString('hex'), maxLength: 12 },
+      ),
+    }),
+    { selector: (group) => group.keyGroup, maxLength: 6 },
+  );
+  let blocks = 0;
+  let stored = 0;
+  await fc.assert(
+    fc.asyncProperty(groups, async (drawn) => {
+      const wanted = drawn
+        .map(({ keyGroup, rows }): [number, Row[]] => [
+          keyGroup,
+          rows
+            .map(({ rest, value }) => ({
+              key: key(keyGroup, Buffer.from(rest)),
+              value: value === null ? null : Buffer.from(value),
+            }))
+            .sort((a, b) => a.key.compare(b.key)),
+        ])
+        .sort(([a], [b]) => a - b);
+      const segment = await write(wanted);
+      assert.equal(segment.bytes, segment.content.length);
+      assert.equal(segment.sha256, createHash('sha256').update(segment.content).digest('hex'));
+      const reader = await openSegment(segment.content, 'property');
+      assert.deepEqual(show(await readAll(reader)), show(wanted));
+      for (const [keyGroup, entries] of reader.groups) {
+        const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+        assert.equal(segment.groupBytes.get(keyGroup), bytes);
+        for (const entry of entries) {
+          assert.ok(entry.rows === 1 || entry.rawBytes <= BLOCK_RAW_BYTES);
+          blocks++;
+          if (entry.bytes === entry.rawBytes + FRAME_HEADER_BYTES) stored++;
+        }
+      }
+    }),
+    { seed: 11, numRuns: 150 },
+  );
+  console.log(`blocks ${blocks}, stored raw ${stored}`);
+  assert.ok(stored > 0 && stored < blocks);
+});
+
+test('a flip of any bit of any byte is refused as SEGMENT_CORRUPT', async () => {
+  const { content } = await write(GOLDEN);
+  const parts = new Map<string, number>();
+  for (let at = 0; at < content.length; at++) {
+    for (const mask of [0x01, 0x80, 0xff]) {
+      const damaged = Buffer.from(content);
+      damaged[at] = damaged[at]! ^ mask;
+      try {
+        await readAll(await openSegment(damaged, 'x/damaged'));
+        assert.fail(`byte ${at} ^ ${mask} was not noticed`);
+      } catch (fault) {
+        assert.ok(fault instanceof TriggerJobError, String(fault));
+        assert.equal(fault.code, 'SEGMENT_CORRUPT', `byte ${at}: ${fault.message}`);
+        assert.match(fault.message, /segment x\/damaged .* (\w+) at offset \d+/);
+        const part = /damaged: (\w+) at/.exec(fault.message)?.[1] ?? '';
+        parts.set(part, (parts.get(part) ?? 0) + 1);
+      }
+    }
+  }
+  console.log(`refused: ${JSON.stringify(Object.fromEntries(parts))}`);
+  assert.deepEqual([...parts.keys()].sort(), ['block', 'footer', 'header', 'trailer']);
+});
+
+test('a segment cut off anywhere, or with bytes added, is refused', async () => {
+  const { content } = await write(GOLDEN);
+  for (let length = 0; length < content.length; length++) {
+    const cut = openSegment(content.subarray(0, length), 'cut').then(readAll);
+    assert.equal(await codeOf(cut), 'SEGMENT_CORRUPT', `${length} bytes`);
+  }
+  const longer = openSegment(Buffer.concat([content, Buffer.from('x')]), 'longer');
+  assert.equal(await codeOf(longer), 'SEGMENT_CORRUPT');
+});
+
+test('a newer version is refused by name, not as damage', async () => {
+  const { crc32 } = await import('node:zlib');
+  const { content } = await write(GOLDEN);
+  content.writeUInt16BE(2, 4);
+  content.writeUInt32BE(crc32(content.subarray(0, 42)), 42);
+  const fault = await openSegment(content, 'newer').catch((thrown: Error) => thrown);
+  assert.ok(fault instanceof TriggerJobError);
+  assert.equal(fault.code, 'SEGMENT_VERSION');
+  assert.match(fault.message, /version 2.*version 1/);
+});
+
+test('rows out of order, of another group, out of range, or a base tombstone are refused', async () => {
+  const a = { key: key(1, 'a'), value: null };
+  const b = { key: key(1, 'b'), value: null };
+  const cases: [string, [number, Row[]][], SegmentHeader][] = [
+    ['descending', [[1, [b, a]]], DELTA],
+    ['twice', [[1, [a, a]]], DELTA],
+    ['twice over two calls', [[1, [a]], [1, [a]]], DELTA], // biome-ignore format: a table
+    ['another group', [[2, [a]]], DELTA],
+    ['groups descending', [[2, []], [1, [a]]], DELTA], // biome-ignore format: a table
+    ['out of range', [[1024, []]], DELTA],
+    ['short key', [[1, [{ key: Buffer.from([0]), value: null }]]], DELTA],
+    ['tombstone in a base', [[1, [a]]], { ...DELTA, kind: 'base' }],
+  ];
+  for (const [name, groups, header] of cases) {
+    assert.equal(await codeOf(write(groups, header)), 'SEGMENT_ROW', name);
+  }
+  await write([[40_000, [{ key: key(40_000, 'split'), value: null }]]], {
+    ...DELTA,
+    kind: 'volatile',
+  });
+});
+
+test('a row of 16 MB is one block, and no piece of writing holds the thread long', async () => {
+  const big: Row = { key: key(3, 'big'), value: randomBytes(16 * 1024 * 1024) };
+  const text: Row = { key: key(3, 'text'), value: Buffer.alloc(16 * 1024 * 1024, 'visit ') };
+  let longestMs = 0;
+  let turns = 0;
+  let last = performance.now();
+  let running = true;
+  const watch = (): void => {
+    const now = performance.now();
+    longestMs = Math.max(longestMs, now - last);
+    last = now;
+    turns++;
+    if (running) setImmediate(watch);
+  };
+  setImmediate(watch);
+  const writer = new SegmentWriter(DELTA);
+  await writer.addGroup(3, [{ key: key(3, 'a'), value: Buffer.from('1') }, big, text]);
+  const segment = await writer.finish();
+  running = false;
+  console.log(`longest turn ${longestMs.toFixed(1)} ms in ${turns} turns, ${segment.bytes} bytes`);
+  assert.ok(turns > 64, `${turns} turns`);
+  const reader = await openSegment(segment.content, 'big');
+  assert.deepEqual(
+    reader.groups.get(3)?.map((entry) => entry.rows),
+    [1, 1, 1],
+  );
+  const [, rows] = (await readAll(reader))[0] ?? [];
+  assert.ok(rows?.[1]?.value?.equals(big.value!) && rows[2]?.value?.equals(text.value!));
+});
+
+test('batches of an async iterable, and several calls for one group, make one group', async () => {
+  const writer = new SegmentWriter({ ...DELTA, kind: 'base' });
+  const row = (n: number): Row => ({ key: key(9, `${n}`), value: Buffer.from(`v${n}`) });
+  await writer.addGroup(
+    9,
+    (async function* () {
+      yield [row(1), row(2)];
+      yield [row(3)];
+    })(),
+  );
+  await writer.addGroup(9, [row(4)]);
+  const segment = await writer.finish();
+  assert.equal(segment.rows, 4);
+  const groups = await readAll(await openSegment(segment.content, 'batches'));
+  assert.deepEqual(show(groups), show([[9, [row(1), row(2), row(3), row(4)]]]));
+});
+
+test('a big object is read by ranges: only the key group asked for, and damage elsewhere is no matter', async () => {
+  const store = new MemoryStore(env);
+  const rows = (keyGroup: number): Row[] =>
+    Array.from({ length: 50 }, (_, n) => ({
+      key: key(keyGroup, String(n).padStart(3, '0')),
+      value: randomBytes(10_000),
+    }));
+  const wanted = rows(2);
+  const segment = await write([[1, rows(1)], [2, wanted], [3, rows(3)]]); // biome-ignore format: short
+  const ref = { name: 's', bytes: segment.bytes, sha256: segment.sha256 };
+  await store.put('s', segment.content);
+  let bytes = 0;
+  const getRange = store.getRange.bind(store);
+  store.getRange = async (name, offset, length) => {
+    bytes += length;
+    return getRange(name, offset, length);
+  };
+  const reader = await openStored(store, ref, 1000);
+  const read: Row[] = [];
+  for await (const batch of reader.readGroup(2)) read.push(...batch);
+  assert.deepEqual(show([[2, read]]), show([[2, wanted]]));
+  assert.ok(bytes < segment.bytes / 2, `${bytes} of ${segment.bytes} bytes were read`);
+  assert.equal(reader.heldBytes, 0);
+});
+
+test('verifyObject tells length, hash and absence', async () => {
+  const store = new MemoryStore(env);
+  const segment = await write(GOLDEN);
+  const ref = { name: 's', bytes: segment.bytes, sha256: segment.sha256 };
+  assert.equal(await codeOf(verifyObject(store, ref)), 'SEGMENT_MISSING');
+  await store.put('s', segment.content);
+  await verifyObject(store, ref);
+  assert.equal(await codeOf(verifyObject(store, { ...ref, bytes: 1 })), 'SEGMENT_CORRUPT');
+  const other = { ...ref, sha256: '0'.repeat(64) };
+  assert.equal(await codeOf(verifyObject(store, other)), 'SEGMENT_CORRUPT');
+});

@@ -1,0 +1,160 @@
+/**
+ * A local run from the lock to the last line: the state directory is taken, the processes start, Ctrl-C
+ * takes a final checkpoint, and the messages say from what the job resumed and what the next start
+ * will resume from. `run` and `demo` are this with different views.
+ */
+import { writeFileSync } from 'node:fs';
+import type { JobPlan } from '../plan/job-plan.ts';
+import { type Env, sleep } from '../runtime/env.ts';
+import { formatAge, formatBytes } from './amounts.ts';
+import { EXIT } from './exit-codes.ts';
+import { freePort } from './free-port.ts';
+import { type Interrupts, watchInterrupts } from './interrupts.ts';
+import { type LaunchEnd, Launcher } from './launcher.ts';
+import { fetchStatus, type JobStatus } from './rest-client.ts';
+import { lockStateDir, type StateDir } from './state-dir.ts';
+import { type CheckpointFacts, newestCheckpoint } from './stored-job.ts';
+import type { Terminal } from './terminal.ts';
+
+const STATUS_POLL_MS = 200;
+/** A final checkpoint may take as long as any other, but Ctrl-C should not wait for minutes. */
+const STOP_LIMIT_MS = 60_000;
+
+export interface LocalRunOptions {
+  env: Env;
+  terminal: Terminal;
+  planFile: string;
+  plan: JobPlan;
+  dir: StateDir;
+  storeUrl: string;
+  from: string | null;
+  /** Port the user asked for; null = the plan's, or the next free one. */
+  restPort: number | null;
+}
+
+/** What is shown while the job runs. `stop` is called once, before the final checkpoint. */
+export interface LocalRunView {
+  start(restUrl: string): void;
+  stop(): void;
+}
+
+/** Runs until Ctrl-C or the end of the job; the exit code. */
+export async function runLocally(options: LocalRunOptions, view?: LocalRunView): Promise<number> {
+  const { env, dir } = options;
+  dir.create();
+  const unlock = lockStateDir(dir, env);
+  const interrupts = watchInterrupts(env, process);
+  try {
+    return await runLocked(options, interrupts, view);
+  } finally {
+    interrupts.release();
+    unlock();
+  }
+}
+
+async function runLocked(
+  options: LocalRunOptions,
+  interrupts: Interrupts,
+  view: LocalRunView | undefined,
+): Promise<number> {
+  const { env, terminal, plan, storeUrl } = options;
+  const { bindAddress } = plan.rest;
+  // Only for messages: what can't be read is judged by the JobManager.
+  const before = await newestCheckpoint(storeUrl, plan, env).catch(() => null);
+  const restPort = options.restPort ?? (await freePort(plan.rest.port, bindAddress));
+  const planJson = options.dir.file('plan.json');
+  writeFileSync(planJson, JSON.stringify(plan, null, 2));
+  const launcher = new Launcher({
+    ...options,
+    planJson,
+    restPort,
+    // One machine: all of the job's slots in one process, however the file spreads them over a cluster.
+    taskManagers: 1,
+    slots: plan.parallelism,
+  });
+  try {
+    await launcher.start();
+    terminal.print(`REST API and metrics: ${launcher.restUrl}   logs: ${options.dir.root}/logs`);
+    let over = false;
+    const stopped = interrupts.first.then((): LaunchEnd | null => null);
+    const ended = Promise.race([launcher.ended, stopped]).finally(() => {
+      over = true;
+    });
+    const running = await untilRunning(env, launcher.restUrl, () => over);
+    if (running !== null) {
+      terminal.print(startMessage(env, running, before));
+      view?.start(launcher.restUrl);
+    }
+    const end = await ended;
+    view?.stop();
+    return end === null ? await stop(options, launcher, interrupts) : reportEnd(terminal, end);
+  } finally {
+    view?.stop();
+    await launcher.kill();
+  }
+}
+
+async function untilRunning(
+  env: Env,
+  restUrl: string,
+  over: () => boolean,
+): Promise<JobStatus | null> {
+  while (!over()) {
+    try {
+      const status = await fetchStatus(env, restUrl);
+      if (status.state === 'RUNNING') return status;
+    } catch {
+      // The JobManager is starting, or starting again; its death is reported elsewhere.
+    }
+    await sleep(env, STATUS_POLL_MS);
+  }
+  return null;
+}
+
+function startMessage(env: Env, status: JobStatus, before: CheckpointFacts | null): string {
+  const restored = status.restoredCheckpoint;
+  const known = before?.checkpointId === restored ? before : null;
+  if (restored === null || known?.kind === 'initial') return 'started fresh: no checkpoint yet';
+  const age = known === null ? '' : ` taken ${formatAge(env.now() - known.completedAt)} ago`;
+  return `resumed from checkpoint ${restored}${age}`;
+}
+
+async function stop(
+  options: LocalRunOptions,
+  launcher: Launcher,
+  interrupts: Interrupts,
+): Promise<number> {
+  const { env, terminal, plan, storeUrl } = options;
+  terminal.print('stopping: taking a final checkpoint (Ctrl-C again ends at once)');
+  const before = await newestCheckpoint(storeUrl, plan, env).catch(() => null);
+  const outcome = await Promise.race([
+    launcher.stop(STOP_LIMIT_MS),
+    interrupts.second.then(() => 'interrupted' as const),
+  ]);
+  if (outcome === 'interrupted') {
+    await launcher.kill();
+    terminal.print('ended at once, without a final checkpoint');
+    return EXIT.interrupted;
+  }
+  const after = await newestCheckpoint(storeUrl, plan, env);
+  if (after !== null && after.checkpointId !== before?.checkpointId) {
+    const size = `${formatBytes(after.uploadedBytes)} of ${formatBytes(after.stateBytes)} written`;
+    terminal.print(
+      `final checkpoint ${after.checkpointId} (${size}) taken; the next start resumes from it`,
+    );
+    return EXIT.ok;
+  }
+  const why = outcome ? 'it failed; see the log' : `it took longer than ${STOP_LIMIT_MS / 1000} s`;
+  const next = after === null ? 'starts fresh' : `resumes from checkpoint ${after.checkpointId}`;
+  terminal.error(`no final checkpoint: ${why}. The next start ${next}; nothing is lost`);
+  return EXIT.failed;
+}
+
+function reportEnd(terminal: Terminal, end: LaunchEnd): number {
+  if (end.kind === 'finished') {
+    terminal.print('the job has finished');
+    return EXIT.ok;
+  }
+  terminal.error(`the job failed: ${end.message}`);
+  return EXIT.failed;
+}

@@ -1,0 +1,305 @@
+/**
+ * The command line: every command with its options, its help and its examples. Commands load what they
+ * need when they run, so that `validate` does not wait for RocksDB and Kafka to load.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { realEnv } from '../runtime/env.ts';
+import { EXIT, EXIT_CODE_HELP } from './exit-codes.ts';
+import { Terminal } from './terminal.ts';
+import { reportThrown } from './thrown.ts';
+
+const DEFAULT_REST = 'http://127.0.0.1:8081';
+const DEFAULT_SAVEPOINT_SECONDS = 600;
+
+/** Runs one command line; the exit code. Never throws. */
+export async function runCommand(args: readonly string[]): Promise<number> {
+  const terminal = new Terminal(process.stdout, process.stderr, process.env);
+  const outcome = { code: EXIT.ok as number };
+  const program = buildProgram(terminal, outcome);
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return outcome.code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    return reportThrown(terminal, error);
+  }
+}
+
+type Outcome = { code: number };
+
+function buildProgram(terminal: Terminal, outcome: Outcome): Command {
+  const program = new Command('triggerjob')
+    .description('Event triggers over a stream of user tracking events, with big per-user state.')
+    .exitOverride()
+    .showHelpAfterError('(add --help for what this command takes)')
+    .addHelpText('after', `\n${EXIT_CODE_HELP}`)
+    .addHelpText('after', '\nColour is left out without a terminal, and when NO_COLOR is set.');
+  addRun(program, terminal, outcome);
+  addValidate(program, terminal, outcome);
+  addDemo(program, terminal, outcome);
+  addState(program, terminal);
+  addSavepoint(program, terminal);
+  addRoles(program, outcome);
+  return program;
+}
+
+function integerFrom(lowest: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= lowest && Number.isSafeInteger(value)) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${lowest} on.`);
+  };
+}
+
+function startPoint(text: string): string {
+  if (text === 'latest' || text === 'earliest' || /^[1-9]\d*$/.test(text)) return text;
+  throw new InvalidArgumentError('expected latest, earliest or the number of a checkpoint.');
+}
+
+const STATE_DIR = '--state-dir <dir>';
+
+function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
+  program
+    .command('run')
+    .description('Run a TriggerJob file on this machine; Ctrl-C takes a final checkpoint.')
+    .argument('<file>', 'the TriggerJob, YAML')
+    .option(STATE_DIR, 'checkpoints, local state and logs (default: .triggerjob/<job name>)')
+    .addOption(
+      new Option(
+        '--from <point>',
+        'offsets of a first start (earliest, latest), or the number of a checkpoint to go back to ' +
+          '(default: the newest checkpoint)',
+      ).argParser(startPoint),
+    )
+    .option(
+      '--rest-port <port>',
+      'port of the REST API (default: 8081 or the next free)',
+      integerFrom(1),
+    )
+    .addHelpText(
+      'after',
+      `
+Without --state-dir, checkpoints go to checkpointing.directory of the file, unless that is S3.
+
+Examples:
+  triggerjob run job.yaml
+  triggerjob run job.yaml --state-dir /var/lib/job
+  triggerjob run job.yaml --from 42         resume from checkpoint 42`,
+    )
+    .action(
+      async (file: string, options: { stateDir?: string; from?: string; restPort?: number }) => {
+        const { runFile } = await import('./run.ts');
+        outcome.code = await runFile({
+          env: realEnv,
+          terminal,
+          file,
+          stateDir: options.stateDir ?? null,
+          from: options.from ?? null,
+          restPort: options.restPort ?? null,
+        });
+      },
+    );
+}
+
+function addValidate(program: Command, terminal: Terminal, outcome: Outcome): void {
+  program
+    .command('validate')
+    .description('Report every fault of a TriggerJob file with line and column.')
+    .argument('<file>', 'the TriggerJob, YAML')
+    .addOption(
+      new Option('-o, --output <format>', 'how to print').choices(['text', 'json']).default('text'),
+    )
+    .addHelpText(
+      'after',
+      `
+Exit code 0 and what would run, or 1 and a line FILE:LINE:COLUMN: FAULT for each fault.
+
+Examples:
+  triggerjob validate job.yaml
+  triggerjob validate job.yaml -o json`,
+    )
+    .action(async (file: string, options: { output: 'text' | 'json' }) => {
+      const { validateFile } = await import('./validate.ts');
+      outcome.code = await validateFile(terminal, file, options.output);
+    });
+}
+
+function addDemo(program: Command, terminal: Terminal, outcome: Outcome): void {
+  program
+    .command('demo')
+    .description(
+      'The whole pipeline on this machine, with a demo Profile API and webhook receiver.',
+    )
+    .option('--kafka <host:port>', 'read topic user-tracking-events of this broker')
+    .option('--produce', 'with --kafka: also write generated events into the topic')
+    .option('--users <n>', 'users of the generated stream (default 1000)', integerFrom(1))
+    .option('--rate <n>', 'generated events per second (default 2000)', integerFrom(1))
+    .option(STATE_DIR, 'checkpoints, local state and logs (default: .triggerjob/demo)')
+    .option(
+      '--rest-port <port>',
+      'port of the REST API (default: 8081 or the next free)',
+      integerFrom(1),
+    )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  triggerjob demo
+  triggerjob demo --users 100000 --rate 20000
+  triggerjob demo --kafka localhost:9092 --produce`,
+    )
+    .action(
+      async (options: {
+        kafka?: string;
+        produce?: true;
+        users?: number;
+        rate?: number;
+        stateDir?: string;
+        restPort?: number;
+      }) => {
+        const { runDemo } = await import('./demo.ts');
+        outcome.code = await runDemo({
+          env: realEnv,
+          terminal,
+          kafka: options.kafka ?? null,
+          produce: options.produce ?? false,
+          users: options.users ?? null,
+          rate: options.rate ?? null,
+          stateDir: options.stateDir ?? null,
+          restPort: options.restPort ?? null,
+        });
+      },
+    );
+}
+
+function addState(program: Command, terminal: Terminal): void {
+  const state = program.command('state').description('Look at the state in checkpoints.');
+  state
+    .command('dump')
+    .description('Print every user of a checkpoint as NDJSON, sorted by user_id.')
+    .addOption(new Option(STATE_DIR, 'state directory of a local run').conflicts('store'))
+    .option('--store <url>', 'checkpoint directory: file:///... or a path')
+    .option('--job <namespace/name>', 'which job, where the directory holds several')
+    .option('--checkpoint <id>', 'instead of the last completed one', integerFrom(1))
+    .option('--out <file>', 'write there instead of standard output')
+    .addHelpText(
+      'after',
+      `
+Reads the checkpoint's objects only; the job may run or not, local state is not needed.
+
+Examples:
+  triggerjob state dump --state-dir .triggerjob/demo | head -n 1
+  triggerjob state dump --store /var/checkpoints --job default/user-events --out users.ndjson`,
+    )
+    .action(
+      async (options: {
+        stateDir?: string;
+        store?: string;
+        job?: string;
+        checkpoint?: number;
+        out?: string;
+      }) => {
+        const { dumpCommand } = await import('./dump-command.ts');
+        await dumpCommand(realEnv, terminal, options);
+      },
+    );
+}
+
+function addSavepoint(program: Command, terminal: Terminal): void {
+  const savepoint = program
+    .command('savepoint')
+    .description('Savepoints of a running job.')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  triggerjob savepoint create
+  triggerjob savepoint create --directory file:///backups/
+  triggerjob savepoint list --rest http://127.0.0.1:8081
+  triggerjob savepoint inspect 17`,
+    );
+  const rest = () =>
+    new Option('--rest <url>', 'REST API of the JobManager')
+      .default(DEFAULT_REST)
+      .argParser((text: string) => text.replace(/\/+$/, ''));
+  savepoint
+    .command('create')
+    .description('Take a savepoint and print its location.')
+    .addOption(rest())
+    .option('--directory <url>', "instead of the job's savepoints.directory")
+    .option(
+      '--timeout <seconds>',
+      'how long to wait for it',
+      integerFrom(1),
+      DEFAULT_SAVEPOINT_SECONDS,
+    )
+    .action(async (options: { rest: string; directory?: string; timeout: number }) => {
+      const { createSavepoint } = await import('./savepoint.ts');
+      const at = { env: realEnv, terminal, rest: options.rest };
+      await createSavepoint(at, options.directory, options.timeout * 1_000);
+    });
+  savepoint
+    .command('list')
+    .description('List the savepoints that the JobManager remembers.')
+    .addOption(rest())
+    .action(async (options: { rest: string }) => {
+      const { listSavepoints } = await import('./savepoint.ts');
+      await listSavepoints({ env: realEnv, terminal, rest: options.rest });
+    });
+  savepoint
+    .command('inspect')
+    .description('Print what the JobManager knows of one savepoint, as JSON.')
+    .argument('<savepoint>', 'its number or its location')
+    .addOption(rest())
+    .action(async (wanted: string, options: { rest: string }) => {
+      const { inspectSavepoint } = await import('./savepoint.ts');
+      await inspectSavepoint({ env: realEnv, terminal, rest: options.rest }, wanted);
+    });
+}
+
+function addRoles(program: Command, outcome: Outcome): void {
+  program
+    .command('jobmanager')
+    .description('The JobManager of one job (started by the launcher or the operator).')
+    .requiredOption('--plan <file>', 'the TriggerJob, YAML')
+    .option('--plan-json <file>', 'the resolved plan, in place of what --plan resolves to')
+    .requiredOption('--store <url>', 'checkpoint directory')
+    .option('--rpc-port <port>', 'for TaskManagers; 0 = any', integerFrom(0), 0)
+    .option('--rest-port <port>', 'for the REST API; 0 = any', integerFrom(0), 0)
+    .addOption(
+      new Option('--from <point>', 'earliest, latest or a checkpoint').argParser(startPoint),
+    )
+    .option('--port-file <file>', 'write {rpcPort, restPort, pid} there once it listens')
+    .action(
+      async (options: {
+        plan: string;
+        planJson?: string;
+        store: string;
+        rpcPort: number;
+        restPort: number;
+        from?: string;
+        portFile?: string;
+      }) => {
+        const { runJobManagerRole } = await import('./roles.ts');
+        outcome.code = await runJobManagerRole(options);
+      },
+    );
+  program
+    .command('taskmanager')
+    .description('A TaskManager (started by the launcher or the operator).')
+    .requiredOption('--jobmanager <host:port>', "the JobManager's RPC address")
+    .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
+    .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
+    .option('--id <name>', 'its name in logs and REST (default: random)')
+    .action(
+      async (options: {
+        jobmanager: string;
+        localStateDir: string;
+        slots: number;
+        id?: string;
+      }) => {
+        const { runTaskManagerRole } = await import('./roles.ts');
+        outcome.code = await runTaskManagerRole(options);
+      },
+    );
+}

@@ -1,0 +1,111 @@
+/** Talks to a JobManager's REST API, for the commands and the live view. */
+import type { Env } from '../runtime/env.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { isJsonObject, type JsonObject } from '../runtime/json.ts';
+
+const TIMEOUT_MS = 5_000;
+
+/** The fields of /api/v1/status that the commands show; absent ones are 0 or null. */
+export interface JobStatus {
+  state: string;
+  eventsPerSecond: number;
+  processed: number;
+  matched: number;
+  delivered: number;
+  deadLettered: number;
+  users: number;
+  parked: number;
+  outbox: number;
+  restoredCheckpoint: number | null;
+  lastCheckpoint: { id: number; at: number; bytes: number; durationMs: number } | null;
+  restarts: number;
+  failure: string | null;
+}
+
+/** Any answer of the API as JSON. Throws REST_UNREACHABLE, or REST_REFUSED with the server's reason. */
+export async function callRest(
+  env: Env,
+  url: string,
+  request: { method?: 'GET' | 'POST'; body?: JsonObject } = {},
+): Promise<JsonObject> {
+  const abort = new AbortController();
+  const limit = env.timer(TIMEOUT_MS, () =>
+    abort.abort(new Error(`no answer in ${TIMEOUT_MS} ms`)),
+  );
+  try {
+    const response = await fetch(url, {
+      method: request.method ?? 'GET',
+      signal: abort.signal,
+      ...(request.body === undefined
+        ? {}
+        : {
+            body: JSON.stringify(request.body),
+            headers: { 'content-type': 'application/json' },
+          }),
+    });
+    const text = await response.text();
+    if (!response.ok) {
+      throw new TriggerJobError('REST_REFUSED', `${url}: ${response.status} ${reasonIn(text)}`);
+    }
+    const value: unknown = JSON.parse(text);
+    if (isJsonObject(value)) return value;
+    throw new TriggerJobError('REST_REFUSED', `${url}: the answer is no JSON object`);
+  } catch (error) {
+    if (error instanceof TriggerJobError) throw error;
+    throw new TriggerJobError(
+      'REST_UNREACHABLE',
+      `no JobManager answers at ${url} (${messageOf(error)}): is the job running, is --rest right?`,
+    );
+  } finally {
+    limit.cancel();
+  }
+}
+
+/** Flink's error bodies are {"errors": [text, ...]}. */
+function reasonIn(text: string): string {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (isJsonObject(value) && Array.isArray(value['errors'])) return value['errors'].join('; ');
+  } catch {
+    // Not JSON: shown as it is.
+  }
+  return text.slice(0, 500);
+}
+
+export async function fetchStatus(env: Env, restUrl: string): Promise<JobStatus> {
+  const body = await callRest(env, `${restUrl}/api/v1/status`);
+  const number = (name: string): number => {
+    const value = body[name];
+    return typeof value === 'number' ? value : 0;
+  };
+  return {
+    state: typeof body['state'] === 'string' ? body['state'] : 'UNKNOWN',
+    eventsPerSecond: number('eventsPerSecond'),
+    processed: number('processed'),
+    matched: number('matched'),
+    delivered: number('delivered'),
+    deadLettered: number('deadLettered'),
+    users: number('users'),
+    parked: number('parked'),
+    outbox: number('outbox'),
+    restoredCheckpoint: restoredIn(body['restoredCheckpoint']),
+    lastCheckpoint: checkpointIn(body['lastCheckpoint']),
+    restarts: number('restarts'),
+    failure: typeof body['failure'] === 'string' ? body['failure'] : null,
+  };
+}
+
+function restoredIn(value: unknown): number | null {
+  return isJsonObject(value) && typeof value['id'] === 'number' ? value['id'] : null;
+}
+
+function checkpointIn(value: unknown): JobStatus['lastCheckpoint'] {
+  if (!isJsonObject(value) || typeof value['id'] !== 'number') return null;
+  const { id, at, bytes, durationMs } = value;
+  return {
+    id,
+    at: Number(at ?? 0),
+    bytes: Number(bytes ?? 0),
+    durationMs: Number(durationMs ?? 0),
+  };
+}

@@ -1,0 +1,35 @@
+/** The roles of a cluster as commands; the only place where cli/ touches them. */
+import { runJobManager } from '../jobmanager/main.ts';
+import { runTaskManager } from '../taskmanager/main.ts';
+import { EXIT } from './exit-codes.ts';
+
+export async function runJobManagerRole(options: {
+  plan: string;
+  planJson?: string;
+  store: string;
+  rpcPort: number;
+  restPort: number;
+  from?: string;
+  portFile?: string;
+}): Promise<number> {
+  await runJobManager({
+    planFile: options.plan,
+    planJson: options.planJson ?? null,
+    storeUrl: options.store,
+    rpcPort: options.rpcPort,
+    restPort: options.restPort,
+    from: options.from ?? null,
+    portFile: options.portFile ?? null,
+  });
+  return Number(process.exitCode ?? EXIT.ok);
+}
+
+export async function runTaskManagerRole(options: {
+  jobmanager: string;
+  localStateDir: string;
+  slots: number;
+  id?: string;
+}): Promise<number> {
+  await runTaskManager(options);
+  return EXIT.ok;
+}

@@ -1,0 +1,90 @@
+/** `triggerjob savepoint`: asks a running job for one, lists and inspects what the job has taken. */
+import { type Env, sleep } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
+import { isJsonObject, type JsonObject } from '../runtime/json.ts';
+import { formatAge, formatBytes } from './amounts.ts';
+import { callRest } from './rest-client.ts';
+import type { Terminal } from './terminal.ts';
+
+const POLL_MS = 200;
+
+export interface SavepointOptions {
+  env: Env;
+  terminal: Terminal;
+  /** Base URL of the JobManager, no trailing slash. */
+  rest: string;
+}
+
+/** The one job of the JobManager: one TriggerJob is one cluster with one job. */
+async function jobId({ env, rest }: SavepointOptions): Promise<string> {
+  const { jobs } = await callRest(env, `${rest}/jobs/overview`);
+  const [job] = Array.isArray(jobs) ? jobs : [];
+  if (isJsonObject(job) && typeof job['jid'] === 'string') return job['jid'];
+  throw new TriggerJobError('NO_JOB', `the JobManager at ${rest} runs no job`);
+}
+
+/** Triggers a savepoint and waits for it; prints its location. Throws SAVEPOINT_FAILED. */
+export async function createSavepoint(
+  options: SavepointOptions,
+  directory: string | undefined,
+  limitMs: number,
+): Promise<void> {
+  const { env, terminal, rest } = options;
+  const url = `${rest}/jobs/${await jobId(options)}/savepoints`;
+  const body: JsonObject = { 'cancel-job': false };
+  if (directory !== undefined) body['target-directory'] = directory;
+  const { 'request-id': trigger } = await callRest(env, url, { method: 'POST', body });
+  const startedAt = env.monotonic();
+  while (env.monotonic() - startedAt < limitMs) {
+    const { status, operation } = await callRest(env, `${url}/${String(trigger)}`);
+    if (isJsonObject(status) && status['id'] === 'COMPLETED') {
+      const location = isJsonObject(operation) ? operation['location'] : undefined;
+      if (typeof location !== 'string') throw failedWith(operation);
+      terminal.print(location);
+      return;
+    }
+    await sleep(env, POLL_MS);
+  }
+  throw new TriggerJobError(
+    'SAVEPOINT_FAILED',
+    `the savepoint was not complete after ${limitMs / 1000} s; it may still complete (savepoint list)`,
+  );
+}
+
+function failedWith(operation: unknown): TriggerJobError {
+  const cause = isJsonObject(operation) ? operation['failure-cause'] : undefined;
+  const text = isJsonObject(cause) ? JSON.stringify(cause) : 'the JobManager gave no cause';
+  return new TriggerJobError('SAVEPOINT_FAILED', `the savepoint failed: ${text}`);
+}
+
+async function savepointsOf(options: SavepointOptions): Promise<JsonObject[]> {
+  const { env, rest } = options;
+  const { history } = await callRest(env, `${rest}/jobs/${await jobId(options)}/checkpoints`);
+  const entries = Array.isArray(history) ? history : [];
+  return entries.filter(isJsonObject).filter((entry) => entry['is_savepoint'] === true);
+}
+
+/** One line per savepoint that the JobManager remembers, newest first. */
+export async function listSavepoints(options: SavepointOptions): Promise<void> {
+  const savepoints = await savepointsOf(options);
+  if (savepoints.length === 0) options.terminal.print('no savepoints');
+  for (const entry of savepoints) {
+    const age = formatAge(options.env.now() - Number(entry['trigger_timestamp'] ?? 0));
+    const size = formatBytes(Number(entry['state_size'] ?? 0));
+    const place = String(entry['external_path'] ?? '-');
+    options.terminal.print(
+      `${String(entry['id'])}  ${String(entry['status'])}  ${age} ago  ${size}  ${place}`,
+    );
+  }
+}
+
+/** Everything the JobManager knows of one savepoint, by its number or its location. */
+export async function inspectSavepoint(options: SavepointOptions, wanted: string): Promise<void> {
+  const found = (await savepointsOf(options)).find(
+    (entry) => String(entry['id']) === wanted || entry['external_path'] === wanted,
+  );
+  if (found === undefined) {
+    throw new TriggerJobError('NO_SAVEPOINT', `no savepoint ${wanted}; see: savepoint list`);
+  }
+  options.terminal.print(JSON.stringify(found, null, 2));
+}

@@ -1,0 +1,116 @@
+/** A job's checkpoints as they lie in the store, read without being its leader: nothing is written. */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { JobLog } from '../checkpoint/log.ts';
+import { type Candidate, readState } from '../checkpoint/log-record.ts';
+import { decodeManifest } from '../checkpoint/manifest.ts';
+import type { ObjectStore } from '../checkpoint/object-store.ts';
+import { openStore } from '../checkpoint/open-store.ts';
+import { loadCheckpoint } from '../checkpoint/recover.ts';
+import { fetchObject } from '../checkpoint/segment-reader.ts';
+import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { Env } from '../runtime/env.ts';
+import { invariant, TriggerJobError } from '../runtime/errors.ts';
+
+/** Ids that a message names. */
+const SHOWN_IDS = 20;
+
+export interface CheckpointFacts {
+  checkpointId: number;
+  kind: Manifest['kind'];
+  completedAt: number;
+  /** Written for this checkpoint, and all bytes it refers to. */
+  uploadedBytes: number;
+  stateBytes: number;
+}
+
+interface JobName {
+  namespace: string;
+  name: string;
+}
+
+/** The job's own folder in a checkpoint directory. */
+function openJob(directory: string, job: JobName, env: Env): Promise<ObjectStore> {
+  return openStore(`${directory.replace(/\/+$/, '')}/${job.namespace}/${job.name}`, env);
+}
+
+/** null: the job has no checkpoint yet. */
+export async function newestCheckpoint(
+  directory: string,
+  job: JobName,
+  env: Env,
+): Promise<CheckpointFacts | null> {
+  const store = await openJob(directory, job, env);
+  const newest = (await checkpointLine(store, env, false)).at(-1);
+  if (newest === undefined) return null;
+  const content = await fetchObject(store, newest.manifest);
+  const manifest = decodeManifest(content, newest.manifest.name);
+  const { checkpointId, kind, completedAt, subtasks } = manifest;
+  let uploadedBytes = 0;
+  let stateBytes = 0;
+  for (const { figures } of subtasks) {
+    uploadedBytes += figures.uploadedBytes;
+    stateBytes += figures.stateBytes;
+  }
+  return { checkpointId, kind, completedAt, uploadedBytes, stateBytes };
+}
+
+/** The only job of a checkpoint directory, or the one that is named `<namespace>/<name>`. */
+export async function findJob(
+  directory: string,
+  wanted: string | null,
+  env: Env,
+): Promise<ObjectStore> {
+  const objects = isAbsent(directory) ? [] : await (await openStore(directory, env)).list('');
+  const jobs = new Set<string>();
+  for (const { name } of objects) {
+    const match = /^([^/]+\/[^/]+)\/log\//.exec(name);
+    if (match?.[1] !== undefined) jobs.add(match[1]);
+  }
+  const found = [...jobs].toSorted();
+  const chosen = wanted === null && found.length === 1 ? found[0] : wanted;
+  if (typeof chosen === 'string' && jobs.has(chosen)) {
+    const [namespace, name] = chosen.split('/');
+    invariant(namespace !== undefined && name !== undefined, `${chosen} is namespace/name`);
+    return openJob(directory, { namespace, name }, env);
+  }
+  const known = found.length === 0 ? 'no job' : found.join(', ');
+  const fix = wanted === null && found.length > 1 ? ': choose one with --job' : '';
+  throw new TriggerJobError('NO_JOB', `${directory} holds ${known}${fix}`);
+}
+
+/** Opening a store makes its directory, which a look at a mistyped path must not do. */
+function isAbsent(directory: string): boolean {
+  if (directory.startsWith('file:')) return !existsSync(fileURLToPath(directory));
+  return !directory.includes('://') && !existsSync(directory);
+}
+
+/** Of the given checkpoint, or of the last completed one. Throws NO_CHECKPOINT, naming what is there. */
+export async function manifestOf(
+  store: ObjectStore,
+  env: Env,
+  id: number | null,
+): Promise<Manifest> {
+  const line = await checkpointLine(store, env, id !== null);
+  const found = id === null ? line.at(-1) : line.findLast((entry) => entry.checkpointId === id);
+  if (found !== undefined) return loadCheckpoint(store, found.manifest, 'manifest');
+  const ids = line
+    .map((entry) => entry.checkpointId)
+    .slice(-SHOWN_IDS)
+    .join(', ');
+  throw new TriggerJobError(
+    'NO_CHECKPOINT',
+    `${store.url} has no ${id === null ? 'completed checkpoint' : `checkpoint ${id}`}` +
+      (ids === '' ? '' : `; recent ones: ${ids}`),
+  );
+}
+
+/** The checkpoints that count, oldest first; `whole`: the log from its start, not just its end. */
+async function checkpointLine(
+  store: ObjectStore,
+  env: Env,
+  whole: boolean,
+): Promise<readonly Candidate[]> {
+  const log = new JobLog({ store, env, writer: 'cli', retained: 0 });
+  return readState(whole ? await log.readAll() : await log.readTail()).line;
+}

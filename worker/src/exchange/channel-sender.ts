@@ -1,0 +1,68 @@
+/**
+ * The sending end of one channel: fills buffers, numbers frames, keeps to the credit that the receiver
+ * grants. Data waits for credit; barriers and what stands before them never do (P17): one buffer of
+ * overdraft per channel is reserved at the receiver.
+ */
+import { type Frame, FrameBuilder, type Unnumbered } from './frame.ts';
+
+export interface OutgoingRecord {
+  split: number;
+  keyGroup: number;
+  offset: number;
+  time: number;
+  timestamp: number;
+  value: Uint8Array | null;
+}
+
+export class ChannelSender {
+  readonly #builder: FrameBuilder;
+  readonly #send: (frame: Frame) => void;
+  #credit: number;
+  #seq = 0;
+
+  constructor(options: { bufferBytes: number; credit: number; send: (frame: Frame) => void }) {
+    this.#builder = new FrameBuilder(options.bufferBytes);
+    this.#credit = options.credit;
+    this.#send = options.send;
+  }
+
+  get credit(): number {
+    return this.#credit;
+  }
+
+  get buffered(): number {
+    return this.#builder.records;
+  }
+
+  /** false: the buffer is full and there is no credit to send it; try again after `grant`. */
+  append(record: OutgoingRecord): boolean {
+    if (this.#builder.append(record)) return true;
+    if (this.#credit <= 0) return false;
+    this.flush();
+    return this.#builder.append(record);
+  }
+
+  /** Sends a partly filled buffer if there is credit for it. */
+  flush(): void {
+    if (this.#credit > 0) this.#flushAnyway();
+  }
+
+  /** In-line: after everything appended before it. */
+  control(frame: Unnumbered<Exclude<Frame, { kind: 'data' }>>): void {
+    this.#flushAnyway();
+    this.#send({ ...frame, seq: this.#seq++ } as Frame);
+  }
+
+  /** The receiver has done with one frame and gives its buffer back. */
+  grant(bytes: Uint8Array | null): void {
+    this.#credit++;
+    if (bytes !== null) this.#builder.recycle(bytes);
+  }
+
+  #flushAnyway(): void {
+    const filled = this.#builder.take();
+    if (filled === null) return;
+    this.#credit--;
+    this.#send({ kind: 'data', seq: this.#seq++, ...filled });
+  }
+}

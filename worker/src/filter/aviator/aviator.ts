@@ -1,0 +1,45 @@
+/** AviatorScript, levels 1 and 2: text to a function of the scope. See testdata/ for how close it is. */
+import type { FilterScope, ScopeName } from '../filter.ts';
+import { type SourceText, syntaxError } from '../syntax-error.ts';
+import { compileBody } from './compile-statement.ts';
+import type { Complaint } from './cursor.ts';
+import { Frame } from './frame.ts';
+import { parseProgram } from './parse-statement.ts';
+import { PatternCache } from './regex.ts';
+import type { Value } from './values.ts';
+
+export interface AviatorProgram {
+  readonly reads: ReadonlySet<ScopeName>;
+  /** Something Aviator takes that cannot be meant in a filter, such as a script without a result. */
+  readonly complaint: Complaint | null;
+  /** The script's value. Throws a Fault, or a RangeError where the stack ends. Not reentrant. */
+  run(scope: FilterScope): Value;
+  /** Lets go of the last scope. */
+  release(): void;
+}
+
+export function compileAviator(source: SourceText, stepBudget: number): AviatorProgram {
+  const program = parseProgram(source);
+  if (program.cost > stepBudget) {
+    const hint = `raise stepBudget above ${program.cost}`;
+    throw syntaxError(
+      source,
+      0,
+      `the script has ${program.cost} steps, its budget is ${stepBudget}`,
+      hint,
+    );
+  }
+  const evaluate = compileBody(program.body);
+  const frame = new Frame(stepBudget - program.cost, program.slots, new PatternCache());
+  return {
+    reads: program.reads,
+    complaint: program.complaint,
+    run(scope) {
+      frame.begin(scope);
+      return evaluate(frame);
+    },
+    release() {
+      frame.end();
+    },
+  };
+}

@@ -1,0 +1,51 @@
+/**
+ * Who owns what: key groups and splits to subtasks. Pure and stable, so that every leader and every
+ * restart of the same parallelism computes the same table.
+ */
+import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
+import type { SplitPosition } from '../source/source.ts';
+
+/**
+ * ranges[s] = the contiguous key groups of subtask s: those with floor(kg * parallelism / max) == s,
+ * Flink's assignment. Throws PARALLELISM when there are more subtasks than key groups.
+ */
+export function keyGroupRanges(parallelism: number, maxParallelism: number): KeyGroupRange[] {
+  if (parallelism < 1 || parallelism > maxParallelism) {
+    throw new TriggerJobError(
+      'PARALLELISM',
+      `spec.parallelism ${parallelism} must be from 1 to spec.maxParallelism (${maxParallelism})`,
+    );
+  }
+  return Array.from({ length: parallelism }, (_, subtask) => ({
+    first: Math.ceil((subtask * maxParallelism) / parallelism),
+    last: Math.ceil(((subtask + 1) * maxParallelism) / parallelism) - 1,
+  }));
+}
+
+/** Splits are numbered densely in order of discovery, so this is even within one. */
+export function subtaskOfSplit(splitIndex: number, parallelism: number): number {
+  return splitIndex % parallelism;
+}
+
+/** The positions each subtask reads: result[s]. */
+export function splitsBySubtask(
+  positions: readonly SplitPosition[],
+  parallelism: number,
+): SplitPosition[][] {
+  const bySubtask: SplitPosition[][] = Array.from({ length: parallelism }, () => []);
+  for (const position of positions) {
+    bySubtask[subtaskOfSplit(position.split.index, parallelism)]?.push(position);
+  }
+  return bySubtask;
+}
+
+/** Snapshots a task of `range` must read: all that hold some of its key groups (rescale included). */
+export function overlapping(
+  snapshots: readonly SubtaskSnapshot[],
+  range: KeyGroupRange,
+): SubtaskSnapshot[] {
+  return snapshots.filter(
+    (snapshot) => snapshot.range.first <= range.last && snapshot.range.last >= range.first,
+  );
+}

@@ -1,0 +1,179 @@
+/** What the REST API tells about checkpoints: counts, the last ones, and statistics over completed ones. */
+import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { CheckpointKind } from './checkpoint-coordinator.ts';
+
+/** Entries kept for `history`; Flink's web.checkpoints.history. */
+const MAX_HISTORY = 50;
+/** Completed checkpoints that the summary covers. */
+const MAX_SUMMARY = 1000;
+
+export interface CheckpointEntry {
+  id: number;
+  kind: CheckpointKind;
+  status: 'IN_PROGRESS' | 'COMPLETED' | 'FAILED';
+  /** Wall time, ms. */
+  triggeredAt: number;
+  /** Wall time of the last acknowledgement; null before the first. */
+  latestAckAt: number | null;
+  durationMs: number;
+  /** Uploaded for this checkpoint, and all bytes it refers to. */
+  checkpointedBytes: number;
+  stateBytes: number;
+  tasks: number;
+  acks: { subtask: number; at: number; snapshot: SubtaskSnapshot }[];
+  failure: string | null;
+  /** Name of the manifest or location of the savepoint. */
+  externalPath: string | null;
+  discarded: boolean;
+}
+
+export interface RestoredCheckpoint {
+  id: number;
+  /** Wall time of the restore, ms. */
+  at: number;
+  isSavepoint: boolean;
+  externalPath: string | null;
+}
+
+export interface Summary {
+  min: number;
+  max: number;
+  avg: number;
+  p50: number;
+  p90: number;
+  p95: number;
+  p99: number;
+  p999: number;
+}
+
+interface Figures {
+  checkpointedBytes: number;
+  stateBytes: number;
+  durationMs: number;
+}
+
+export class CheckpointHistory {
+  readonly #entries: CheckpointEntry[] = [];
+  readonly #figures: Figures[] = [];
+  readonly counts = { restored: 0, total: 0, in_progress: 0, completed: 0, failed: 0 };
+  restored: RestoredCheckpoint | null = null;
+  latestCompleted: CheckpointEntry | null = null;
+  latestFailed: CheckpointEntry | null = null;
+  latestSavepoint: CheckpointEntry | null = null;
+
+  triggered(id: number, kind: CheckpointKind, triggeredAt: number, tasks: number): void {
+    this.counts.total += 1;
+    this.counts.in_progress += 1;
+    this.#entries.unshift({
+      id,
+      kind,
+      status: 'IN_PROGRESS',
+      triggeredAt,
+      latestAckAt: null,
+      durationMs: 0,
+      checkpointedBytes: 0,
+      stateBytes: 0,
+      tasks,
+      acks: [],
+      failure: null,
+      externalPath: null,
+      discarded: false,
+    });
+    if (this.#entries.length > MAX_HISTORY) this.#entries.pop();
+  }
+
+  acknowledged(id: number, snapshot: SubtaskSnapshot, now: number): void {
+    const entry = this.find(id);
+    if (entry === undefined) return;
+    entry.latestAckAt = now;
+    entry.durationMs = now - entry.triggeredAt;
+    entry.checkpointedBytes += snapshot.figures.uploadedBytes;
+    entry.stateBytes += snapshot.figures.stateBytes;
+    entry.acks.push({ subtask: snapshot.subtask, at: now, snapshot });
+  }
+
+  completed(id: number, externalPath: string, now: number): void {
+    const entry = this.#end(id, 'COMPLETED', now);
+    if (entry === undefined) return;
+    entry.externalPath = externalPath;
+    this.counts.completed += 1;
+    this.latestCompleted = entry;
+    this.#figures.push(entry);
+    if (this.#figures.length > MAX_SUMMARY) this.#figures.shift();
+  }
+
+  /** The copy of a completed checkpoint in the savepoint directory is done. */
+  savepointWritten(id: number, location: string): void {
+    const entry = this.find(id);
+    if (entry === undefined) return;
+    entry.externalPath = location;
+    this.latestSavepoint = entry;
+  }
+
+  failed(id: number, failure: string, now: number): void {
+    const entry = this.#end(id, 'FAILED', now);
+    if (entry === undefined) return;
+    entry.failure = failure;
+    this.counts.failed += 1;
+    this.latestFailed = entry;
+  }
+
+  restoredFrom(restored: RestoredCheckpoint): void {
+    this.restored = restored;
+    this.counts.restored += 1;
+  }
+
+  /** Checkpoints older than the retained ones are gone from the store. */
+  markDiscarded(retained: ReadonlySet<number>): void {
+    for (const entry of this.#entries) {
+      if (entry.status === 'COMPLETED' && entry.kind !== 'savepoint') {
+        entry.discarded = !retained.has(entry.id);
+      }
+    }
+  }
+
+  find(id: number): CheckpointEntry | undefined {
+    return this.#entries.find((entry) => entry.id === id);
+  }
+
+  /** Newest first. */
+  entries(): readonly CheckpointEntry[] {
+    return this.#entries;
+  }
+
+  summary(): Record<keyof Figures, Summary> {
+    return {
+      checkpointedBytes: summarize(this.#figures.map((figure) => figure.checkpointedBytes)),
+      stateBytes: summarize(this.#figures.map((figure) => figure.stateBytes)),
+      durationMs: summarize(this.#figures.map((figure) => figure.durationMs)),
+    };
+  }
+
+  #end(id: number, status: 'COMPLETED' | 'FAILED', now: number): CheckpointEntry | undefined {
+    const entry = this.find(id);
+    if (entry?.status !== 'IN_PROGRESS') return undefined;
+    this.counts.in_progress -= 1;
+    entry.status = status;
+    entry.durationMs = now - entry.triggeredAt;
+    return entry;
+  }
+}
+
+export function summarize(values: readonly number[]): Summary {
+  const sorted = values.toSorted((a, b) => a - b);
+  const rank = (share: number) =>
+    sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
+  return {
+    min: sorted[0] ?? 0,
+    max: sorted.at(-1) ?? 0,
+    avg:
+      sorted.length === 0
+        ? 0
+        : Math.round(sorted.reduce((sum, value) => sum + value, 0) / sorted.length),
+    p50: rank(0.5),
+    p90: rank(0.9),
+    p95: rank(0.95),
+    p99: rank(0.99),
+    p999: rank(0.999),
+  };
+}

@@ -1,0 +1,182 @@
+/** The Journal on the job's store: checkpoint/log.ts and its neighbours, with every doubt settled here. */
+import type { Logger } from 'pino';
+import { collectGarbage, type TaskRoots } from '../checkpoint/gc.ts';
+import type { JobLog, LogBody } from '../checkpoint/log.ts';
+import { objectsOf } from '../checkpoint/manifest.ts';
+import type { ObjectStore } from '../checkpoint/object-store.ts';
+import { parseSegmentPath, SEGMENTS } from '../checkpoint/paths.ts';
+import { publishCheckpoint } from '../checkpoint/publish.ts';
+import { recoverJob } from '../checkpoint/recover.ts';
+import { writeSavepoint } from '../checkpoint/savepoint.ts';
+import type { Manifest } from '../checkpoint/snapshot.ts';
+import { type Env, sleep } from '../runtime/env.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { Journal, StoredCheckpoint } from './journal.ts';
+
+/** Nothing younger is collected: the store's clock and ours may differ by less than this. */
+const GARBAGE_MIN_AGE_MS = 60_000;
+/** Between two tries of a store that does not answer, on top of the log's own half minute of tries. */
+const UNAVAILABLE_PAUSE_MS = 5_000;
+
+/** After these the leader must end; anything else thrown before the record is a failed checkpoint. */
+const FATAL_CODES: ReadonlySet<string> = new Set(['LEADERSHIP_LOST', 'INVARIANT', 'LOG_CORRUPT']);
+
+export interface JobJournalOptions {
+  env: Env;
+  logger: Logger;
+  log: JobLog;
+  store: ObjectStore;
+  lineage: string;
+  retained: number;
+  openStore(url: string): Promise<ObjectStore>;
+}
+
+export class JobJournal implements Journal {
+  readonly #options: JobJournalOptions;
+  /**
+   * Segments named by a manifest this leader published. A chain only loses members, so one that a later
+   * manifest no longer names is given up by its task; one that no manifest ever named may be owed (P16).
+   */
+  readonly #named = new Set<string>();
+
+  constructor(options: JobJournalOptions) {
+    this.#options = options;
+  }
+
+  get leaderEpoch(): number {
+    return this.#options.log.leaderEpoch;
+  }
+
+  get lineage(): string {
+    return this.#options.lineage;
+  }
+
+  async publish(manifest: Manifest): Promise<StoredCheckpoint> {
+    const { env, log, store } = this.#options;
+    const { checkpointId } = manifest;
+    const failed = (error: unknown): TriggerJobError =>
+      new TriggerJobError('CHECKPOINT_NOT_PUBLISHED', messageOf(error), { cause: error });
+    try {
+      const published = await publishCheckpoint({ log, store, env, manifest });
+      for (const object of objectsOf(manifest)) this.#named.add(object.name);
+      return { manifest, ref: published.manifest };
+    } catch (error) {
+      if (error instanceof TriggerJobError && FATAL_CODES.has(error.code)) throw error;
+      if (!isUnavailable(error)) throw failed(error);
+      await this.#settle();
+      const landed = log.state.line.findLast((known) => known.checkpointId === checkpointId);
+      if (landed === undefined) throw failed(error);
+      for (const object of objectsOf(manifest)) this.#named.add(object.name);
+      return { manifest, ref: landed.manifest };
+    }
+  }
+
+  async restore(reason: string): Promise<StoredCheckpoint> {
+    const { log, store, logger, retained } = this.#options;
+    const recovery = await this.#patiently(() =>
+      recoverJob({ log, store, retained, verify: 'manifest' }),
+    );
+    if (recovery.kind !== 'restore') {
+      // The initial manifest precedes every deployment (P25), so there is always one.
+      throw new TriggerJobError('INVARIANT', 'the log names no checkpoint to restart from');
+    }
+    for (const passed of recovery.passedOver) {
+      logger.error(passed, `checkpoint ${passed.checkpointId} is damaged: ${passed.reason}`);
+    }
+    const { checkpointId, manifest, ref } = recovery;
+    await this.#append({ kind: 'restore', checkpointId, manifest: ref, reason, savepoint: null });
+    return { manifest, ref };
+  }
+
+  async abort(checkpointId: number, reason: string): Promise<void> {
+    if (this.#options.log.state.aborted.has(checkpointId)) return;
+    await this.#append({ kind: 'abort', checkpointId, reason });
+  }
+
+  async writeSavepoint(checkpoint: StoredCheckpoint, directory: string): Promise<string> {
+    const { env, store, lineage, openStore } = this.#options;
+    const name = `savepoint-${lineage.slice(0, 6)}-${env.id().slice(0, 12)}`;
+    const to = await openStore(`${directory.replace(/\/+$/, '')}/${name}`);
+    await writeSavepoint({ from: store, manifest: checkpoint.manifest, to, env });
+    return to.url;
+  }
+
+  async collectGarbage(options: {
+    retained: number;
+    pinned: readonly StoredCheckpoint[];
+    attempt: number;
+  }): Promise<ReadonlySet<number>> {
+    const { env, log, store, logger } = this.#options;
+    const pinned = new Set(
+      options.pinned.flatMap(({ manifest, ref }) => [
+        ref.name,
+        ...objectsOf(manifest).map((object) => object.name),
+      ]),
+    );
+    const { deleted, refused } = await collectGarbage({
+      log,
+      store,
+      tasks: () => this.#taskRoots(options.attempt),
+      pinned: () => pinned,
+      highestAttempt: options.attempt,
+      retained: options.retained,
+      minAgeMs: GARBAGE_MIN_AGE_MS,
+      now: () => env.now(),
+    });
+    if (refused !== null) logger.warn({ refused }, 'no garbage was collected');
+    if (deleted > 0) logger.debug({ deleted }, 'garbage collected');
+    const kept = log.state.line.slice(-options.retained);
+    return new Set(kept.map((candidate) => candidate.checkpointId));
+  }
+
+  /**
+   * What the running tasks may still need, without asking them: every segment of their attempt that no
+   * published manifest has named yet. Listed after the sweep's own listing, so nothing falls between.
+   */
+  async #taskRoots(attempt: number): Promise<TaskRoots[]> {
+    const bySubtask = new Map<number, string[]>();
+    const present = new Set<string>();
+    for (const { name } of await this.#options.store.list(SEGMENTS)) {
+      present.add(name);
+      const segment = parseSegmentPath(name);
+      if (segment === null || segment.attempt !== attempt) continue;
+      const names = bySubtask.get(segment.subtask) ?? [];
+      if (!this.#named.has(name)) names.push(name);
+      bySubtask.set(segment.subtask, names);
+    }
+    // Bounded by the store: what is gone from it needs no memory here.
+    for (const name of this.#named) if (!present.has(name)) this.#named.delete(name);
+    return [...bySubtask].map(([subtask, names]) => ({ attempt, subtask, names }));
+  }
+
+  async #append(body: LogBody): Promise<void> {
+    try {
+      await this.#options.log.append(body);
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+      await this.#settle();
+    }
+  }
+
+  /** The store may be away for long: tasks go on meanwhile, only checkpoints wait. */
+  #settle(): Promise<void> {
+    return this.#patiently(() => this.#options.log.settle());
+  }
+
+  async #patiently<T>(work: () => Promise<T>): Promise<T> {
+    const { env, logger } = this.#options;
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!isUnavailable(error)) throw error;
+        logger.error({ error: messageOf(error) }, 'the checkpoint store does not answer');
+        await sleep(env, UNAVAILABLE_PAUSE_MS);
+      }
+    }
+  }
+}
+
+function isUnavailable(error: unknown): boolean {
+  return error instanceof TriggerJobError && error.code === 'LOG_UNAVAILABLE';
+}

@@ -1,0 +1,256 @@
+/**
+ * The job from its first deployment to its end, as one loop: wait for slots -> deploy -> run until
+ * something ends the attempt -> cancel the rest -> wait -> `restore` record -> again. Every end of an
+ * attempt is a value; this file alone decides what follows it.
+ */
+import type { Logger } from 'pino';
+import type { JobPlan } from '../plan/job-plan.ts';
+import { type Env, sleep } from '../runtime/env.ts';
+import { messageOf } from '../runtime/errors.ts';
+import type { CheckpointDriver } from './checkpoint-driver.ts';
+import type { CheckpointHistory } from './checkpoint-history.ts';
+import type { JobExceptions } from './job-exceptions.ts';
+import type { JobStateMachine } from './job-state.ts';
+import type { JobTotals } from './job-totals.ts';
+import type { Journal, StoredCheckpoint } from './journal.ts';
+import { NO_RESTARTS, onFailure, type RestartState } from './restart-strategy.ts';
+import type { ScriptSwitch } from './script-switch.ts';
+import type { SplitBook } from './split-book.ts';
+import { type AttemptEnd, type AttemptFailure, TaskAttempt } from './task-attempt.ts';
+import type { TaskManagers } from './task-managers.ts';
+
+/** Restarting can't help: records are gone or are not the ones the checkpoint knows (issue: never skip). */
+const FATAL_CODES: ReadonlySet<string> = new Set([
+  'SOURCE_OFFSET_OUT_OF_RANGE',
+  'SOURCE_TOPIC_RECREATED',
+]);
+/** Between two tries to ask the source or the store while nothing runs. */
+const RETRY_MS = 1_000;
+/** How long TaskManagers may take to end after `shutdown`. */
+const SHUTDOWN_LIMIT_MS = 10_000;
+const SHUTDOWN_POLL_MS = 20;
+
+export type JobOutcome =
+  | { kind: 'finished' }
+  | { kind: 'canceled' }
+  /** The job's own verdict: starting it again would end the same way. */
+  | { kind: 'failed'; code: string; message: string };
+
+export interface JobLifecycleDeps {
+  env: Env;
+  log: Logger;
+  plan: JobPlan;
+  jobId: string;
+  journal: Journal;
+  driver: CheckpointDriver;
+  taskManagers: TaskManagers;
+  job: JobStateMachine;
+  splits: SplitBook;
+  scripts: ScriptSwitch;
+  history: CheckpointHistory;
+  totals: JobTotals;
+  exceptions: JobExceptions;
+}
+
+export class JobLifecycle {
+  readonly #deps: JobLifecycleDeps;
+  #attempt: number;
+  #current: TaskAttempt | null = null;
+  #restarts = 0;
+  #restartState: RestartState = NO_RESTARTS;
+  readonly #stopped = new AbortController();
+  #endAs: 'finished' | 'canceled' = 'canceled';
+  #slotsChanged: (() => void) | null = null;
+
+  /** `attempt`: the number of the first deployment. */
+  constructor(deps: JobLifecycleDeps, attempt: number) {
+    this.#deps = deps;
+    this.#attempt = attempt;
+  }
+
+  get current(): TaskAttempt | null {
+    return this.#current;
+  }
+
+  get attempt(): number {
+    return this.#attempt;
+  }
+
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  /** Rejects only when the leader itself can't go on (journal lost). */
+  async run(first: StoredCheckpoint): Promise<JobOutcome> {
+    let checkpoint = first;
+    for (;;) {
+      if (!(await this.#enoughSlots())) return this.#close();
+      const end = await this.#runAttempt(checkpoint);
+      if (end.kind === 'stopped') return this.#close();
+      const delayMs = await this.#failed(end);
+      if (delayMs === null) return this.#giveUp(end);
+      if (!(await this.#pause(delayMs))) return this.#close();
+      checkpoint = await this.#deps.journal.restore(`${end.code}: ${end.message}`);
+      this.#attempt += 1;
+      if (!(await this.#restorePositions(checkpoint))) return this.#close();
+      this.#deps.job.move('CREATED', this.#deps.env.now());
+    }
+  }
+
+  /** A slot came: the loop may be waiting for it. */
+  wake(): void {
+    this.#slotsChanged?.();
+  }
+
+  fail(failure: AttemptFailure): void {
+    this.#current?.fail(failure);
+  }
+
+  /** Ends the loop; `run` then resolves. `as` is what the job is shown as when it ran until now. */
+  end(as: 'finished' | 'canceled'): void {
+    this.#endAs = as;
+    this.#stopped.abort(new Error('the job is stopped'));
+    this.#current?.stop();
+    this.wake();
+  }
+
+  async #runAttempt(checkpoint: StoredCheckpoint): Promise<AttemptEnd> {
+    const { env, log, plan, journal, driver, job, splits, scripts, taskManagers } = this.#deps;
+    const { manifest } = checkpoint;
+    scripts.inForce(manifest.script);
+    const attempt = new TaskAttempt({
+      env,
+      log,
+      plan,
+      leaderEpoch: journal.leaderEpoch,
+      jobId: this.#deps.jobId,
+      lineage: journal.lineage,
+      attempt: this.#attempt,
+      checkpoint,
+      splits: splits.positions.filter((position) => position.held !== true),
+      script: scripts.active,
+      onAllRunning: () => {
+        job.move('RUNNING', env.now());
+        log.info({ attempt: attempt.attempt }, 'all tasks run');
+        driver.started(attempt.attempt);
+      },
+    });
+    this.#current = attempt;
+    this.#noteRestore(checkpoint);
+    log.info({ attempt: this.#attempt, checkpointId: manifest.checkpointId }, 'deploying');
+    attempt.deploy(taskManagers.all());
+    return attempt.ended;
+  }
+
+  #noteRestore({ manifest, ref }: StoredCheckpoint): void {
+    if (manifest.kind === 'initial') return;
+    this.#deps.history.restoredFrom({
+      id: manifest.checkpointId,
+      at: this.#deps.env.now(),
+      isSavepoint: manifest.kind === 'savepoint',
+      externalPath: ref.name,
+    });
+  }
+
+  /** Cancels what is left of the attempt. The wait before the restart, or null: no restart. */
+  async #failed(end: AttemptEnd & { kind: 'failed' }): Promise<number | null> {
+    const { env, log, plan, driver, job, exceptions } = this.#deps;
+    const { kind: _, ...failure } = end;
+    exceptions.add({ ...failure, at: env.now(), attempt: this.#attempt });
+    const decision = onFailure(
+      plan.restartStrategy,
+      this.#restartState,
+      env.monotonic(),
+      env.random(),
+    );
+    this.#restartState = decision.state;
+    const restart = decision.restart && !FATAL_CODES.has(end.code);
+    job.move(restart ? 'RESTARTING' : 'FAILING', env.now());
+    const reason = `${end.code}: ${end.message}`;
+    if (restart) this.#restarts += 1;
+    const details = { attempt: this.#attempt, reason, restart, restarts: this.#restarts };
+    log.warn(details, restart ? `restarting in ${decision.delayMs} ms: ${reason}` : reason);
+    const suspended = driver.suspended();
+    await this.#cancelTasks();
+    await suspended;
+    return restart ? decision.delayMs : null;
+  }
+
+  async #cancelTasks(): Promise<void> {
+    const { taskManagers, totals } = this.#deps;
+    await this.#current?.cancel(taskManagers.all(), (taskManager, reason) =>
+      taskManagers.drop(taskManager, reason),
+    );
+    this.#current = null;
+    totals.endAttempt(this.#attempt);
+  }
+
+  async #giveUp(end: AttemptEnd & { kind: 'failed' }): Promise<JobOutcome> {
+    const { env, log, job } = this.#deps;
+    job.move('FAILED', env.now());
+    log.error({ code: end.code }, `the job failed: ${end.message}`);
+    await this.#shutdown();
+    return { kind: 'failed', code: end.code, message: end.message };
+  }
+
+  async #close(): Promise<JobOutcome> {
+    const { env, driver, job } = this.#deps;
+    const kind = job.status === 'RUNNING' ? this.#endAs : 'canceled';
+    const suspended = driver.suspended();
+    if (kind === 'finished') {
+      job.move('FINISHED', env.now());
+    } else {
+      job.move('CANCELLING', env.now());
+      await this.#cancelTasks();
+      job.move('CANCELED', env.now());
+    }
+    await suspended;
+    await this.#shutdown();
+    return { kind };
+  }
+
+  /** Tells every TaskManager to end, and waits for that, but not for ever. */
+  async #shutdown(): Promise<void> {
+    const { env, taskManagers, journal } = this.#deps;
+    taskManagers.broadcast({ type: 'shutdown', leaderEpoch: journal.leaderEpoch });
+    const until = env.monotonic() + SHUTDOWN_LIMIT_MS;
+    while (taskManagers.all().length > 0 && env.monotonic() < until) {
+      await sleep(env, SHUTDOWN_POLL_MS);
+    }
+  }
+
+  async #enoughSlots(): Promise<boolean> {
+    const { log, plan, taskManagers } = this.#deps;
+    while (!this.#stopped.signal.aborted && taskManagers.slots < plan.parallelism) {
+      log.info({ slots: taskManagers.slots, needed: plan.parallelism }, 'waiting for slots');
+      await new Promise<void>((resolve) => {
+        this.#slotsChanged = resolve;
+      });
+      this.#slotsChanged = null;
+    }
+    return !this.#stopped.signal.aborted;
+  }
+
+  /** false: stopped meanwhile. */
+  async #restorePositions({ manifest }: StoredCheckpoint): Promise<boolean> {
+    const { log, splits } = this.#deps;
+    for (;;) {
+      try {
+        await splits.restore(manifest.splits);
+        return !this.#stopped.signal.aborted;
+      } catch (error) {
+        log.warn(
+          { error: messageOf(error) },
+          'the source does not answer; the restart waits for it',
+        );
+        if (!(await this.#pause(RETRY_MS))) return false;
+      }
+    }
+  }
+
+  async #pause(delayMs: number): Promise<boolean> {
+    const { signal } = this.#stopped;
+    await sleep(this.#deps.env, delayMs, signal).catch(() => undefined);
+    return !signal.aborted;
+  }
+}

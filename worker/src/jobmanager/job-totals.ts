@@ -1,0 +1,123 @@
+/**
+ * The job's counters. A task counts from its attempt's start, a user asks since the job's: totals of
+ * ended attempts are kept here and the running ones added. Gauges are the running tasks' alone.
+ * What a task counted after its last heartbeat before it died is not known and not guessed.
+ */
+import type { SubtaskMetrics } from '../rpc/messages.ts';
+
+const COUNTERS = [
+  'cpuSeconds',
+  'recordsRead',
+  'recordsProcessed',
+  'bytesRead',
+  'matched',
+  'delivered',
+  'deadLettered',
+  'filterErrors',
+  'profileRequests',
+  'profileErrors',
+  'cacheHits',
+  'cacheMisses',
+  'expired',
+  'truncatedEvents',
+  'divergent',
+  'pauseCount',
+  'busyMs',
+  'backPressuredMs',
+  'idleMs',
+] as const satisfies readonly (keyof SubtaskMetrics)[];
+
+const GAUGES = [
+  'parked',
+  'outbox',
+  'outboxBytes',
+  'usersCached',
+  'users',
+  'stateBytes',
+  'cacheBytes',
+  'ledgerImbalance',
+] as const satisfies readonly (keyof SubtaskMetrics)[];
+
+export type CounterName = (typeof COUNTERS)[number];
+export type GaugeName = (typeof GAUGES)[number];
+export type Counters = Record<CounterName, number>;
+export type Gauges = Record<GaugeName, number>;
+
+/** Events per second is measured over the last samples within this time. */
+const RATE_WINDOW_MS = 5_000;
+const MAX_SAMPLES = 64;
+
+export class JobTotals {
+  readonly #ended: Counters = zeros(COUNTERS);
+  readonly #running = new Map<number, SubtaskMetrics>();
+  #samples: { at: number; processed: number }[] = [];
+
+  /** One task's figures of a heartbeat; `now` is monotonic, ms. Those of an older attempt are ignored. */
+  update(metrics: SubtaskMetrics, now: number): void {
+    const before = this.#running.get(metrics.subtask);
+    if (before !== undefined && before.attempt > metrics.attempt) return;
+    if (before !== undefined && before.attempt < metrics.attempt) this.#end(before);
+    this.#running.set(metrics.subtask, metrics);
+    const processed = this.counters().recordsProcessed;
+    const last = this.#samples.at(-1);
+    if (last?.at === now) last.processed = processed;
+    else this.#samples.push({ at: now, processed });
+    this.#samples = this.#samples.slice(-MAX_SAMPLES);
+  }
+
+  /** The tasks of all attempts up to `attempt` are gone: their gauges no longer hold. */
+  endAttempt(attempt: number): void {
+    for (const [subtask, metrics] of this.#running) {
+      if (metrics.attempt > attempt) continue;
+      this.#end(metrics);
+      this.#running.delete(subtask);
+    }
+  }
+
+  counters(): Counters {
+    const sum = { ...this.#ended };
+    for (const metrics of this.#running.values()) {
+      for (const name of COUNTERS) sum[name] += metrics[name];
+    }
+    return sum;
+  }
+
+  gauges(): Gauges {
+    const sum = zeros(GAUGES);
+    for (const metrics of this.#running.values()) {
+      for (const name of GAUGES) sum[name] += metrics[name];
+    }
+    return sum;
+  }
+
+  /** Records still to read; null while a task does not know, since a part of a sum is no lag. */
+  lag(): number | null {
+    let lag = 0;
+    for (const metrics of this.#running.values()) {
+      if (metrics.pendingRecords < 0) return null;
+      lag += metrics.pendingRecords;
+    }
+    return this.#running.size === 0 ? null : lag;
+  }
+
+  eventsPerSecond(now: number): number {
+    const recent = this.#samples.filter((sample) => now - sample.at <= RATE_WINDOW_MS);
+    const first = recent[0];
+    const last = recent.at(-1);
+    if (first === undefined || last === undefined || last.at <= first.at) return 0;
+    return ((last.processed - first.processed) * 1000) / (last.at - first.at);
+  }
+
+  /** Running tasks, by subtask. */
+  subtasks(): SubtaskMetrics[] {
+    return [...this.#running.values()].sort((a, b) => a.subtask - b.subtask);
+  }
+
+  #end(metrics: SubtaskMetrics): void {
+    for (const name of COUNTERS) this.#ended[name] += metrics[name];
+  }
+}
+
+function zeros<Name extends string>(names: readonly Name[]): Record<Name, number> {
+  return Object.fromEntries(names.map((name) => [name, 0])) as Record<Name, number>;
+}

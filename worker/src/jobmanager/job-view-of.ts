@@ -1,0 +1,71 @@
+/** Gathers the view from the running parts. */
+import type { JobPlan } from '../plan/job-plan.ts';
+import type { Env } from '../runtime/env.ts';
+import type { CheckpointHistory } from './checkpoint-history.ts';
+import type { JobExceptions } from './job-exceptions.ts';
+import type { JobLifecycle } from './job-lifecycle.ts';
+import type { JobStateMachine } from './job-state.ts';
+import type { JobTotals } from './job-totals.ts';
+import type { JobView } from './job-view.ts';
+import type { Journal } from './journal.ts';
+import type { ScriptSwitch } from './script-switch.ts';
+import type { SplitBook } from './split-book.ts';
+import type { TaskManagers } from './task-managers.ts';
+
+export interface ViewParts {
+  env: Env;
+  plan: JobPlan;
+  storeUrl: string;
+  journal: Journal;
+  job: JobStateMachine;
+  lifecycle: JobLifecycle;
+  taskManagers: TaskManagers;
+  history: CheckpointHistory;
+  exceptions: JobExceptions;
+  totals: JobTotals;
+  scripts: ScriptSwitch;
+  splits: SplitBook;
+}
+
+export function viewOf(parts: ViewParts): JobView {
+  const { env, plan, journal, job, lifecycle, totals, scripts, splits } = parts;
+  const tasks = lifecycle.current?.tasks() ?? [];
+  const monotonic = env.monotonic();
+  return {
+    jobId: journal.lineage.slice(0, 32),
+    lineage: journal.lineage,
+    leaderEpoch: journal.leaderEpoch,
+    status: job.status,
+    startedAt: job.startedAt,
+    enteredAt: (status) => job.enteredAt(status),
+    terminal: job.terminal,
+    now: env.now(),
+    plan,
+    storeUrl: parts.storeUrl,
+    attempt: lifecycle.attempt,
+    restarts: lifecycle.restarts,
+    tasks: tasks.map(({ subtask, status, taskManager, deployedAt, runningAt }) => {
+      const { id, host } = taskManager;
+      return { subtask, status, taskManagerId: id, host, deployedAt, runningAt };
+    }),
+    taskManagers: parts.taskManagers.all().map((taskManager) => {
+      const { id, host, pid, slots, metrics, lastHeardAt } = taskManager;
+      const used = tasks.filter((task) => task.taskManager === taskManager).length;
+      const sinceHeartbeatMs = Math.round(monotonic - lastHeardAt);
+      return { id, host, pid, slots, freeSlots: slots - used, sinceHeartbeatMs, metrics };
+    }),
+    checkpoints: parts.history,
+    exceptions: parts.exceptions.list(),
+    counters: totals.counters(),
+    gauges: totals.gauges(),
+    eventsPerSecond: totals.eventsPerSecond(monotonic),
+    lag: totals.lag(),
+    subtasks: totals.subtasks(),
+    filter: { version: scripts.active.version, refused: scripts.refused },
+    splits: {
+      total: splits.positions.length,
+      held: splits.held,
+      expiredHolds: splits.expiredHolds,
+    },
+  };
+}

@@ -1,0 +1,66 @@
+/** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
+import type { JobPlan } from '../plan/job-plan.ts';
+import type { SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
+import type { CheckpointHistory } from './checkpoint-history.ts';
+import type { JobExceptions } from './job-exceptions.ts';
+import type { JobStatus } from './job-state.ts';
+import type { Counters, Gauges } from './job-totals.ts';
+
+export interface TaskView {
+  subtask: number;
+  status: 'DEPLOYING' | 'RUNNING' | 'CANCELING';
+  taskManagerId: string;
+  host: string;
+  /** Wall times, ms. */
+  deployedAt: number;
+  runningAt: number | null;
+}
+
+export interface TaskManagerView {
+  id: string;
+  host: string;
+  pid: number;
+  slots: number;
+  freeSlots: number;
+  sinceHeartbeatMs: number;
+  metrics: TaskManagerMetrics | null;
+}
+
+export interface JobView {
+  /** 32 hex digits: the start of the lineage, so the same over restarts of every process. */
+  jobId: string;
+  lineage: string;
+  leaderEpoch: number;
+  status: JobStatus;
+  startedAt: number;
+  /** Wall time of the last entry into a state; 0 = never. */
+  enteredAt(status: JobStatus): number;
+  terminal: boolean;
+  now: number;
+  plan: JobPlan;
+  storeUrl: string;
+  attempt: number;
+  restarts: number;
+  tasks: TaskView[];
+  taskManagers: TaskManagerView[];
+  checkpoints: CheckpointHistory;
+  exceptions: ReturnType<JobExceptions['list']>;
+  counters: Counters;
+  gauges: Gauges;
+  eventsPerSecond: number;
+  lag: number | null;
+  subtasks: SubtaskMetrics[];
+  filter: { version: string; refused: string | null };
+  splits: { total: number; held: number; expiredHolds: number };
+}
+
+/** What REST may ask of the job. Rejections are TriggerJobErrors. */
+export interface JobControl {
+  view(): JobView;
+  /** Default directory: the plan's savepointDirectory. */
+  savepoint(directory?: string): Promise<{ checkpointId: number; location: string }>;
+  checkpoint(): Promise<number>;
+  /** Resolves when the job has ended. */
+  stop(options: { finalCheckpoint: boolean }): Promise<void>;
+  cancel(): Promise<void>;
+}

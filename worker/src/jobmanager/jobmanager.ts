@@ -1,0 +1,321 @@
+/**
+ * The JobManager of one job: wires the parts together and is their public face. Stages of a start:
+ * takeover and choice of the checkpoint (start-point.ts) -> RPC listens -> the job's loop
+ * (job-lifecycle.ts) with its checkpoints (checkpoint-driver.ts) -> outcome.
+ */
+import type { Logger } from 'pino';
+import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
+import type { Report, ScriptVersion } from '../rpc/messages.ts';
+import { RpcServer } from '../rpc/server.ts';
+import type { Env } from '../runtime/env.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { Split, SplitEnumerator } from '../source/source.ts';
+import { CheckpointDriver, type PhaseHooks } from './checkpoint-driver.ts';
+import { CheckpointHistory } from './checkpoint-history.ts';
+import { JobExceptions } from './job-exceptions.ts';
+import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
+import { JobStateMachine } from './job-state.ts';
+import { JobTotals } from './job-totals.ts';
+import type { JobControl, JobView } from './job-view.ts';
+import { viewOf } from './job-view-of.ts';
+import { ScriptSwitch } from './script-switch.ts';
+import { ScriptWatch } from './script-watch.ts';
+import { SplitBook } from './split-book.ts';
+import { findStart, type StartFrom, type StartPoint, startingSource } from './start-point.ts';
+import { type TaskManager, TaskManagers } from './task-managers.ts';
+
+export interface JobManagerOptions {
+  plan: JobPlan;
+  /** Files whose change makes the JobManager call `loadScript`; empty = none is watched. */
+  watchFiles: readonly string[];
+  /** The plan's script, compiled, or null; rejects for a broken one, which is then refused. */
+  loadScript(): Promise<ScriptVersion | null>;
+  /** The plan's script with its version. */
+  script: ScriptVersion;
+  env: Env;
+  log: Logger;
+  /** The job's own folder. */
+  store: ObjectStore;
+  /** For savepoints, in folders of their own. */
+  openStore(url: string): Promise<ObjectStore>;
+  /** `known`: the splits of the restored checkpoint. */
+  openEnumerator(source: SourcePlan, known: readonly Split[]): SplitEnumerator;
+  from?: StartFrom;
+  hooks?: PhaseHooks;
+  /** Names this process in the log. */
+  writer: string;
+}
+
+export interface JobManager extends JobControl {
+  readonly rpcPort: number;
+  readonly jobId: string;
+  /** The next barrier brings it to all tasks (P34). */
+  changeScript(script: ScriptVersion): void;
+  /** The job's end; rejects when this leader can't go on (LEADERSHIP_LOST, INVARIANT). */
+  readonly done: Promise<JobOutcome>;
+  /** Frees ports and timers; for a job that ended, or a process that gives up. */
+  close(): Promise<void>;
+}
+
+/**
+ * Rejects with what keeps the job from starting: START_OFFSETS_WITH_STATE, CHECKPOINT_NOT_FOUND,
+ * MAX_PARALLELISM_CHANGED, RPC_LISTEN, LOG_CORRUPT, what the store or the source throws.
+ */
+export async function startJobManager(options: JobManagerOptions): Promise<JobManager> {
+  const manager = new RunningJobManager(options);
+  try {
+    await manager.start();
+  } catch (error) {
+    await manager.close();
+    throw error;
+  }
+  return manager;
+}
+
+class RunningJobManager implements JobManager {
+  readonly #options: JobManagerOptions;
+  readonly #job: JobStateMachine;
+  readonly #history = new CheckpointHistory();
+  readonly #totals = new JobTotals();
+  readonly #exceptions = new JobExceptions();
+  readonly #scripts: ScriptSwitch;
+  readonly #done = Promise.withResolvers<JobOutcome>();
+  #parts: {
+    start: StartPoint & { splits: SplitBook };
+    driver: CheckpointDriver;
+    taskManagers: TaskManagers;
+    lifecycle: JobLifecycle;
+    server: RpcServer;
+  } | null = null;
+  #splits: SplitBook | null = null;
+  #watch: ScriptWatch | null = null;
+  #stopping: Promise<void> | null = null;
+
+  constructor(options: JobManagerOptions) {
+    this.#options = options;
+    this.#job = new JobStateMachine(options.env.now());
+    this.#scripts = new ScriptSwitch(options.script);
+    // Nobody may be waiting yet when the job ends; the rejection is not lost, `done` keeps it.
+    this.#done.promise.catch(() => undefined);
+  }
+
+  get done(): Promise<JobOutcome> {
+    return this.#done.promise;
+  }
+
+  get rpcPort(): number {
+    return this.#started.server.port;
+  }
+
+  get jobId(): string {
+    return this.#started.start.journal.lineage.slice(0, 32);
+  }
+
+  async start(): Promise<void> {
+    const { env, log, plan, store, openStore, writer, script, from } = this.#options;
+    const start = await findStart({
+      env,
+      logger: log,
+      plan,
+      store,
+      openStore,
+      writer,
+      from: from ?? null,
+      script,
+      openSplits: (known) => this.#openSplits(known),
+    });
+    const driver = this.#openDriver(start);
+    const taskManagers = this.#openTaskManagers(start);
+    const lifecycle = new JobLifecycle(
+      {
+        env,
+        log,
+        plan,
+        jobId: start.journal.lineage.slice(0, 32),
+        journal: start.journal,
+        driver,
+        taskManagers,
+        job: this.#job,
+        splits: start.splits,
+        scripts: this.#scripts,
+        history: this.#history,
+        totals: this.#totals,
+        exceptions: this.#exceptions,
+      },
+      start.attempt,
+    );
+    const server = await RpcServer.listen({
+      host: plan.rpc.bindAddress,
+      port: plan.rpc.port,
+      onConnection: (connection) => taskManagers.accept(connection),
+    });
+    this.#parts = { start, driver, taskManagers, lifecycle, server };
+    this.#job.move('CREATED', env.now());
+    start.splits.start();
+    this.#watchScript();
+    lifecycle.run(start.checkpoint).then(this.#done.resolve, this.#done.reject);
+  }
+
+  view(): JobView {
+    const { start, lifecycle, taskManagers } = this.#started;
+    return viewOf({
+      env: this.#options.env,
+      plan: this.#options.plan,
+      storeUrl: this.#options.store.url,
+      journal: start.journal,
+      job: this.#job,
+      lifecycle,
+      taskManagers,
+      history: this.#history,
+      exceptions: this.#exceptions,
+      totals: this.#totals,
+      scripts: this.#scripts,
+      splits: start.splits,
+    });
+  }
+
+  changeScript(script: ScriptVersion): void {
+    if (script.version === this.#scripts.wanted.version) {
+      this.#scripts.want(script);
+      return;
+    }
+    this.#options.log.info({ version: script.version }, 'a new filter comes with the next barrier');
+    this.#scripts.want(script);
+  }
+
+  savepoint(directory?: string): Promise<{ checkpointId: number; location: string }> {
+    return this.#started.driver.savepoint(directory ?? this.#options.plan.savepointDirectory);
+  }
+
+  async checkpoint(): Promise<number> {
+    return (await this.#started.driver.request('manual')).manifest.checkpointId;
+  }
+
+  stop(options: { finalCheckpoint: boolean }): Promise<void> {
+    this.#stopping ??= this.#stop(options.finalCheckpoint);
+    return this.#stopping;
+  }
+
+  async cancel(): Promise<void> {
+    this.#started.lifecycle.end('canceled');
+    await this.#done.promise;
+  }
+
+  async close(): Promise<void> {
+    this.#watch?.close();
+    this.#parts?.driver.close();
+    this.#parts?.taskManagers.close();
+    await this.#parts?.server.close();
+    await this.#splits?.close().catch((error: unknown) => {
+      this.#options.log.warn({ error: messageOf(error) }, 'closing the source failed');
+    });
+  }
+
+  get #started() {
+    if (this.#parts !== null) return this.#parts;
+    throw new TriggerJobError('NOT_STARTED', 'the JobManager has not started');
+  }
+
+  async #stop(finalCheckpoint: boolean): Promise<void> {
+    const { driver, lifecycle } = this.#started;
+    let as: 'finished' | 'canceled' = 'canceled';
+    if (finalCheckpoint && this.#job.status === 'RUNNING') {
+      try {
+        await driver.request('final');
+        as = 'finished';
+      } catch (error) {
+        // Nothing is lost: the next start goes on from the checkpoint before and replays.
+        this.#options.log.error({ error: messageOf(error) }, 'no final checkpoint');
+      }
+    }
+    lifecycle.end(as);
+    await this.#done.promise;
+  }
+
+  #openSplits(known: readonly Split[]): SplitBook {
+    const { env, log, plan, openEnumerator, from } = this.#options;
+    this.#splits = new SplitBook({
+      env,
+      log,
+      source: plan.source,
+      enumerator: openEnumerator(startingSource(plan.source, from ?? null), known),
+      onReleased: (positions) => this.#parts?.lifecycle.current?.addSplits(positions),
+      onFault: (error) => {
+        const { code, message } = error;
+        this.#parts?.lifecycle.fail({ code, message, subtask: null, taskManagerId: null });
+      },
+    });
+    return this.#splits;
+  }
+
+  #openDriver(start: StartPoint & { splits: SplitBook }): CheckpointDriver {
+    const { env, log, plan, hooks } = this.#options;
+    return new CheckpointDriver({
+      env,
+      log,
+      plan,
+      journal: start.journal,
+      nextId: start.nextCheckpointId,
+      history: this.#history,
+      scripts: this.#scripts,
+      splits: start.splits,
+      hooks,
+      send: (command) => this.#parts?.lifecycle.current?.send(command),
+      onFailJob: (message) => {
+        const failure = { code: 'CHECKPOINTS_FAILED', message, subtask: null, taskManagerId: null };
+        this.#parts?.lifecycle.fail(failure);
+      },
+      onFatal: (error) => this.#done.reject(error),
+    });
+  }
+
+  #openTaskManagers(start: StartPoint): TaskManagers {
+    const { env, log, plan } = this.#options;
+    const { leaderEpoch } = start.journal;
+    const { heartbeatTimeoutMs } = plan;
+    return new TaskManagers(
+      { env, log, leaderEpoch, heartbeatTimeoutMs },
+      {
+        onRegistered: () => this.#parts?.lifecycle.wake(),
+        onLost: (taskManager, reason) => {
+          this.#parts?.lifecycle.current?.lost(taskManager, reason);
+        },
+        onReport: (taskManager, report) => this.#onReport(taskManager, report),
+      },
+    );
+  }
+
+  #onReport(taskManager: TaskManager, report: Report): void {
+    const { driver, lifecycle } = this.#started;
+    switch (report.type) {
+      case 'heartbeat': {
+        const now = this.#options.env.monotonic();
+        for (const subtask of report.metrics.subtasks) this.#totals.update(subtask, now);
+        return;
+      }
+      case 'ack':
+      case 'decline':
+      case 'drained':
+        driver.report(report);
+        return;
+      default:
+        lifecycle.current?.report(taskManager, report);
+    }
+  }
+
+  #watchScript(): void {
+    const { env, log, watchFiles, loadScript } = this.#options;
+    if (watchFiles.length === 0) return;
+    this.#watch = new ScriptWatch({
+      env,
+      log,
+      files: watchFiles,
+      loadScript,
+      onScript: (script) => this.changeScript(script),
+      onRefused: (fault) => {
+        this.#scripts.refused = fault;
+      },
+    });
+  }
+}

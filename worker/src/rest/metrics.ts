@@ -1,0 +1,104 @@
+/** GET /metrics: Prometheus text, names triggerjob_*, base units, counters as counters. */
+import { Counter, Gauge, Registry } from 'prom-client';
+import type { CounterName, GaugeName } from '../jobmanager/job-totals.ts';
+import type { JobView } from '../jobmanager/job-view.ts';
+
+/** Distinct names of `SubtaskMetrics.extra` that become metrics (I7). */
+const MAX_EXTRA = 200;
+
+const COUNTER_METRICS: Record<CounterName, { name: string; help: string; scale?: number }> = {
+  cpuSeconds: { name: 'cpu_seconds_total', help: 'CPU time of the slot threads' },
+  recordsRead: { name: 'records_read_total', help: 'Records the source emitted' },
+  recordsProcessed: { name: 'records_processed_total', help: 'Records applied to a user' },
+  bytesRead: { name: 'read_bytes_total', help: 'Bytes of the records read' },
+  matched: { name: 'matched_total', help: 'Events whose verdict is true' },
+  delivered: { name: 'delivered_total', help: 'Actions delivered' },
+  deadLettered: { name: 'dead_lettered_total', help: 'Entries in the dead letter' },
+  filterErrors: { name: 'filter_errors_total', help: 'Script errors, each counted as no match' },
+  profileRequests: { name: 'profile_requests_total', help: 'Requests to the Profile API' },
+  profileErrors: { name: 'profile_errors_total', help: 'Failed requests to the Profile API' },
+  cacheHits: { name: 'cache_hits_total', help: 'Users found in memory' },
+  cacheMisses: { name: 'cache_misses_total', help: 'Users not found in memory' },
+  expired: { name: 'users_expired_total', help: 'Users that passed state.ttl' },
+  truncatedEvents: { name: 'truncated_events_total', help: 'History events dropped for size' },
+  divergent: { name: 'divergent_total', help: 'Repeats whose fetched profile may differ' },
+  pauseCount: { name: 'checkpoint_pauses_total', help: 'Pauses of processing by checkpoints' },
+  busyMs: { name: 'busy_seconds_total', help: 'Time the tasks worked', scale: 0.001 },
+  backPressuredMs: {
+    name: 'backpressured_seconds_total',
+    help: 'Time the tasks waited for room',
+    scale: 0.001,
+  },
+  idleMs: { name: 'idle_seconds_total', help: 'Time the tasks waited for input', scale: 0.001 },
+};
+
+const GAUGE_METRICS: Record<GaugeName, { name: string; help: string }> = {
+  parked: { name: 'parked_events', help: 'Events that wait for the Profile API' },
+  outbox: { name: 'outbox_entries', help: 'Actions under way' },
+  outboxBytes: { name: 'outbox_bytes', help: 'Bytes of the actions under way' },
+  usersCached: { name: 'users_cached', help: 'Users in memory' },
+  users: { name: 'users', help: 'Users in state' },
+  stateBytes: { name: 'state_bytes', help: 'Bytes of state' },
+  cacheBytes: { name: 'cache_bytes', help: 'Bytes of the users in memory' },
+  ledgerImbalance: { name: 'ledger_imbalance', help: 'I9: must be 0' },
+};
+
+/** A registry per answer: totals live in the JobManager, and a metric can't outlive what it tells of. */
+export async function metricsText(view: JobView): Promise<{ contentType: string; text: string }> {
+  const registry = new Registry();
+  registry.setDefaultLabels({ job_id: view.jobId, job_name: view.plan.name });
+  const count = (name: string, help: string, value: number) =>
+    new Counter({ name: `triggerjob_${name}`, help, registers: [registry] }).inc(
+      Math.max(0, value),
+    );
+  const gauge = (name: string, help: string, value: number) =>
+    new Gauge({ name: `triggerjob_${name}`, help, registers: [registry] }).set(value);
+  for (const [key, { name, help, scale }] of Object.entries(COUNTER_METRICS)) {
+    count(name, help, view.counters[key as CounterName] * (scale ?? 1));
+  }
+  for (const [key, { name, help }] of Object.entries(GAUGE_METRICS)) {
+    gauge(name, help, view.gauges[key as GaugeName]);
+  }
+  if (view.lag !== null) gauge('lag_records', 'Records still to read', view.lag);
+  count('restarts_total', 'Restarts of the job', view.restarts);
+  gauge('task_managers', 'Registered TaskManagers', view.taskManagers.length);
+  gauge('running', '1 while every task runs', view.status === 'RUNNING' ? 1 : 0);
+  gauge('splits_held', 'Splits that wait for older ones (P26)', view.splits.held);
+  count('split_holds_expired_total', 'Holds ended by discoveryHoldMs', view.splits.expiredHolds);
+  addCheckpoints(view, count, gauge);
+  addExtra(view, registry);
+  return { contentType: registry.contentType, text: await registry.metrics() };
+}
+
+type Add = (name: string, help: string, value: number) => void;
+
+function addCheckpoints(view: JobView, count: Add, gauge: Add): void {
+  const { counts, latestCompleted } = view.checkpoints;
+  count('checkpoints_completed_total', 'Completed checkpoints', counts.completed);
+  count('checkpoints_failed_total', 'Failed checkpoints', counts.failed);
+  gauge('checkpoints_in_progress', 'Checkpoints under way', counts.in_progress);
+  if (latestCompleted === null) return;
+  const { checkpointedBytes, stateBytes, durationMs, triggeredAt } = latestCompleted;
+  gauge('checkpoint_last_uploaded_bytes', 'Uploaded by the last checkpoint', checkpointedBytes);
+  gauge('checkpoint_last_state_bytes', 'Bytes the last checkpoint refers to', stateBytes);
+  gauge('checkpoint_last_duration_seconds', 'Duration of the last one', durationMs / 1000);
+  const at = (triggeredAt + durationMs) / 1000;
+  gauge('checkpoint_last_timestamp_seconds', 'When the last one completed', at);
+}
+
+function addExtra(view: JobView, registry: Registry): void {
+  const sums = new Map<string, number>();
+  for (const { extra } of view.subtasks) {
+    for (const [name, value] of Object.entries(extra)) {
+      if (!sums.has(name) && sums.size >= MAX_EXTRA) continue;
+      sums.set(name, (sums.get(name) ?? 0) + value);
+    }
+  }
+  const values = new Gauge({
+    name: 'triggerjob_extra',
+    help: 'Further figures of the tasks, summed over subtasks',
+    labelNames: ['name'],
+    registers: [registry],
+  });
+  for (const [name, value] of sums) values.set({ name }, value);
+}

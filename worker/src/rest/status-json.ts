@@ -1,0 +1,38 @@
+/** GET /api/v1/status: one answer for the command line's live view and for tests. Pure. */
+import type { JobView } from '../jobmanager/job-view.ts';
+import type { JsonObject } from '../runtime/json.ts';
+
+export function status(view: JobView): JsonObject {
+  const { counters, gauges, checkpoints, exceptions } = view;
+  const { restored, latestCompleted } = checkpoints;
+  const newest = exceptions.entries[0];
+  return {
+    state: view.status,
+    eventsPerSecond: Math.round(view.eventsPerSecond),
+    processed: counters.recordsProcessed,
+    matched: counters.matched,
+    delivered: counters.delivered,
+    deadLettered: counters.deadLettered,
+    users: gauges.users,
+    parked: gauges.parked,
+    outbox: gauges.outbox,
+    lag: view.lag,
+    restoredCheckpoint: restored === null ? null : { id: restored.id, at: restored.at },
+    lastCheckpoint:
+      latestCompleted === null
+        ? null
+        : {
+            id: latestCompleted.id,
+            at: latestCompleted.triggeredAt + latestCompleted.durationMs,
+            bytes: latestCompleted.checkpointedBytes,
+            stateBytes: latestCompleted.stateBytes,
+            durationMs: latestCompleted.durationMs,
+          },
+    restarts: view.restarts,
+    taskManagers: view.taskManagers.length,
+    filter: { ...view.filter },
+    failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
+    ledgerImbalance: gauges.ledgerImbalance,
+    subtasks: view.subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
+  };
+}

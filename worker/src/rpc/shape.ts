@@ -1,0 +1,83 @@
+/**
+ * Checks what came over the wire before the rest of the process trusts its fields. Shallow: the top
+ * level of each message. Deeper parts come from the same build on the other side (RPC_VERSION).
+ */
+import type { Command, Report } from './messages.ts';
+
+type FieldType = 'string' | 'number' | 'object' | 'array';
+type Fields = Readonly<Record<string, FieldType>>;
+
+const TASK = { taskManagerId: 'string', attempt: 'number' } as const;
+const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
+  register: {
+    version: 'number',
+    taskManagerId: 'string',
+    host: 'string',
+    pid: 'number',
+    slots: 'number',
+  },
+  heartbeat: { taskManagerId: 'string', leaderEpoch: 'number', metrics: 'object' },
+  running: { ...TASK, subtask: 'number', restoreMs: 'number' },
+  ack: { ...TASK, checkpointId: 'number', snapshot: 'object' },
+  decline: { ...TASK, checkpointId: 'number', subtask: 'number', reason: 'string' },
+  drained: { ...TASK, checkpointId: 'number', subtask: 'number' },
+  failed: { ...TASK, subtask: 'number', code: 'string', error: 'string' },
+  canceled: TASK,
+};
+
+const LEADER = { leaderEpoch: 'number' } as const;
+const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
+  registered: { version: 'number', leaderEpoch: 'number', taskManagerId: 'string' },
+  refused: { reason: 'string' },
+  deploy: {
+    ...LEADER,
+    jobId: 'string',
+    lineage: 'string',
+    plan: 'object',
+    script: 'object',
+    ranges: 'array',
+    tasks: 'array',
+  },
+  cancel: { ...LEADER, attempt: 'number' },
+  trigger: {
+    ...LEADER,
+    attempt: 'number',
+    checkpointId: 'number',
+    triggeredAt: 'number',
+    script: 'object',
+  },
+  notify: { ...LEADER, attempt: 'number', checkpointId: 'number' },
+  abort: { ...LEADER, attempt: 'number', checkpointId: 'number' },
+  'add-splits': { ...LEADER, attempt: 'number', subtask: 'number', splits: 'array' },
+  shutdown: LEADER,
+};
+
+/** The report, or a message that says what is wrong with it. */
+export function readReport(value: unknown): Report | string {
+  return readMessage(value, REPORT_FIELDS) as Report | string;
+}
+
+export function readCommand(value: unknown): Command | string {
+  return readMessage(value, COMMAND_FIELDS) as Command | string;
+}
+
+function readMessage(value: unknown, table: Readonly<Record<string, Fields>>): object | string {
+  if (typeof value !== 'object' || value === null) return 'the message is no JSON object';
+  const message = value as Record<string, unknown>;
+  const type = message['type'];
+  if (typeof type !== 'string' || !Object.hasOwn(table, type)) {
+    return `unknown message type ${JSON.stringify(type) ?? 'undefined'}`;
+  }
+  for (const [name, expected] of Object.entries(table[type] ?? {})) {
+    if (!fits(message[name], expected)) return `${type}.${name} is not of type ${expected}`;
+  }
+  return message;
+}
+
+function fits(field: unknown, expected: FieldType): boolean {
+  if (expected === 'array') return Array.isArray(field);
+  if (expected === 'object') {
+    return typeof field === 'object' && field !== null && !Array.isArray(field);
+  }
+  return typeof field === expected;
+}

@@ -1,0 +1,150 @@
+/**
+ * NDJSON files: one split each, the offset of a record is the byte position of its line. A file is read
+ * up to the size it had when it was opened and is then finished: one that grows is not followed.
+ */
+import { type FileHandle, open } from 'node:fs/promises';
+import type { FileSourcePlan } from '../plan/job-plan.ts';
+import { type Env, sleep } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
+import type { SourceCounters } from './counters.ts';
+import type { SourceBatch, SourceRecord, SplitPosition, SplitReader } from './source.ts';
+
+const CHUNK_BYTES = 256 * 1024;
+/** A line beyond maxRecordBytes is kept up to this many times that, for the dead letter, then cut. */
+export const KEPT_OVERSIZE = 4;
+
+const LF = 0x0a;
+const CR = 0x0d;
+
+interface OpenFile {
+  index: number;
+  path: string;
+  handle: FileHandle;
+  size: number;
+  /** Where the next read begins, and where the line that `parts` begins started. */
+  readAt: number;
+  lineStart: number;
+  parts: Buffer[];
+  partBytes: number;
+}
+
+/** Reads one file after the other, so one handle is open and one chunk is held at a time. */
+export class FileReader implements SplitReader {
+  readonly #env: Env;
+  readonly #keptBytes: number;
+  readonly #counters: SourceCounters;
+  readonly #waiting: SplitPosition[] = [];
+  readonly #stop = new AbortController();
+  #file: OpenFile | null = null;
+
+  constructor(plan: FileSourcePlan, env: Env, counters: SourceCounters) {
+    this.#env = env;
+    this.#keptBytes = plan.maxRecordBytes * KEPT_OVERSIZE;
+    this.#counters = counters;
+  }
+
+  assign(positions: readonly SplitPosition[]): void {
+    this.#waiting.push(...positions);
+  }
+
+  async poll(maxWaitMs: number): Promise<SourceBatch | null> {
+    this.#file ??= await this.#openNext();
+    if (this.#file === null || this.#stop.signal.aborted) {
+      await sleep(this.#env, maxWaitMs, this.#stop.signal).catch(() => {});
+      return null;
+    }
+    const file = this.#file;
+    const records = await readLines(file, this.#keptBytes);
+    const finished = file.readAt >= file.size;
+    if (finished) {
+      this.#file = null;
+      await file.handle.close();
+    }
+    this.#counters.records += records.length;
+    const { index, lineStart, size } = file;
+    return { splitIndex: index, records, nextOffset: lineStart, endOffset: size, finished };
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort(new TriggerJobError('SOURCE_CLOSED', 'the source is closed'));
+    await this.#file?.handle.close();
+    this.#file = null;
+  }
+
+  async #openNext(): Promise<OpenFile | null> {
+    const position = this.#waiting.shift();
+    if (position === undefined) return null;
+    const { split, offset } = position;
+    const path = split.id;
+    const handle = await open(path).catch((cause: unknown) => {
+      throw unreadable(path, cause);
+    });
+    const { size } = await handle.stat();
+    if (offset > size) {
+      await handle.close();
+      throw new TriggerJobError(
+        'SOURCE_OFFSET_OUT_OF_RANGE',
+        `split ${path}: offsets [${size},${offset}) are lost: the file is shorter than when it was ` +
+          'read; put the old file back, or start without the old state',
+      );
+    }
+    const [readAt, lineStart] = [offset, offset];
+    return { index: split.index, path, handle, size, readAt, lineStart, parts: [], partBytes: 0 };
+  }
+}
+
+export function unreadable(path: string, cause: unknown): TriggerJobError {
+  return new TriggerJobError(
+    'SOURCE_FILE_UNREADABLE',
+    `spec.source.file: ${path} cannot be read; correct the path or its permissions`,
+    { cause },
+  );
+}
+
+/**
+ * The lines that end in the next chunk; at the end of the file also the rest. Values are views of the
+ * chunk, which is never written again. Blank lines are passed over.
+ */
+async function readLines(file: OpenFile, keptBytes: number): Promise<SourceRecord[]> {
+  const records: SourceRecord[] = [];
+  const wanted = Math.min(CHUNK_BYTES, file.size - file.readAt);
+  const chunk = Buffer.allocUnsafeSlow(wanted);
+  const { bytesRead } = await file.handle.read(chunk, 0, wanted, file.readAt);
+  let start = 0;
+  for (let end = lineFeed(chunk, 0, bytesRead); end >= 0; end = lineFeed(chunk, start, bytesRead)) {
+    keep(file, chunk.subarray(start, end), keptBytes);
+    pushLine(file, records);
+    start = end + 1;
+    file.lineStart = file.readAt + start;
+  }
+  keep(file, chunk.subarray(start, bytesRead), keptBytes);
+  file.readAt += bytesRead;
+  // A file cut while it is read ends where it ends now.
+  if (bytesRead < wanted) file.size = file.readAt;
+  if (file.readAt >= file.size) {
+    pushLine(file, records);
+    file.lineStart = file.size;
+  }
+  return records;
+}
+
+function lineFeed(chunk: Buffer, from: number, end: number): number {
+  const at = chunk.indexOf(LF, from);
+  return at < end ? at : -1;
+}
+
+/** Adds to the unfinished line, up to `keptBytes`: what is longer is a dead letter anyway. */
+function keep(file: OpenFile, part: Buffer, keptBytes: number): void {
+  const kept = part.subarray(0, Math.max(0, keptBytes - file.partBytes));
+  if (kept.length === 0) return;
+  file.parts.push(kept);
+  file.partBytes += kept.length;
+}
+
+function pushLine(file: OpenFile, records: SourceRecord[]): void {
+  const line = file.parts.length === 1 ? file.parts[0]! : Buffer.concat(file.parts);
+  file.parts = [];
+  file.partBytes = 0;
+  const value = line.at(-1) === CR ? line.subarray(0, -1) : line;
+  if (value.length > 0) records.push({ offset: file.lineStart, timestamp: -1, value });
+}

@@ -1,0 +1,349 @@
+/**
+ * The users of one slot: write-back cache over the state backend, frozen set and deltas of a checkpoint
+ * (P1-P8, P11), TTL (P36, P37). Owns no clock and no network; a turn of it is synchronous, so between
+ * two turns every row is in the cache, in `#pending`, or in the backend.
+ *
+ *   dirty  --freeze at barrier i-->  frozen  --slice or fork-->  #pending + D(i)  --write-->  backend
+ *   dirty  --eviction----------------------------------------->  #pending + D(i+1) --write--> backend
+ */
+import type { Env } from '../runtime/env.ts';
+import { invariant } from '../runtime/errors.ts';
+import type { StateBackend } from './backend.ts';
+import { DeltaLog, type DeltaLogOptions } from './delta-log.ts';
+import { ExpiryIndex, type ExpiryMark } from './expiry-index.ts';
+import type { ProfileAnswer } from './profile-api.ts';
+import {
+  CHUNK,
+  decodeEvents,
+  decodeHead,
+  HEAD,
+  PROFILE,
+  rowKey,
+  TAIL,
+  userPrefix,
+} from './rows.ts';
+import {
+  type ChunkReader,
+  tombstonesOf,
+  type UserLimits,
+  type UserRow,
+  UserState,
+} from './user-state.ts';
+
+export interface UserStateOptions {
+  limits: UserLimits;
+  ttlMs: number;
+  /** Heap budget of live users. */
+  cacheBytes: number;
+  delta: DeltaLogOptions;
+}
+
+export interface UserStateStats {
+  cached: number;
+  users: number;
+  cacheBytes: number;
+  hits: number;
+  misses: number;
+  expired: number;
+  truncatedEvents: number;
+  dirty: number;
+}
+
+/** Interval that is over but whose rows are not all out. */
+interface ClosingInterval {
+  delta: DeltaLog;
+  frozen: Set<UserState>;
+}
+
+/** Users encoded per look at the clock. */
+const SLICE_USERS = 16;
+
+export class UserStateManager {
+  readonly #backend: StateBackend;
+  readonly #env: Env;
+  readonly #options: UserStateOptions;
+  readonly #users = new Map<string, UserState>();
+  /** Continues over #users as a clock hand. */
+  #hand: Iterator<UserState> | null = null;
+  #dirty = new Set<UserState>();
+  #open: DeltaLog;
+  #closing: ClosingInterval | null = null;
+  #pending: UserRow[] = [];
+  #intervals = 0;
+  #cacheBytes = 0;
+  #userCount = 0;
+  #hits = 0;
+  #misses = 0;
+  #expired = 0;
+  #truncatedEvents = 0;
+  readonly expiry: ExpiryIndex;
+  readonly readChunks: ChunkReader;
+
+  constructor(backend: StateBackend, env: Env, options: UserStateOptions) {
+    this.#backend = backend;
+    this.#env = env;
+    this.#options = options;
+    this.#open = this.#newDelta();
+    this.expiry = new ExpiryIndex(options.ttlMs);
+    this.readChunks = (user, seqs) => {
+      const prefix = userPrefix(user.keyGroup, user.id);
+      const rows = this.#read(seqs.map((seq) => rowKey(prefix, CHUNK, seq)));
+      return rows.map((row, i) => {
+        invariant(row !== undefined, `history chunk ${seqs[i]} of a user is missing`);
+        return decodeEvents(row);
+      });
+    };
+  }
+
+  get stats(): UserStateStats {
+    return {
+      cached: this.#users.size,
+      users: this.#userCount,
+      cacheBytes: this.#cacheBytes,
+      hits: this.#hits,
+      misses: this.#misses,
+      expired: this.#expired,
+      truncatedEvents: this.#truncatedEvents,
+      dirty: this.#dirty.size,
+    };
+  }
+
+  /** A cached user, marked as used. */
+  cached(userId: string): UserState | undefined {
+    const user = this.#users.get(userId);
+    if (user === undefined) return undefined;
+    this.#hits++;
+    user.referenced = true;
+    return user;
+  }
+
+  /** The same without marking it as used. */
+  peek(userId: string): UserState | undefined {
+    return this.#users.get(userId);
+  }
+
+  /** Reads users that are not cached in one multi-get (P2); those not found are surely absent (P3). */
+  load(wanted: ReadonlyMap<string, number>): void {
+    const keys: Buffer[] = [];
+    for (const [userId, keyGroup] of wanted) {
+      const prefix = userPrefix(keyGroup, userId);
+      keys.push(rowKey(prefix, HEAD), rowKey(prefix, PROFILE), rowKey(prefix, TAIL));
+    }
+    const rows = this.#read(keys);
+    let at = 0;
+    for (const [userId, keyGroup] of wanted) {
+      const [head, profile, tail] = [rows[at], rows[at + 1], rows[at + 2]];
+      at += 3;
+      this.#misses++;
+      if (head === undefined) {
+        invariant(
+          profile === undefined && tail === undefined,
+          `torn rows of a user of ${keyGroup}`,
+        );
+        continue;
+      }
+      invariant(profile !== undefined && tail !== undefined, `torn rows of a user of ${keyGroup}`);
+      this.#admit(UserState.fromRows(userId, keyGroup, head, profile, tail));
+    }
+  }
+
+  /** The Profile API answered for a user that has no rows. */
+  create(userId: string, keyGroup: number, answer: ProfileAnswer, time: number): UserState {
+    invariant(!this.#users.has(userId), 'a user was created twice');
+    const user = UserState.fromAnswer(userId, keyGroup, answer, time, this.#options.limits);
+    this.#truncatedEvents += user.truncated;
+    this.#admit(user);
+    this.#dirty.add(user);
+    this.#userCount++;
+    return user;
+  }
+
+  isExpired(user: UserState, time: number): boolean {
+    return time >= 0 && user.lastAccess >= 0 && time - user.lastAccess > this.#options.ttlMs;
+  }
+
+  /**
+   * Applies one judged event. A frozen user is forked first: its image of the barrier is kept (P5).
+   * `bytesBefore` is user.bytes before the event was judged: the filter may have parsed the profile or
+   * loaded history.
+   */
+  append(user: UserState, event: Parameters<UserState['append']>[0], bytesBefore: number): void {
+    if (user.frozen) this.#takeFrozen(user);
+    this.#truncatedEvents += user.append(event, this.#options.limits);
+    this.#cacheBytes += user.bytes - bytesBefore;
+    if (!user.dirty) {
+      user.dirty = true;
+      this.#dirty.add(user);
+    }
+  }
+
+  /** Expired: every row goes, with tombstones in the open delta (P37). */
+  drop(user: UserState): void {
+    if (user.frozen) this.#takeFrozen(user);
+    for (const row of user.tombstones()) this.#put(this.#open, user.keyGroup, row);
+    this.#forget(user);
+    this.#userCount--;
+    this.#expired++;
+  }
+
+  /**
+   * Purges marked users that expired before `time` (P37), unless `busy`: parked or in the outbox. A mark
+   * of a user that was accessed since is only removed: the later head bears a later mark.
+   */
+  purge(marks: readonly ExpiryMark[], time: number, busy: (userId: string) => boolean): void {
+    const cold: ExpiryMark[] = [];
+    for (const mark of marks) {
+      if (busy(mark.userId)) continue;
+      const user = this.#users.get(mark.userId);
+      if (user === undefined) cold.push(mark);
+      else if (this.isExpired(user, time)) this.drop(user);
+      if (user !== undefined) this.#pending.push({ key: mark.key, value: null });
+    }
+    const heads = this.#read(
+      cold.map((mark) => rowKey(userPrefix(mark.keyGroup, mark.userId), HEAD)),
+    );
+    cold.forEach((mark, i) => {
+      const row = heads[i];
+      this.#pending.push({ key: mark.key, value: null });
+      if (row === undefined) return;
+      const head = decodeHead(row);
+      if (head.lastAccess < 0 || time - head.lastAccess <= this.#options.ttlMs) return;
+      const seqs = head.chunks.map((chunk) => chunk.seq);
+      for (const gone of tombstonesOf(mark.keyGroup, mark.userId, seqs)) {
+        this.#put(this.#open, mark.keyGroup, gone);
+      }
+      this.#userCount--;
+      this.#expired++;
+    });
+    this.writePending();
+  }
+
+  /** Barrier: the dirty set becomes the frozen set, in one turn, by reference. */
+  freeze(): void {
+    invariant(this.#closing === null, 'a barrier came before the last frozen set was out (P7)');
+    for (const user of this.#dirty) user.frozen = true;
+    this.#closing = { delta: this.#open, frozen: this.#dirty };
+    this.#dirty = new Set();
+    this.#open = this.#newDelta();
+  }
+
+  get frozenUsers(): number {
+    return this.#closing?.frozen.size ?? 0;
+  }
+
+  /** Writes frozen users for about `budgetMs`; true when none is left. */
+  flushSlice(budgetMs: number): boolean {
+    const closing = this.#closing;
+    if (closing === null) return true;
+    const end = this.#env.monotonic() + budgetMs;
+    do {
+      let left = SLICE_USERS;
+      for (const user of closing.frozen) {
+        this.#takeFrozen(user);
+        if (--left === 0) break;
+      }
+    } while (closing.frozen.size > 0 && this.#env.monotonic() < end);
+    this.writePending();
+    return closing.frozen.size === 0;
+  }
+
+  /** The frozen set is out: hands over its delta, to be sealed beside event processing. */
+  takeClosedDelta(): DeltaLog {
+    const closing = this.#closing;
+    invariant(closing !== null && closing.frozen.size === 0, 'the frozen set is not out yet');
+    this.#closing = null;
+    return closing.delta;
+  }
+
+  /** Evicts, least recently used first, until the cache is within its budget. */
+  evict(): void {
+    if (this.#cacheBytes <= this.#options.cacheBytes) return;
+    // Every user is looked at once at most twice: first its reference is taken, then it goes.
+    for (let looks = this.#users.size * 2; looks > 0; looks--) {
+      if (this.#cacheBytes <= this.#options.cacheBytes || this.#users.size <= 1) break;
+      const user = this.#nextUser();
+      if (user.referenced) {
+        user.referenced = false;
+        continue;
+      }
+      this.#evictOne(user);
+    }
+    this.writePending();
+  }
+
+  writePending(): void {
+    if (this.#pending.length === 0) return;
+    const ops = this.#pending;
+    this.#pending = [];
+    this.#backend.write(ops);
+  }
+
+  /** Restored rows bypass cache and deltas: they are in the checkpoint already. */
+  restored(users: number): void {
+    this.#userCount += users;
+  }
+
+  #evictOne(user: UserState): void {
+    // P6: the older image first. Both are in #pending in this order.
+    if (user.frozen) this.#takeFrozen(user);
+    if (user.dirty) {
+      this.#takeRows(user, this.#open);
+      this.#dirty.delete(user);
+    }
+    this.#forget(user);
+  }
+
+  #takeFrozen(user: UserState): void {
+    const closing = this.#closing;
+    invariant(closing !== null, 'a frozen user without a closing interval');
+    closing.frozen.delete(user);
+    user.frozen = false;
+    this.#takeRows(user, closing.delta);
+  }
+
+  #takeRows(user: UserState, delta: DeltaLog): void {
+    for (const row of user.takeRows()) this.#put(delta, user.keyGroup, row);
+    const mark = this.expiry.markRow(user);
+    if (mark !== null) this.#pending.push(mark);
+  }
+
+  #put(delta: DeltaLog, keyGroup: number, row: UserRow): void {
+    this.#pending.push(row);
+    delta.add(keyGroup, row);
+  }
+
+  /** P1: nothing in `#pending` may be overtaken by a read. */
+  #read(keys: readonly Buffer[]): (Buffer | undefined)[] {
+    this.writePending();
+    return this.#backend.getMany(keys);
+  }
+
+  #admit(user: UserState): void {
+    this.#users.set(user.id, user);
+    this.#cacheBytes += user.bytes;
+  }
+
+  #forget(user: UserState): void {
+    this.#users.delete(user.id);
+    this.#dirty.delete(user);
+    this.#cacheBytes -= user.bytes;
+  }
+
+  #nextUser(): UserState {
+    for (;;) {
+      this.#hand ??= this.#users.values();
+      const next = this.#hand.next();
+      if (next.done !== true) return next.value;
+      this.#hand = null;
+    }
+  }
+
+  #newDelta(): DeltaLog {
+    const { spoolPath, ...rest } = this.#options.delta;
+    const number = this.#intervals++;
+    return new DeltaLog({
+      ...rest,
+      spoolPath: spoolPath === null ? null : `${spoolPath}-${number}`,
+    });
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * A task's side of a checkpoint after the barrier: frozen set out, delta sealed, segments stored, then the
+ * acknowledgement (P5, P11, P16, P22). Checkpoints are finished one after the other; what could not be
+ * stored stays owed and is tried again with the next one. Also runs the base builder between barriers.
+ */
+import type { ObjectStore } from '../checkpoint/object-store.ts';
+import { segmentPath } from '../checkpoint/paths.ts';
+import type { FinishedSegment } from '../checkpoint/segment.ts';
+import type {
+  KeyGroupRange,
+  Ledger,
+  ObjectRef,
+  SnapshotFigures,
+  SubtaskSnapshot,
+} from '../checkpoint/snapshot.ts';
+import type { Report, ScriptVersion } from '../rpc/messages.ts';
+import type { Env } from '../runtime/env.ts';
+import { messageOf } from '../runtime/errors.ts';
+import type { SplitPosition } from '../source/source.ts';
+import type { StateBackend } from '../state/backend.ts';
+import { BaseBuilder, type BuiltBase } from '../state/base-builder.ts';
+import type { ChainTracker } from '../state/chain-tracker.ts';
+import type { DeltaLog } from '../state/delta-log.ts';
+import { type CapturedVolatile, encodeVolatile } from './volatile.ts';
+
+/** Everything that belongs to checkpoint `checkpointId`, captured in the barrier's turn. */
+export interface BarrierCapture {
+  checkpointId: number;
+  volatile: CapturedVolatile;
+  splits: SplitPosition[];
+  script: ScriptVersion;
+  ledger: Ledger;
+  users: number;
+  figures: Pick<SnapshotFigures, 'alignmentMs' | 'syncMs' | 'startDelayMs'>;
+}
+
+export interface CheckpointerOptions {
+  env: Env;
+  store: ObjectStore;
+  backend: StateBackend;
+  chain: ChainTracker;
+  range: KeyGroupRange;
+  subtask: number;
+  attempt: number;
+  /** Checkpoint whose rows the chain ends with; 0 = fresh. */
+  lastBarrier: number;
+  report: (report: TaskReport) => void;
+  onFault: (fault: unknown) => void;
+}
+
+/** A report without the TaskManager's id, which the process adds. */
+export type TaskReport = Report extends infer R
+  ? R extends { taskManagerId: string; attempt: number }
+    ? Omit<R, 'taskManagerId'>
+    : never
+  : never;
+
+interface OwedSegment {
+  from: number;
+  to: number;
+  run: number;
+  /** null: nothing changed; the chain still needs to know that there is no gap (P12). */
+  segment: FinishedSegment | null;
+}
+
+/** Bytes of key groups that get a fresh base per checkpoint (P15). */
+const BASE_BUDGET_BYTES = 64 * 1024 * 1024;
+/** Sealed but not stored: beyond this the input is slowed (P16). */
+export const OWED_LIMIT_BYTES = 256 * 1024 * 1024;
+
+export class Checkpointer {
+  readonly #options: CheckpointerOptions;
+  #lastBarrier: number;
+  #capture: BarrierCapture | null = null;
+  #capturedAt = 0;
+  /** One checkpoint's finishing work at a time. */
+  #work: Promise<void> = Promise.resolve();
+  #owed: OwedSegment[] = [];
+  #owedBytes = 0;
+  #bases: BuiltBase[] = [];
+  #builder: BaseBuilder | null = null;
+  #objects = 0;
+  #closed = false;
+
+  constructor(options: CheckpointerOptions) {
+    this.#options = options;
+    this.#lastBarrier = options.lastBarrier;
+  }
+
+  /** The frozen set of a checkpoint is being written out. */
+  get draining(): boolean {
+    return this.#capture !== null;
+  }
+
+  get owedBytes(): number {
+    return this.#owedBytes;
+  }
+
+  /** Bytes of the segments that a checkpoint of now would refer to. */
+  get stateBytes(): number {
+    return this.#options.chain.bytes;
+  }
+
+  /** In the barrier's turn, after `freeze`. */
+  begin(capture: BarrierCapture): void {
+    this.#builder?.stop();
+    this.#capture = capture;
+    this.#capturedAt = this.#options.env.monotonic();
+  }
+
+  /** F(i) is out: the coordinator may trigger the next one; the rest goes on beside processing. */
+  drained(delta: DeltaLog): void {
+    const capture = this.#capture!;
+    const from = this.#lastBarrier;
+    this.#capture = null;
+    this.#lastBarrier = capture.checkpointId;
+    const { subtask, attempt, report } = this.#options;
+    report({ type: 'drained', attempt, checkpointId: capture.checkpointId, subtask });
+    const startedAt = this.#capturedAt;
+    this.#work = this.#work
+      .then(() => this.#finish(capture, delta, from, startedAt))
+      .catch(this.#options.onFault);
+    this.#startBases();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#builder?.stop();
+    await this.#work;
+  }
+
+  async #finish(
+    capture: BarrierCapture,
+    delta: DeltaLog,
+    from: number,
+    startedAt: number,
+  ): Promise<void> {
+    if (this.#closed) return;
+    const { env, chain, subtask, attempt, range, report } = this.#options;
+    const to = capture.checkpointId;
+    const segments = await delta.seal(from, to);
+    segments.forEach((segment, run) => {
+      this.#owed.push({ from, to, run, segment });
+      this.#owedBytes += segment.bytes;
+    });
+    if (segments.length === 0) this.#owed.push({ from, to, run: 0, segment: null });
+    let uploadedBytes = 0;
+    let volatile: ObjectRef | null = null;
+    try {
+      uploadedBytes += await this.#storeOwed();
+      uploadedBytes += await this.#storeBases(to);
+      const encoded = await encodeVolatile(capture.volatile, range);
+      if (encoded !== null) {
+        volatile = await this.#store(to, 'volatile', encoded);
+        uploadedBytes += encoded.bytes;
+      }
+    } catch (fault) {
+      const reason = `store: ${messageOf(fault)}`;
+      report({ type: 'decline', attempt, checkpointId: to, subtask, reason });
+      return;
+    }
+    if (this.#closed) return;
+    const snapshot: SubtaskSnapshot = {
+      subtask,
+      attempt,
+      range,
+      ...chain.snapshot(to),
+      volatile,
+      splits: capture.splits,
+      script: capture.script,
+      ledger: capture.ledger,
+      figures: {
+        ...capture.figures,
+        asyncMs: env.monotonic() - startedAt,
+        uploadedBytes,
+        stateBytes: chain.bytes + (volatile?.bytes ?? 0),
+        users: capture.users,
+      },
+    };
+    report({ type: 'ack', attempt, checkpointId: to, snapshot });
+  }
+
+  /** Stores what this and earlier checkpoints owe, in order; a throw leaves the rest owed (P16). */
+  async #storeOwed(): Promise<number> {
+    let bytes = 0;
+    while (this.#owed.length > 0) {
+      const { from, to, run, segment } = this.#owed[0]!;
+      const object = segment === null ? null : await this.#store(to, 'delta', segment);
+      const stored = segment?.bytes ?? 0;
+      this.#owed.shift();
+      this.#owedBytes -= stored;
+      bytes += stored;
+      const { range, chain } = this.#options;
+      chain.addDelta({ range, from, to, run, object }, segment?.groupBytes ?? new Map());
+    }
+    return bytes;
+  }
+
+  /** P13: a base serves only checkpoints from its epoch on, so it joins the chain no earlier. */
+  async #storeBases(checkpointId: number): Promise<number> {
+    let bytes = 0;
+    for (const base of this.#bases.filter(({ epoch }) => epoch <= checkpointId)) {
+      const object = await this.#store(checkpointId, 'base', base.segment);
+      this.#bases.splice(this.#bases.indexOf(base), 1);
+      bytes += base.segment.bytes;
+      this.#options.chain.addBase(object, base.epoch, base.groupBytes);
+    }
+    return bytes;
+  }
+
+  async #store(
+    checkpointId: number,
+    kind: 'delta' | 'base' | 'volatile',
+    segment: FinishedSegment,
+  ): Promise<ObjectRef> {
+    const { env, store, subtask, attempt } = this.#options;
+    const n = this.#objects++;
+    const name = segmentPath({ attempt, checkpointId, subtask, kind, n, nonce: env.id() });
+    await store.put(name, segment.content);
+    return { name, bytes: segment.bytes, sha256: segment.sha256 };
+  }
+
+  #startBases(): void {
+    if (this.#builder !== null) return;
+    const { backend, range, chain, onFault } = this.#options;
+    const groups = chain.due(BASE_BUDGET_BYTES);
+    if (groups.length === 0) return;
+    const builder = new BaseBuilder(backend, range);
+    this.#builder = builder;
+    builder
+      .build(groups, this.#lastBarrier + 1)
+      .then((base) => {
+        if (base !== null) this.#bases.push(base);
+        this.#builder = null;
+      })
+      .catch((fault: unknown) => {
+        this.#builder = null;
+        if (!this.#closed) onFault(fault);
+      });
+  }
+}

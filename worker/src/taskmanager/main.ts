@@ -1,0 +1,68 @@
+/** The taskmanager role: options to a running TaskManager, and how the process ends. */
+import { hostname } from 'node:os';
+import { RpcClient } from '../rpc/client.ts';
+import { realEnv, sleep } from '../runtime/env.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { createLog } from '../runtime/log.ts';
+import { TaskManager } from './taskmanager.ts';
+
+export interface TaskManagerRole {
+  /** host:port of the JobManager's RPC. */
+  jobmanager: string;
+  slots: number;
+  localStateDir: string;
+  id?: string;
+  heartbeatMs?: number;
+  logLevel?: string;
+}
+
+const CONNECT_ATTEMPTS = 50;
+const CONNECT_PAUSE_MS = 200;
+const CONNECT_TIMEOUT_MS = 5000;
+
+/** Resolves at a shutdown by the JobManager; rejects when the process must end with a failure. */
+export async function runTaskManager(role: TaskManagerRole): Promise<void> {
+  const log = createLog(
+    'taskmanager',
+    role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
+  );
+  const client = await connect(role.jobmanager);
+  const cacheBytes = process.env['TRIGGERJOB_TEST_SLOT_CACHE_BYTES'];
+  const manager = new TaskManager({
+    env: realEnv,
+    log,
+    client,
+    taskManagerId: role.id ?? `tm-${realEnv.id().slice(0, 12)}`,
+    host: hostname(),
+    slots: role.slots,
+    localStateDir: role.localStateDir,
+    heartbeatMs: role.heartbeatMs ?? 1000,
+    mutant: process.env['TRIGGERJOB_TEST_MUTANT'] ?? null,
+    slotCacheBytes: cacheBytes === undefined ? null : Number(cacheBytes),
+  });
+  try {
+    await manager.run();
+  } finally {
+    client.close();
+  }
+}
+
+async function connect(address: string): Promise<RpcClient> {
+  const colon = address.lastIndexOf(':');
+  const host = address.slice(0, colon);
+  const port = Number(address.slice(colon + 1));
+  if (colon < 1 || !Number.isInteger(port)) {
+    throw new TriggerJobError('BAD_ADDRESS', `--jobmanager is "${address}", expected HOST:PORT`);
+  }
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await RpcClient.connect(realEnv, { host, port, timeoutMs: CONNECT_TIMEOUT_MS });
+    } catch (cause) {
+      if (attempt === CONNECT_ATTEMPTS) {
+        const text = `no JobManager at ${address}: ${messageOf(cause)}`;
+        throw new TriggerJobError('JOBMANAGER_UNREACHABLE', text, { cause });
+      }
+      await sleep(realEnv, CONNECT_PAUSE_MS);
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/** Messages between the TaskManager's main thread and the thread of one slot, and between two slots. */
+import type { MessagePort } from 'node:worker_threads';
+import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
+import type { Frame } from '../exchange/frame.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
+import type { ScriptVersion, SubtaskMetrics, TaskDeployment } from '../rpc/messages.ts';
+import type { SplitPosition } from '../source/source.ts';
+import type { TaskReport } from './checkpointer.ts';
+
+/** workerData of a slot thread. */
+export interface SlotStart {
+  jobId: string;
+  lineage: string;
+  plan: JobPlan;
+  script: ScriptVersion;
+  ranges: KeyGroupRange[];
+  task: TaskDeployment;
+  localStateDir: string;
+  logLevel: string;
+  mutant: string | null;
+  /** One per subtask, null at our own number: the channel pair with that slot. */
+  peers: (MessagePort | null)[];
+}
+
+export type SlotCommand =
+  | { type: 'trigger'; checkpointId: number; triggeredAt: number; script: ScriptVersion }
+  | { type: 'abort'; checkpointId: number }
+  | { type: 'add-splits'; splits: SplitPosition[] }
+  | { type: 'close' };
+
+export type SlotMessage =
+  | { type: 'report'; report: TaskReport }
+  | { type: 'metrics'; metrics: SubtaskMetrics }
+  | { type: 'fault'; code: string; error: string }
+  | { type: 'closed' };
+
+/** On the port of a pair: frames one way, credit (with the buffer) the other. */
+export type PeerMessage =
+  | { type: 'frame'; frame: Frame }
+  | { type: 'credit'; bytes: Uint8Array | null };

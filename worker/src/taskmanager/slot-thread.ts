@@ -1,0 +1,152 @@
+/**
+ * The thread of one slot: opens what the subtask needs and joins `SlotTask` to ports and main thread.
+ * Crash-only: any fault is reported once and the process ends, because a worker that dies alone would
+ * leave its peers waiting on channels that nobody fills.
+ */
+import { join } from 'node:path';
+import { parentPort, workerData } from 'node:worker_threads';
+import { openActionExecutor, openDeadLetterWriter } from '../action/open.ts';
+import { openStore } from '../checkpoint/open-store.ts';
+import type { Frame } from '../exchange/frame.ts';
+import { realEnv } from '../runtime/env.ts';
+import { invariant, messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { createLog } from '../runtime/log.ts';
+import { createSplitReader } from '../source/open.ts';
+import { openHttpProfileApi } from '../state/http-profile-api.ts';
+import { openRocksDb } from '../state/rocksdb-backend.ts';
+import type { PeerMessage, SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
+import { SlotTask } from './slot-task.ts';
+
+const METRICS_MS = 500;
+
+async function openTask(start: SlotStart, tell: (message: SlotMessage) => void): Promise<SlotTask> {
+  const { plan, task, lineage } = start;
+  const env = realEnv;
+  const log = createLog(`slot-${task.slot}`, start.logLevel);
+  const { directory } = plan.checkpointing;
+  const store = await openStore(
+    `${directory.replace(/\/+$/, '')}/${plan.namespace}/${plan.name}`,
+    env,
+  );
+  const local = join(start.localStateDir, `${lineage}-${task.attempt}-${task.subtask}`);
+  const backend = await openRocksDb({
+    directory: join(local, 'db'),
+    blockCacheBytes: plan.memory.slotBlockCacheBytes,
+    memtableBytes: plan.memory.slotMemtableBytes,
+  });
+  const { profileApi } = plan.state;
+  const self = task.subtask;
+  const slot: SlotTask = new SlotTask(
+    {
+      env,
+      store,
+      backend,
+      profileApi: profileApi === null ? null : openHttpProfileApi(profileApi, env, log),
+      action: openActionExecutor(plan.action, env, log),
+      deadLetter: openDeadLetterWriter(plan.deadLetter, env, store, self, log),
+      reader: createSplitReader(plan.source, env),
+      report: (report) => tell({ type: 'report', report }),
+      send: (target, frame) => {
+        if (target === self) slot.receive(self, frame);
+        else sendFrame(start, target, frame);
+      },
+      credit: (channel, bytes) => {
+        if (channel === self) slot.credited(self, bytes);
+        else postPeer(start, channel, { type: 'credit', bytes }, [bytes.buffer as ArrayBuffer]);
+      },
+      fault: (fault) => {
+        const code = fault instanceof TriggerJobError ? fault.code : 'SLOT_FAULT';
+        log.error({ err: fault }, 'slot failed');
+        tell({ type: 'fault', code, error: messageOf(fault) });
+      },
+    },
+    { ...start, spoolPath: join(local, 'spool') },
+  );
+  return slot;
+}
+
+function sendFrame(start: SlotStart, target: number, frame: Frame): void {
+  const transfer = frame.kind === 'data' ? [frame.bytes.buffer as ArrayBuffer] : [];
+  postPeer(start, target, { type: 'frame', frame }, transfer);
+}
+
+function postPeer(
+  start: SlotStart,
+  peer: number,
+  message: PeerMessage,
+  transfer: ArrayBuffer[],
+): void {
+  const port = start.peers[peer];
+  invariant(port, `no port to subtask ${peer}`);
+  port.postMessage(message, transfer);
+}
+
+function listen(slot: SlotTask, start: SlotStart): void {
+  start.peers.forEach((port, peer) => {
+    port?.on('message', (message: PeerMessage) => {
+      if (message.type === 'frame') slot.receive(peer, message.frame);
+      else slot.credited(peer, message.bytes);
+    });
+  });
+}
+
+async function main(): Promise<void> {
+  const start = workerData as SlotStart;
+  const main = parentPort!;
+  const tell = (message: SlotMessage) => main.postMessage(message);
+  const slot = await openTask(start, tell);
+  const metrics = setIntervalOf(METRICS_MS, () => {
+    const usage = process.threadCpuUsage();
+    const cpuSeconds = (usage.user + usage.system) / 1e6;
+    tell({ type: 'metrics', metrics: slot.metrics(cpuSeconds) });
+  });
+  main.on('message', (command: SlotCommand) => {
+    switch (command.type) {
+      case 'trigger':
+        slot.trigger(command.checkpointId, command.triggeredAt, command.script);
+        return;
+      case 'abort':
+        slot.abort(command.checkpointId);
+        return;
+      case 'add-splits':
+        slot.addSplits(command.splits);
+        return;
+      case 'close':
+        metrics.cancel();
+        slot
+          .close()
+          .catch(() => {})
+          .finally(() => {
+            tell({ type: 'closed' });
+            for (const port of start.peers) port?.close();
+            main.close();
+          });
+        return;
+    }
+  });
+  listen(slot, start);
+  await slot.start();
+}
+
+/** A repeating timer on Env's one-shot ones. */
+function setIntervalOf(ms: number, fn: () => void): { cancel(): void } {
+  let canceled = false;
+  const again = () =>
+    realEnv.timer(ms, () => {
+      if (canceled) return;
+      fn();
+      again();
+    });
+  again();
+  return {
+    cancel: () => {
+      canceled = true;
+    },
+  };
+}
+
+main().catch((fault: unknown) => {
+  const code = fault instanceof TriggerJobError ? fault.code : 'SLOT_FAULT';
+  const message: SlotMessage = { type: 'fault', code, error: messageOf(fault) };
+  parentPort?.postMessage(message);
+});

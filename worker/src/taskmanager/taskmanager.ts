@@ -1,0 +1,275 @@
+/**
+ * The TaskManager process: registers with the JobManager, runs a thread per slot, passes commands down and
+ * reports up, sends heartbeats. It decides nothing but two things: to refuse an older leader's commands
+ * (P38) and to end itself when a slot fails (crash-only).
+ */
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import type { Logger } from 'pino';
+import type { RpcClient } from '../rpc/client.ts';
+import type { Command, Report, SubtaskMetrics } from '../rpc/messages.ts';
+import { RPC_VERSION } from '../rpc/messages.ts';
+import type { Env, Timer } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
+import type { SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
+
+export interface TaskManagerOptions {
+  env: Env;
+  log: Logger;
+  client: RpcClient;
+  taskManagerId: string;
+  host: string;
+  slots: number;
+  localStateDir: string;
+  heartbeatMs: number;
+  mutant: string | null;
+  /** Overrides of the memory plan, for tests that need a small cache. */
+  slotCacheBytes: number | null;
+}
+
+interface RunningSlot {
+  subtask: number;
+  attempt: number;
+  worker: Worker;
+  metrics: SubtaskMetrics | null;
+  closed: Promise<void>;
+}
+
+/** A slot that does not close by itself by then is terminated. */
+const CLOSE_LIMIT_MS = 5000;
+
+export class TaskManager {
+  readonly #options: TaskManagerOptions;
+  #slots: RunningSlot[] = [];
+  #leaderEpoch = 0;
+  #heartbeat: Timer | null = null;
+  #end: ((fault: unknown) => void) | null = null;
+  #closing = false;
+
+  constructor(options: TaskManagerOptions) {
+    this.#options = options;
+  }
+
+  /** Runs until shutdown (resolves) or a fault that must end the process (rejects). */
+  run(): Promise<void> {
+    const { client, taskManagerId, host, slots } = this.#options;
+    return new Promise((resolve, reject) => {
+      this.#end = (fault) => (fault === null ? resolve() : reject(fault));
+      client.onCommand((command) => {
+        this.#command(command).catch((fault: unknown) => this.#end?.(fault));
+      });
+      client.onClose((error) => {
+        const cause = error ?? undefined;
+        this.#end?.(
+          this.#closing
+            ? null
+            : new TriggerJobError('JOBMANAGER_LOST', 'the JobManager closed the connection', {
+                cause,
+              }),
+        );
+      });
+      const version = RPC_VERSION;
+      const { pid } = process;
+      client.send({ type: 'register', version, taskManagerId, host, pid, slots });
+    });
+  }
+
+  /** Closes every slot; local state goes with it. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#heartbeat?.cancel();
+    await this.#closeSlots();
+  }
+
+  async #command(command: Command): Promise<void> {
+    if (command.type === 'refused') {
+      throw new TriggerJobError('REGISTRATION_REFUSED', command.reason);
+    }
+    if (command.leaderEpoch < this.#leaderEpoch) {
+      const { type, leaderEpoch } = command;
+      this.#options.log.warn(
+        { type, leaderEpoch, known: this.#leaderEpoch },
+        'refused: old leader',
+      );
+      return;
+    }
+    this.#leaderEpoch = command.leaderEpoch;
+    switch (command.type) {
+      case 'registered':
+        this.#beat();
+        return;
+      case 'deploy':
+        await this.#deploy(command);
+        return;
+      case 'cancel':
+        await this.#closeSlots();
+        this.#report({ type: 'canceled', attempt: command.attempt });
+        return;
+      case 'trigger': {
+        const { checkpointId, triggeredAt, script } = command;
+        this.#toSlots(command.attempt, { type: 'trigger', checkpointId, triggeredAt, script });
+        return;
+      }
+      case 'abort':
+        this.#toSlots(command.attempt, { type: 'abort', checkpointId: command.checkpointId });
+        return;
+      case 'notify':
+        // Offsets are committed and garbage collected by the JobManager; a task keeps nothing for it.
+        return;
+      case 'add-splits': {
+        const { attempt, subtask, splits } = command;
+        const slot = this.#slots.find((one) => one.attempt === attempt && one.subtask === subtask);
+        slot?.worker.postMessage({ type: 'add-splits', splits } satisfies SlotCommand);
+        return;
+      }
+      case 'shutdown':
+        await this.close();
+        this.#end?.(null);
+        return;
+    }
+  }
+
+  async #deploy(command: Extract<Command, { type: 'deploy' }>): Promise<void> {
+    await this.#closeSlots();
+    const { tasks, plan, ranges } = command;
+    const { slotCacheBytes } = this.#options;
+    if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
+    const ports = pairPorts(ranges.length);
+    for (const task of tasks) {
+      const peers = ports[task.subtask]!;
+      const { jobId, lineage, script } = command;
+      const { localStateDir, mutant, log } = this.#options;
+      const start: SlotStart = {
+        jobId,
+        lineage,
+        plan,
+        script,
+        ranges,
+        task,
+        localStateDir,
+        logLevel: log.level,
+        mutant,
+        peers,
+      };
+      this.#slots.push(this.#startSlot(start));
+    }
+  }
+
+  #startSlot(start: SlotStart): RunningSlot {
+    const { plan, task } = start;
+    const worker = new Worker(new URL('./slot-thread.ts', import.meta.url), {
+      workerData: start,
+      transferList: start.peers.filter((port) => port !== null),
+      name: `slot-${task.slot}`,
+      resourceLimits: { maxOldGenerationSizeMb: slotHeapMb(plan) },
+    });
+    let closed = () => {};
+    const slot: RunningSlot = {
+      subtask: task.subtask,
+      attempt: task.attempt,
+      worker,
+      metrics: null,
+      closed: new Promise((resolve) => {
+        closed = resolve;
+      }),
+    };
+    worker.on('message', (message: SlotMessage) => {
+      if (message.type === 'closed') closed();
+      else this.#fromSlot(slot, message);
+    });
+    worker.on('error', (error) => this.#slotFailed(slot, 'SLOT_CRASHED', String(error)));
+    worker.on('exit', (code) => {
+      closed();
+      if (code !== 0) this.#slotFailed(slot, 'SLOT_EXITED', `slot thread exited with ${code}`);
+    });
+    return slot;
+  }
+
+  #fromSlot(slot: RunningSlot, message: Exclude<SlotMessage, { type: 'closed' }>): void {
+    if (!this.#slots.includes(slot)) return;
+    if (message.type === 'metrics') slot.metrics = message.metrics;
+    else if (message.type === 'report') this.#report(message.report);
+    else this.#slotFailed(slot, message.code, message.error);
+  }
+
+  /** Reported first, so that the job's exception history names the cause; then the process ends. */
+  #slotFailed(slot: RunningSlot, code: string, error: string): void {
+    if (this.#closing || !this.#slots.includes(slot)) return;
+    const { attempt, subtask } = slot;
+    this.#report({ type: 'failed', attempt, subtask, code, error });
+    const fault = new TriggerJobError(code, `slot of subtask ${subtask} failed: ${error}`);
+    this.#options.env.timer(50, () => this.#end?.(fault));
+  }
+
+  #toSlots(attempt: number, command: SlotCommand): void {
+    for (const slot of this.#slots) {
+      if (slot.attempt === attempt) slot.worker.postMessage(command);
+    }
+  }
+
+  async #closeSlots(): Promise<void> {
+    const slots = this.#slots;
+    this.#slots = [];
+    await Promise.all(
+      slots.map(async (slot) => {
+        slot.worker.postMessage({ type: 'close' } satisfies SlotCommand);
+        let timer: Timer | null = null;
+        const limit = new Promise<void>((resolve) => {
+          timer = this.#options.env.timer(CLOSE_LIMIT_MS, resolve);
+        });
+        await Promise.race([slot.closed, limit]);
+        (timer as Timer | null)?.cancel();
+        await slot.worker.terminate();
+      }),
+    );
+  }
+
+  #report(report: DistributiveOmit<Report, 'taskManagerId'>): void {
+    const { client, taskManagerId } = this.#options;
+    client.send({ ...report, taskManagerId } as Report);
+  }
+
+  #beat(): void {
+    const { env, heartbeatMs } = this.#options;
+    this.#heartbeat?.cancel();
+    const usage = process.cpuUsage();
+    const memory = process.memoryUsage();
+    this.#report({
+      type: 'heartbeat',
+      leaderEpoch: this.#leaderEpoch,
+      metrics: {
+        rssBytes: memory.rss,
+        cpuSeconds: (usage.user + usage.system) / 1e6,
+        heapBytes: memory.heapUsed,
+        subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
+      },
+    });
+    this.#heartbeat = env.timer(heartbeatMs, () => {
+      if (!this.#closing) this.#beat();
+    });
+  }
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+
+/** ports[a][b] talks to ports[b][a]. */
+function pairPorts(count: number): (MessagePort | null)[][] {
+  const ports = Array.from({ length: count }, () =>
+    new Array<MessagePort | null>(count).fill(null),
+  );
+  for (let a = 0; a < count; a++) {
+    for (let b = a + 1; b < count; b++) {
+      const { port1, port2 } = new MessageChannel();
+      ports[a]![b] = port1;
+      ports[b]![a] = port2;
+    }
+  }
+  return ports;
+}
+
+/** V8's limit for one slot: its share of the heap, with room for the cache it is told to fill. */
+function slotHeapMb(plan: SlotStart['plan']): number {
+  const share = plan.memory.heapBytes / plan.slotsPerTaskManager;
+  const cached =
+    plan.memory.slotCacheBytes + plan.memory.slotOutboxBytes + plan.memory.slotDeltaBytes;
+  return Math.ceil(Math.max(share, cached * 1.5) / 1024 / 1024) + 64;
+}
