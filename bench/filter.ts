@@ -52,7 +52,10 @@ for (const [language, script] of SCRIPTS) {
   }
   const share = ((100 * matched) / rounds).toFixed(0);
   const shown = script.replaceAll('\n', ' ').slice(0, 90);
-  process.stdout.write(
-    `${best.toFixed(1).padStart(8)} ns  ${language.padEnd(7)} ${share.padStart(3)} % match  ${shown}\n`,
-  );
+  const columns = [
+    `${best.toFixed(1)} ns`.padStart(11),
+    language.padEnd(7),
+    `${share.padStart(3)} %`,
+  ];
+  process.stdout.write(`${columns.join('  ')} match  ${shown}\n`);
 }

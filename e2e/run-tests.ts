@@ -1,7 +1,7 @@
 /**
  * `npm test`: every suite of the repository, one after another, each under a watchdog. The last
- * line is `N passed, N failed`; the exit code is 1 when anything failed. All suites run even after a
- * failure, so that one run shows everything that is wrong.
+ * line is `N passed, N failed`; the exit code is 1 when anything failed. All suites run even after
+ * a failure, so that one run shows everything that is wrong.
  *
  *   node e2e/run-tests.ts                  all
  *   node e2e/run-tests.ts lint unit sim    only these
@@ -47,7 +47,12 @@ const SUITES: Suite[] = [
 const BROKER_SUITES = ['int', 'e2e'];
 
 const CHECKS = [
-  { name: 'biome ci', command: 'biome', args: ['ci', '--error-on-warnings', '.'], usualSeconds: 5 },
+  {
+    name: 'biome ci',
+    command: 'biome',
+    args: ['ci', '--colors=off', '--error-on-warnings', '.'],
+    usualSeconds: 5,
+  },
   { name: 'tsc', command: 'tsc', args: ['--noEmit', '-p', '.'], usualSeconds: 15 },
 ];
 const CHECK_WATCHDOG_FACTOR = 10;

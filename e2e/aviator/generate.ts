@@ -1,6 +1,7 @@
 /**
  * Asks the real AviatorScript for the value of every case and writes the conformance corpus of our
- * engine: `npx node e2e/aviator/generate.ts`. Needs Java 17 and Maven (Maven Central on the first run);
+ * engine: `npx node e2e/aviator/generate.ts`. Needs Java 17 and Maven (Maven Central on the first
+ * run);
  * jars and classes stay in a cache folder outside of the project.
  */
 import { execFileSync } from 'node:child_process';

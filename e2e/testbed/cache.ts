@@ -1,6 +1,7 @@
 /**
- * Where test services that are fetched or built once are kept between runs, and how two processes that
- * need the same one at once do not install it twice. Owns nothing else: each service says how to install.
+ * Where test services that are fetched or built once are kept between runs, and how two processes
+ * that need the same one at once do not install it twice. Owns nothing else: each service says how
+ * to install.
  */
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
@@ -15,9 +16,9 @@ export function cacheFolder(): string {
 }
 
 /**
- * The folder `<cache>/<name>`, made by `install` the first time. `install` fills a temporary folder that
- * is renamed into place when it returns, so an interrupted install leaves nothing half made; put the
- * version into `name`, because an installed folder is never looked at again.
+ * The folder `<cache>/<name>`, made by `install` the first time. `install` fills a temporary folder
+ * that is renamed into place when it returns, so an interrupted install leaves nothing half made;
+ * put the version into `name`, because an installed folder is never looked at again.
  */
 export async function installOnce(
   name: string,
@@ -41,8 +42,9 @@ export async function installOnce(
 }
 
 /**
- * Waits for the lock file; one whose process is gone is taken over. Two waiters may take over the same
- * dead lock: the second install is then wasted and its rename fails, which is better than a wait for ever.
+ * Waits for the lock file; one whose process is gone is taken over. Two waiters may take over the
+ * same dead lock: the second install is then wasted and its rename fails, which is better than a
+ * wait for ever.
  */
 async function lock(path: string): Promise<() => Promise<void>> {
   for (;;) {

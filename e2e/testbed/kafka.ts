@@ -1,6 +1,7 @@
 /**
  * A real Kafka broker for tests: fetched once through Maven, one KRaft node as a child process on
- * loopback, data in a temporary folder. Everything it starts ends with `stop()` or with this process.
+ * loopback, data in a temporary folder. Everything it starts ends with `stop()` or with this
+ * process.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,7 +32,10 @@ export interface KafkaOptions {
 export interface KafkaBroker {
   /** host:port of the plain listener. */
   readonly bootstrap: string;
-  /** Only with `secure`: host:port of the SASL and TLS listener, and the PEM file that certifies it. */
+  /**
+   * Only with `secure`: host:port of the SASL and TLS listener, and the PEM file that certifies
+   * it.
+   */
   readonly secure?: { bootstrap: string; caFile: string };
   readonly pid: number | undefined;
   createTopic(name: string, partitions: number, config?: Record<string, string>): Promise<void>;
@@ -164,7 +168,9 @@ function serverProperties(layout: Layout, options: KafkaOptions): string[] {
     'group.initial.rebalance.delay.ms=0',
     'message.max.bytes=33554432',
     'log.retention.check.interval.ms=600000',
-    'controlled.shutdown.enable=false',
+    // A restarted broker may register only once its former session is over (default 9 s).
+    'broker.heartbeat.interval.ms=500',
+    'broker.session.timeout.ms=2000',
     ...(options.secure === undefined ? [] : securityProperties(folder, options.secure)),
     ...Object.entries(options.config ?? {}).map(([key, value]) => `${key}=${value}`),
   ];
@@ -197,7 +203,8 @@ async function makeCertificate(folder: string, caFile: string): Promise<void> {
 }
 
 async function format(classPath: string, properties: string, options: KafkaOptions) {
-  const tool = ['-cp', classPath, 'kafka.tools.StorageTool', 'format'];
+  const quickStart = ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC'];
+  const tool = [...quickStart, '-cp', classPath, 'kafka.tools.StorageTool', 'format'];
   const { secure } = options;
   const scram = (secure === undefined ? [] : ['SCRAM-SHA-256', 'SCRAM-SHA-512']).flatMap(
     (mechanism) => [

@@ -183,6 +183,8 @@ function failureType(error: unknown): string {
   return error instanceof Error && 'failureType' in error ? String(error.failureType) : '';
 }
 
+/** Node puts an assertion's own message on the lines after the error's name. */
 function firstLine(text: string): string {
-  return text.split('\n').find((line) => line.trim() !== '') ?? '';
+  const [first = '', second = ''] = text.split('\n').filter((line) => line.trim() !== '');
+  return first.trimEnd().endsWith(':') ? `${first.trimEnd()} ${second.trim()}` : first;
 }

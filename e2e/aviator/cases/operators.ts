@@ -1,4 +1,6 @@
-/** One script per line, by the operator they are about; evaluated in the environment of `env.ts`. */
+/**
+ * One script per line, by the operator they are about; evaluated in the environment of `env.ts`.
+ */
 export const OPERATOR_CASES = String.raw`
 true && true
 true && false

@@ -88,7 +88,7 @@ while (nil) { 1 }
 while (1) { 1 }
 while true { }
 let i = 0; while (i < 3) { let j = i; i = j + 1; } i
-let i = 0; while (i < 2) { let j = 0; while (j < 2) { j = j + 1; if (j == 1) { continue; } } i = i + 1; } i
+let i = 0; while (i < 2) { let j = 0; while (j < 2) { j = j + 1; continue; } i = i + 1; } i
 break;
 continue;
 let s = 0; while (true) { s = s + 1; if (s == 7) { break; } } return s;

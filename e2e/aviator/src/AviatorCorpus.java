@@ -25,18 +25,22 @@ import java.util.TreeMap;
 import java.util.regex.Pattern;
 
 /**
- * Evaluates one case per line of standard input, {"expr": text, "env": object}, with the real AviatorScript and
+ * Evaluates one case per line of standard input, {"expr": text, "env": object}, with the real
+ * AviatorScript and
  * writes one line per case: {"type": t, "value": v} or {"error": class of the exception}.
  *
- * <p>Two options differ from Aviator's defaults, as the job's filter documents: a property that is not there is nil,
+ * <p>Two options differ from Aviator's defaults, as the job's filter documents: a property that is
+ * not there is nil,
  * and loops end (a case that loops forever is an error instead of a hang).
  */
 public final class AviatorCorpus {
   private static final int MAX_LOOPS = 200_000;
-  private static final Gson GSON = new GsonBuilder().serializeNulls().disableHtmlEscaping().create();
+  private static final Gson GSON =
+      new GsonBuilder().serializeNulls().disableHtmlEscaping().create();
 
   public static void main(final String[] args) throws Exception {
-    final BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    final BufferedReader in =
+        new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     // Scripts may print; the answers keep a stream of their own.
     final PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
     System.setOut(System.err);
@@ -63,7 +67,6 @@ public final class AviatorCorpus {
       describe(engine().compile(testCase.get("expr").getAsString()).execute(env), result);
     } catch (Throwable thrown) {
       result.addProperty("error", thrown.getClass().getSimpleName());
-      if (System.getenv("AVIATOR_VERBOSE") != null) result.addProperty("message", thrown.getMessage());
     }
     return result;
   }
@@ -78,7 +81,9 @@ public final class AviatorCorpus {
     }
     if (json.isJsonObject()) {
       final Map<String, Object> map = new LinkedHashMap<>();
-      for (Map.Entry<String, JsonElement> e : json.getAsJsonObject().entrySet()) map.put(e.getKey(), toJava(e.getValue()));
+      for (Map.Entry<String, JsonElement> e : json.getAsJsonObject().entrySet()) {
+        map.put(e.getKey(), toJava(e.getValue()));
+      }
       return map;
     }
     final JsonPrimitive primitive = json.getAsJsonPrimitive();
@@ -98,7 +103,7 @@ public final class AviatorCorpus {
   private static String typeOf(final Object value) {
     if (value == null) return "nil";
     if (value instanceof Boolean) return "boolean";
-    if (value instanceof Long || value instanceof Integer || value instanceof Short || value instanceof Byte) return "long";
+    if (value instanceof Long || value instanceof Integer) return "long";
     if (value instanceof Double || value instanceof Float) return "double";
     if (value instanceof CharSequence || value instanceof Character) return "string";
     if (value instanceof Pattern) return "pattern";
@@ -130,7 +135,8 @@ public final class AviatorCorpus {
       case "map":
         return encodeMap((Map<?, ?>) value);
       case "entry":
-        return encodeList(new Object[] {((Map.Entry<?, ?>) value).getKey(), ((Map.Entry<?, ?>) value).getValue()});
+        final Map.Entry<?, ?> entry = (Map.Entry<?, ?>) value;
+        return encodeList(new Object[] {entry.getKey(), entry.getValue()});
       default:
         return new JsonPrimitive(typeOf(value));
     }
@@ -157,7 +163,9 @@ public final class AviatorCorpus {
 
   private static JsonElement encodeMap(final Map<?, ?> map) {
     final TreeMap<String, JsonElement> sorted = new TreeMap<>();
-    for (Map.Entry<?, ?> e : map.entrySet()) sorted.put(encode(e.getKey()).toString(), encode(e.getValue()));
+    for (Map.Entry<?, ?> e : map.entrySet()) {
+      sorted.put(encode(e.getKey()).toString(), encode(e.getValue()));
+    }
     final JsonObject object = new JsonObject();
     for (Map.Entry<String, JsonElement> e : sorted.entrySet()) object.add(e.getKey(), e.getValue());
     return object;

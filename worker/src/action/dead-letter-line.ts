@@ -13,7 +13,7 @@ export function errorText(entry: DeadLetter): string {
  * `raw` is base64, the exact bytes. `text` is there for people, when the bytes are UTF-8. The line
  * ends with a line feed.
  */
-export function deadLetterLine(entry: DeadLetter): string {
+function deadLetterLine(entry: DeadLetter): string {
   const line = {
     id: entry.id,
     topic: entry.topic,

@@ -9,7 +9,7 @@ const LINE_END = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
 /** What is needed of a stream such as process.stdout. */
-export interface DebugSink {
+interface DebugSink {
   /** false: its buffer is full; wait for `drain`. */
   write(chunk: Buffer): boolean;
   once(event: 'drain', listener: () => void): unknown;

@@ -9,7 +9,7 @@ import type { Dispatcher } from 'undici';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
-export interface HttpRequest {
+interface HttpRequest {
   method: 'GET' | 'POST';
   /** Path and query, sent as they are. */
   path: string;
@@ -27,7 +27,7 @@ export interface HttpHead {
   header(name: string): string | undefined;
 }
 
-export type HttpResult<T> =
+type HttpResult<T> =
   | { kind: 'answer'; head: HttpHead; value: T }
   /** No usable answer. `thrown` is what stopped it, `timedOut` whether the deadline did. */
   | { kind: 'fault'; error: string; thrown: unknown; timedOut: boolean };

@@ -24,7 +24,7 @@ export function openActionExecutor(plan: ActionPlan, env: Env, log: Logger): Act
   return plan.kind === 'debug' ? openDebug() : openWebhook(plan, env, log);
 }
 
-export interface DeadLetterTuning {
+interface DeadLetterTuning {
   limits?: Partial<GroupLimits>;
   /** Stands in for the real Kafka producer. */
   openProducer?: OpenProducer;

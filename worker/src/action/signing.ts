@@ -9,7 +9,7 @@ const MAX_SECRETS = 8;
 /** How often the file is looked at: a rotation is seen within this time at no cost per delivery. */
 const RECHECK_MS = 1_000;
 
-export const SIGNING_SECRET = 'ACTION_SIGNING_SECRET';
+const SIGNING_SECRET = 'ACTION_SIGNING_SECRET';
 
 /** The value of `webhook-signature`: one `v1,<base64>` per key, separated by spaces. */
 export function sign(keys: readonly Buffer[], id: string, unixSeconds: number, body: Buffer) {
@@ -22,7 +22,7 @@ export function sign(keys: readonly Buffer[], id: string, unixSeconds: number, b
 }
 
 /** The keys of a secret file's text. Throws without quoting it: the text is a secret. */
-export function parseSecrets(text: string, path: string): Buffer[] {
+function parseSecrets(text: string, path: string): Buffer[] {
   const words = text.split(/\s+/).filter((word) => word !== '');
   const keys = words.map((word) => {
     const match = SECRET.exec(word);

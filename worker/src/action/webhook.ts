@@ -38,12 +38,17 @@ const DRAIN_MS = 1_000;
 /** Of it at most this much goes into the error text. */
 const SNIPPET_BYTES = 200;
 /** Header names that only this file or HTTP itself may set. */
-const RESERVED_HEADER =
-  /^(ce-.*|webhook-.*|content-(length|type)|host|connection|keep-alive|upgrade|expect|te|trailer|transfer-encoding)$/;
+const RESERVED_HEADER = /^(ce|webhook)-/;
+const RESERVED_HEADERS = new Set(
+  (
+    'connection content-length content-type expect host keep-alive te trailer ' +
+    'transfer-encoding upgrade'
+  ).split(' '),
+);
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-export interface WebhookTuning {
+interface WebhookTuning {
   /** How names are resolved for the address guard; default the system's resolver. */
   resolve?: ResolveAll;
 }
@@ -264,7 +269,7 @@ function checkedHeaders(given: Record<string, string>): Record<string, string> {
     const name = given_.toLowerCase();
     const fault = !HEADER_NAME.test(name)
       ? 'is no header name'
-      : RESERVED_HEADER.test(name)
+      : RESERVED_HEADER.test(name) || RESERVED_HEADERS.has(name)
         ? 'is set by triggerjob itself'
         : HEADER_VALUE.test(value)
           ? null

@@ -82,10 +82,10 @@ async function store(target: MemoryStore, header: SegmentHeader, rows: Row[]): P
 }
 
 /**
- * A model of a task (P11-P13): intervals of writes and deletes, several runs each, aborted barriers in
- * between, and fuzzy bases that already hold some rows of the interval they begin.
+ * A model of a task (P11-P13): intervals of writes and deletes, several runs each, aborted barriers
+ * in between, and fuzzy bases that already hold some rows of the interval they begin.
  */
-test('any chain that a task can write gives the state back, for every later checkpoint', async () => {
+test('any chain that a task can write gives the state back at every checkpoint', async () => {
   const write = fc.record({
     group: fc.integer({ min: 0, max: 2 }),
     user: fc.integer({ min: 0, max: 5 }),

@@ -1,7 +1,7 @@
 /**
- * The chain of one key group: its base, if any, and every delta from there on (P12, P13). Restore applies the rows
- * in the order given, later ones win, tombstones delete. A chain with a hole or an overlap is refused
- * with CHAIN_GAP: rows would be missing, or older ones would win.
+ * The chain of one key group: its base, if any, and every delta from there on (P12, P13). Restore
+ * applies the rows in the order given, later ones win, tombstones delete. A chain with a hole or an
+ * overlap is refused with CHAIN_GAP: rows would be missing, or older ones would win.
  */
 import { TriggerJobError } from '../runtime/errors.ts';
 import { corrupt, type Row, type SegmentHeader } from './segment-format.ts';
@@ -23,8 +23,9 @@ export interface Chain {
 }
 
 /**
- * The chain of `keyGroup` in a checkpoint: from the snapshot whose subtask owned the group. After a rescale
- * two snapshots may name the same old delta; only the owner's counts. null: no snapshot owns it.
+ * The chain of `keyGroup` in a checkpoint: from the snapshot whose subtask owned the group. After a
+ * rescale two snapshots may name the same old delta; only the owner's counts. null: no snapshot
+ * owns it.
  */
 export function chainOf(
   snapshots: readonly SubtaskSnapshot[],
@@ -37,7 +38,10 @@ export function chainOf(
   return checkpointId === undefined ? parts : { ...parts, checkpointId };
 }
 
-/** Which parts make up the chain of `keyGroup`. Pure. Throws CHAIN_GAP, naming both ends of a hole or overlap. */
+/**
+ * Which parts make up the chain of `keyGroup`. Pure. Throws CHAIN_GAP, naming both ends of a hole
+ * or overlap.
+ */
 export function planChain(parts: ChainParts, keyGroup: number): Chain {
   const base = newestBase(parts, keyGroup);
   const deltas = parts.deltas
@@ -104,9 +108,9 @@ function covers(range: KeyGroupRange, keyGroup: number): boolean {
 }
 
 /**
- * All rows of one key group, in batches of about 128 KiB: the base's as puts, then each delta's as puts and
- * tombstones. Apply them in this order; a later row of the same key wins.
- * Throws CHAIN_GAP, SEGMENT_CORRUPT, SEGMENT_MISSING.
+ * All rows of one key group, in batches of about 128 KiB: the base's as puts, then each delta's as
+ * puts and tombstones. Apply them in this order; a later row of the same key wins. Throws
+ * CHAIN_GAP, SEGMENT_CORRUPT, SEGMENT_MISSING.
  */
 export async function* mergeChain(
   segments: SegmentCache,
@@ -124,6 +128,10 @@ export async function* mergeChain(
   }
 }
 
+function title({ kind, from, to, run, epoch }: Omit<SegmentHeader, 'range'>): string {
+  return `${kind} (${from}, ${to}] run ${run} epoch ${epoch}`;
+}
+
 /** The object says itself what it is: a manifest that names the wrong one is refused (P12). */
 async function* readPart(
   segments: SegmentCache,
@@ -132,9 +140,9 @@ async function* readPart(
   keyGroup: number,
 ): AsyncGenerator<Row[], void, void> {
   const reader = await segments.open(object);
-  const { kind, from, to, run, epoch, range } = reader.header;
-  const says = `${kind} (${from}, ${to}] run ${run} epoch ${epoch}`;
-  const named = `${wanted.kind} (${wanted.from}, ${wanted.to}] run ${wanted.run} epoch ${wanted.epoch}`;
+  const { range } = reader.header;
+  const says = title(reader.header);
+  const named = title(wanted);
   if (says !== named) throw corrupt(object.name, 'header', 0, `is ${says}, not ${named}`);
   if (!covers(range, keyGroup)) {
     const fault = `serves key groups ${range.first}..${range.last}, not ${keyGroup}`;
@@ -144,8 +152,9 @@ async function* readPart(
 }
 
 /**
- * The final rows of one key group, in key order: for `state dump` and tests. Keys are the key bytes as latin1
- * (`Buffer.from(key, 'latin1')`), whose string order is the byte order. Holds the whole group in memory.
+ * The final rows of one key group, in key order: for `state dump` and tests. Keys are the key bytes
+ * as latin1 (`Buffer.from(key, 'latin1')`), whose string order is the byte order. Holds the whole
+ * group in memory.
  */
 export async function collectGroup(
   segments: SegmentCache,

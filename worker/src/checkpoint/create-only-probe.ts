@@ -2,7 +2,10 @@
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { ObjectStore } from './object-store.ts';
 
-/** `nonce` makes the probe's name unique. Throws STORE_NOT_CREATE_ONLY with what the store answered. */
+/**
+ * `nonce` makes the probe's name unique. Throws STORE_NOT_CREATE_ONLY with what the store
+ * answered.
+ */
 export async function probeCreateOnly(store: ObjectStore, nonce: string): Promise<void> {
   const name = `probe/${nonce}`;
   const answers: string[] = [];
@@ -20,8 +23,9 @@ export async function probeCreateOnly(store: ObjectStore, nonce: string): Promis
   if (answers.join() === 'created,exists,first') return;
   throw new TriggerJobError(
     'STORE_NOT_CREATE_ONLY',
-    `${store.url} can't create an object exactly once (two creates of one name and a read answered: ` +
-      `${answers.join(', ')}). A directory needs hard links on its file system; choose another store.`,
+    `${store.url} can't create an object exactly once (two creates of one name and a read ` +
+      `answered: ${answers.join(', ')}). A directory needs hard links on its file system; ` +
+      'choose another.',
     { cause },
   );
 }

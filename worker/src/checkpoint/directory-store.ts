@@ -1,8 +1,9 @@
 /**
- * An object store in a directory, also on a shared mount (P44). An object appears under its name only when its bytes are
- * durable: temporary file, fsync, link(), fsync of the directory, unlink of the temporary file.
- * Rejected: rename, because it overwrites, so that two leaders could both win an index of the log;
- * O_EXCL + write, because a crash in between leaves a torn record that holds its index for ever.
+ * An object store in a directory, also on a shared mount (P44). An object appears under its name
+ * only when its bytes are durable: temporary file, fsync, link(), fsync of the directory, unlink of
+ * the temporary file. Rejected: rename, because it overwrites, so that two leaders could both win
+ * an index of the log; O_EXCL + write, because a crash in between leaves a torn record that holds
+ * its index for ever.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
@@ -13,15 +14,19 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import { probeCreateOnly } from './create-only-probe.ts';
 import type { ObjectStore, StoredObject } from './object-store.ts';
 
-/** Temporary files of uploads under way; beside the objects, because link() needs the same file system. */
+/**
+ * Temporary files of uploads under way; beside the objects, because link() needs the same file
+ * system.
+ */
 const TEMPORARY = '.tmp';
 /** A temporary file this old belongs to a process that died; no upload takes as long. */
 const STALE_MS = 60 * 60 * 1000;
 const WRITE_BYTES = 1024 * 1024;
 
 /**
- * Opens (and makes) the directory. Throws STORE_NOT_CREATE_ONLY if a second create of a name
- * does not answer 'exists', e.g. where the mount has no hard links; STORE_UNUSABLE if it can't be written.
+ * Opens (and makes) the directory. Throws STORE_NOT_CREATE_ONLY if a second create of a name does
+ * not answer 'exists', e.g. where the mount has no hard links; STORE_UNUSABLE if it can't be
+ * written.
  */
 export async function openDirectoryStore(
   dir: string,
@@ -119,8 +124,10 @@ class DirectoryStore implements ObjectStore {
       try {
         await link(temporary, path);
       } catch (fault) {
-        if (isCode(fault, 'EEXIST')) return 'exists';
-        throw fault;
+        if (!isCode(fault, 'EEXIST')) throw fault;
+        // The one who made it may have died before its sync: what is told to exist must stay.
+        await syncDirectory(dirname(path));
+        return 'exists';
       }
       await syncDirectory(dirname(path));
       return 'created';
@@ -193,7 +200,9 @@ async function writeAll(file: FileHandle, piece: Buffer): Promise<void> {
   }
 }
 
-/** Makes missing folders durable too: an object in a folder that a power cut removes is no object. */
+/**
+ * Makes missing folders durable too: an object in a folder that a power cut removes is no object.
+ */
 async function makeDirectory(path: string): Promise<void> {
   const first = await mkdir(path, { recursive: true });
   if (first === undefined) return;

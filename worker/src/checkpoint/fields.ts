@@ -1,10 +1,16 @@
-/** Takes stored JSON apart, field by field; a fault names the field's path. For manifest.ts and log-record.ts. */
+/**
+ * Takes stored JSON apart, field by field; a fault names the field's path. For manifest.ts and
+ * log-record.ts.
+ */
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 
 /** Thrown here only; the callers turn it into a TriggerJobError that names the object. */
 export class FieldFault extends Error {}
 
-/** One value of a document, at its path. Every reader throws FieldFault if the value is not of its kind. */
+/**
+ * One value of a document, at its path. Every reader throws FieldFault if the value is not of its
+ * kind.
+ */
 export class Field {
   readonly #path: string;
   readonly #value: JsonValue | undefined;

@@ -1,7 +1,7 @@
 /**
- * Sweeps what no restore can need any more (P46-P48). An object goes only if it was listed *before* the
- * roots were collected, no root names it, it is old enough, and its writer is done with it. The log
- * itself is never touched.
+ * Sweeps what no restore can need any more (P46-P48). An object goes only if it was listed *before*
+ * the roots were collected, no root names it, it is old enough, and its writer is done with it. The
+ * log itself is never touched.
  */
 import { messageOf } from '../runtime/errors.ts';
 import type { JobLog } from './log.ts';
@@ -16,8 +16,9 @@ import type { Manifest } from './snapshot.ts';
 const BATCH = 100;
 
 /**
- * A running task's answer to "what may you still refer to?": owed deltas, bases not yet published, uploads
- * under way, what it restores or hydrates from. Complete: what it leaves out, it has given up.
+ * A running task's answer to "what may you still refer to?": owed deltas, bases not yet published,
+ * uploads under way, what it restores or hydrates from. Complete: what it leaves out, it has given
+ * up.
  */
 export interface TaskRoots {
   attempt: number;
@@ -96,8 +97,9 @@ export interface GarbageReport {
 }
 
 /**
- * One sweep. `tasks` asks every running task and gives null if one does not answer. Throws LEADERSHIP_LOST,
- * LOG_UNAVAILABLE and what the store throws; a sweep that broke off is simply done again.
+ * One sweep. `tasks` asks every running task and gives null if one does not answer. Throws
+ * LEADERSHIP_LOST, LOG_UNAVAILABLE and what the store throws; a sweep that broke off is simply done
+ * again.
  */
 export async function collectGarbage(request: {
   log: Pick<JobLog, 'confirmEnd' | 'state' | 'leaderEpoch'>;

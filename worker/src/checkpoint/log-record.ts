@@ -1,9 +1,9 @@
 /**
  * Records of the job's log (P39) as bytes, and what a log says when read in order. Pure.
  *
- * The **line** is the list of checkpoints that count, oldest first: a `restore` record cuts it back to the
- * checkpoint it names (P42), and what is published later goes on from there. What was cut off never
- * counts again, however new its id.
+ * The **line** is the list of checkpoints that count, oldest first: a `restore` record cuts it back
+ * to the checkpoint it names (P42), and what is published later goes on from there. What was cut
+ * off never counts again, however new its id.
  */
 import { invariant, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { JsonValue } from '../runtime/json.ts';
@@ -73,13 +73,19 @@ export interface LogState {
   leaderEpoch: number;
   /** Checkpoints that count, oldest first. */
   line: readonly Candidate[];
-  /** Savepoint that the job begins with, until its `restore` record says that it was taken over (P43). */
+  /**
+   * Savepoint that the job begins with, until its `restore` record says that it was taken over
+   * (P43).
+   */
   owedSavepoint: string | null;
   /** All savepoints that were ever restored: each is used once (P43). */
   usedSavepoints: ReadonlySet<string>;
   aborted: ReadonlySet<number>;
   published: ReadonlySet<number>;
-  /** The records tell all that `decideRestore` and `nextCheckpointId` need, whatever came before them. */
+  /**
+   * The records tell all that `decideRestore` and `nextCheckpointId` need, whatever came before
+   * them.
+   */
   suffices: boolean;
   /** Above every id that was ever drawn, also by a leader that died before it wrote it down. */
   nextCheckpointId: number;
@@ -107,7 +113,7 @@ export function readState(records: readonly LogRecord[]): LogState {
         if (owedSavepoint !== null) usedSavepoints.add(owedSavepoint);
         break;
       case 'takeover':
-        // One checkpoint at a time (P7): the leader before drew at most one id that no record tells of.
+        // One at a time (P7): the leader before drew at most one id that no record tells of.
         hidden++;
         break;
       case 'checkpoint':
@@ -164,8 +170,9 @@ export type RestoreDecision =
   | ({ kind: 'restore'; older: readonly Candidate[] } & Candidate);
 
 /**
- * What the next start restores. Only after the caller's own record ended the log (P42), so `records` is never
- * empty. A tail of the log will do if a checkpoint is in it; 'fresh' needs the whole log (I6).
+ * What the next start restores. Only after the caller's own record ended the log (P42), so
+ * `records` is never empty. A tail of the log will do if a checkpoint is in it; 'fresh' needs the
+ * whole log (I6).
  */
 export function decideRestore(records: readonly LogRecord[]): RestoreDecision {
   const { line, owedSavepoint } = readState(records);

@@ -165,7 +165,7 @@ test('a lost reply is read back: one record, not two', async () => {
 });
 
 for (const landed of [false, true]) {
-  test(`an append that never learned its fate is settled: it ${landed ? 'landed' : 'did not'}`, async () => {
+  test(`an append of unknown fate is settled: it ${landed ? 'landed' : 'did not'}`, async () => {
     const env = virtualEnv();
     const store = new MemoryStore(env);
     const log = open(store, env);
@@ -214,6 +214,20 @@ test('of a long log only the genesis and a tail are read, as much as is needed',
   assert.equal(next.state.nextCheckpointId, 401);
   assert.equal(next.records[0]?.kind, 'genesis');
   assert.equal(next.records.length < 300, true);
+});
+
+test('a leader forgets old records, never what it needs to decide', async () => {
+  const env = virtualEnv();
+  const log = open(new MemoryStore(env), env);
+  await log.takeover(start);
+  for (let id = 2; id < 4200; id++) await log.append(id < 10 ? point(id) : abort(id));
+  assert.ok(log.records.length > 4190, 'only aborts: the checkpoints must stay at hand');
+  for (let id = 4200; id < 4210; id++) await log.append(point(id));
+  console.log(`${log.records.length} records kept`);
+  assert.ok(log.records.length < 2200);
+  assert.equal(log.records[0]?.kind, 'genesis');
+  assert.equal(log.state.line.at(-2)?.checkpointId, 4208);
+  assert.equal(log.state.nextCheckpointId, 4210);
 });
 
 test('a hole or an unreadable record starts nothing', async () => {

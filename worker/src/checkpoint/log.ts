@@ -2,8 +2,9 @@
  * The job's one log: the seat of authority (P39-P43). Whoever creates the next index has spoken; a
  * leader that finds another's takeover there is no leader any more and ends at once.
  *
- * The one delicate moment is a create whose reply is lost: the record may be there or not, now or later. So
- * every create is read back until its index holds *something*: then either it is ours or can never be.
+ * The one delicate moment is a create whose reply is lost: the record may be there or not, now or
+ * later. So every create is read back until its index holds *something*: then either it is ours or
+ * can never be.
  */
 import { type Env, sleep } from '../runtime/env.ts';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
@@ -12,7 +13,10 @@ import type { ObjectStore } from './object-store.ts';
 import { logPath, MAX_LOG_INDEX } from './paths.ts';
 import type { LogRecord } from './snapshot.ts';
 
-/** Tries of one store call whose outcome is unknown, with a pause that doubles. About half a minute. */
+/**
+ * Tries of one store call whose outcome is unknown, with a pause that doubles. About half a
+ * minute.
+ */
 const TRIES = 10;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 10_000;
@@ -66,7 +70,10 @@ export class JobLog {
     return this.#leaderEpoch;
   }
 
-  /** Index of the log's last record, -1 if it is empty; by reads alone: gallop from the hint, then bisect. */
+  /**
+   * Index of the log's last record, -1 if it is empty; by reads alone: gallop from the hint, then
+   * bisect.
+   */
   async findEnd(): Promise<number> {
     let present = -1;
     let absent = MAX_LOG_INDEX + 1;
@@ -98,7 +105,9 @@ export class JobLog {
     return this.#readRange(0, await this.findEnd());
   }
 
-  /** The genesis and the log's tail, as much of it as `records` promises. [] if the log is empty. */
+  /**
+   * The genesis and the log's tail, as much of it as `records` promises. [] if the log is empty.
+   */
   async readTail(): Promise<LogRecord[]> {
     const end = await this.findEnd();
     if (end < 0) return [];
@@ -117,7 +126,8 @@ export class JobLog {
   /**
    * Claims leadership: makes the genesis of an empty log, then appends `takeover` with the next
    * epoch. Afterwards the end of the log is this leader's own record (P42). Returns `records`.
-   * `genesis.restoredFrom`: what the spec's restore.savepoint says; null only if it asks for none (P43).
+   * `genesis.restoredFrom`: what the spec's restore.savepoint says; null only if it asks for none
+   * (P43).
    */
   takeover(genesis: {
     lineage: string;
@@ -142,17 +152,17 @@ export class JobLog {
   }
 
   /**
-   * Appends at the end; resolves when the record is there for good. Throws LEADERSHIP_LOST (end this
-   * process), CHECKPOINT_ABORTED or CHECKPOINT_PUBLISHED (the log already decided otherwise), and
-   * LOG_UNAVAILABLE, after which the outcome is unknown until `settle`.
+   * Appends at the end; resolves when the record is there for good. Throws LEADERSHIP_LOST (end
+   * this process), CHECKPOINT_ABORTED or CHECKPOINT_PUBLISHED (the log already decided otherwise),
+   * and LOG_UNAVAILABLE, after which the outcome is unknown until `settle`.
    */
   append(body: LogBody): Promise<LogRecord> {
     return this.#serial(() => this.#append(body));
   }
 
   /**
-   * Ends the doubt that a LOG_UNAVAILABLE left, with a record of this leader at the end (P42): a checkpoint
-   * that did not get there is aborted, anything else is appended again.
+   * Ends the doubt that a LOG_UNAVAILABLE left, with a record of this leader at the end (P42): a
+   * checkpoint that did not get there is aborted, anything else is appended again.
    */
   settle(): Promise<void> {
     return this.#serial(async () => {
@@ -289,7 +299,9 @@ export class JobLog {
     return this.#retry(`reading ${name}`, () => this.#options.store.get(name));
   }
 
-  /** A throw of the store means "unknown" (P41): it is asked again, and so is what calls `again`. */
+  /**
+   * A throw of the store means "unknown" (P41): it is asked again, and so is what calls `again`.
+   */
   async #retry<T>(what: string, work: (again: () => never) => Promise<T>): Promise<T> {
     let pauseMs = FIRST_PAUSE_MS;
     for (let left = TRIES; ; left--) {

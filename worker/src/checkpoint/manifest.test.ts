@@ -77,7 +77,7 @@ test('every field is checked: of another kind, or absent, it is refused by its p
   console.log(`refused ${refused}`);
 });
 
-test('a newer format, a hole in the key groups, a half file and a chain with a gap are refused', () => {
+test('a newer format, an unowned key group, half a file and a chain gap are refused', () => {
   const change = (fields: object) =>
     Buffer.from(JSON.stringify({ ...JSON.parse(String(GOLDEN)), ...fields }));
   const code = (content: Buffer) => {

@@ -1,7 +1,8 @@
 /**
- * The manifest's bytes: JSON, format 1, every field checked when it is read and before it is written. A later
- * release may add fields within format 1 only if an older one may ignore them; else it raises the format,
- * which is refused here by name (I6: never restore what was not understood).
+ * The manifest's bytes: JSON, format 1, every field checked when it is read and before it is
+ * written. A later release may add fields within format 1 only if an older one may ignore them;
+ * else it raises the format, which is refused here by name (I6: never restore what was not
+ * understood).
  */
 import { createHash } from 'node:crypto';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -10,7 +11,7 @@ import { planChain } from './chain.ts';
 import { checkObjectRef, Field, FieldFault } from './fields.ts';
 import type { Manifest, ObjectRef } from './snapshot.ts';
 
-export const MANIFEST_FORMAT = 1;
+const MANIFEST_FORMAT = 1;
 const MAX_KEY_GROUPS = 32_768;
 
 export interface EncodedManifest {
@@ -20,7 +21,10 @@ export interface EncodedManifest {
   sha256: string;
 }
 
-/** Throws MANIFEST_CORRUPT for a manifest that could not be read back: nothing half-made is published. */
+/**
+ * Throws MANIFEST_CORRUPT for a manifest that could not be read back: nothing half-made is
+ * published.
+ */
 export function encodeManifest(manifest: Manifest): EncodedManifest {
   const content = Buffer.from(JSON.stringify(manifest));
   decodeManifest(content, `of checkpoint ${manifest.checkpointId}, about to be written,`);
@@ -28,7 +32,10 @@ export function encodeManifest(manifest: Manifest): EncodedManifest {
   return { content, bytes: content.length, sha256 };
 }
 
-/** Throws MANIFEST_VERSION for a newer format and MANIFEST_CORRUPT, which name `object` and the field. */
+/**
+ * Throws MANIFEST_VERSION for a newer format and MANIFEST_CORRUPT, which name `object` and the
+ * field.
+ */
 export function decodeManifest(content: Buffer, object: string): Manifest {
   try {
     const parsed = JSON.parse(content.toString()) as JsonValue;
@@ -52,7 +59,10 @@ export function decodeManifest(content: Buffer, object: string): Manifest {
   }
 }
 
-/** Throws CHAIN_GAP if the chain of some key group could not be restored (P12): such a manifest is not published. */
+/**
+ * Throws CHAIN_GAP if the chain of some key group could not be restored (P12): such a manifest is
+ * not published.
+ */
 export function checkChains(manifest: Manifest): void {
   const { checkpointId } = manifest;
   for (const { range, bases, deltas } of manifest.subtasks) {

@@ -1,13 +1,17 @@
 /**
- * The object store of the simulation and of tests: a map, and a hook around every effect where a crash, a lost
- * reply or another process's step can be put in. Deterministic: time comes from the Env.
+ * The object store of the simulation and of tests: a map, and a hook around every effect where a
+ * crash, a lost reply or another process's step can be put in. Deterministic: time comes from the
+ * Env.
  */
 import type { Env } from '../runtime/env.ts';
 import type { ObjectStore, StoredObject } from './object-store.ts';
 
 export type StoreOperation = 'put' | 'create' | 'get' | 'getRange' | 'list' | 'delete';
 
-/** `when`: 'after' = the effect took place, the caller does not know yet. A throw is the lost reply. */
+/**
+ * `when`: 'after' = the effect took place, the caller does not know yet. A throw is the lost
+ * reply.
+ */
 export interface StoreCall {
   operation: StoreOperation;
   /** Object name, or the prefix of a list; a delete comes once for each name. */

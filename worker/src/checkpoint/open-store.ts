@@ -5,7 +5,9 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import { openDirectoryStore } from './directory-store.ts';
 import type { ObjectStore } from './object-store.ts';
 
-/** `url`: `file:///dir` or a plain path. Throws STORE_UNSUPPORTED for a scheme that has no store. */
+/**
+ * `url`: `file:///dir` or a plain path. Throws STORE_UNSUPPORTED for a scheme that has no store.
+ */
 export async function openStore(url: string, env: Pick<Env, 'now' | 'id'>): Promise<ObjectStore> {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase();
   if (scheme === undefined) {

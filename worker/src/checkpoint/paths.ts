@@ -7,7 +7,9 @@ export const MAX_LOG_INDEX = 10 ** INDEX_DIGITS - 1;
 export const MANIFESTS = 'manifests/';
 export const SEGMENTS = 'segments/';
 
-/** A savepoint's folder holds this, written last (P49), and its objects under `SAVEPOINT_OBJECTS`. */
+/**
+ * A savepoint's folder holds this, written last (P49), and its objects under `SAVEPOINT_OBJECTS`.
+ */
 export const SAVEPOINT_METADATA = '_metadata.json';
 const SAVEPOINT_OBJECTS = 'objects/';
 
@@ -36,7 +38,9 @@ export function segmentPath(name: SegmentName): string {
   return `${SEGMENTS}${attempt}/${checkpointId}-${subtask}-${kind}-${n}-${nonce}`;
 }
 
-/** Name of a segment copied into the job's folder from a savepoint (P49): it belongs to attempt 0. */
+/**
+ * Name of a segment copied into the job's folder from a savepoint (P49): it belongs to attempt 0.
+ */
 export function importedPath(n: number, nonce: string): string {
   return `${SEGMENTS}0/imported-${n}-${nonce}`;
 }
@@ -45,7 +49,10 @@ export function savepointObjectPath(n: number, nonce: string): string {
   return `${SAVEPOINT_OBJECTS}${n}-${nonce}`;
 }
 
-/** Who uploaded a segment; null for a name that is none of ours. An imported one has no subtask: -1. */
+/**
+ * Who uploaded a segment; null for a name that is none of ours. An imported one has no subtask:
+ * -1.
+ */
 export function parseSegmentPath(name: string): { attempt: number; subtask: number } | null {
   const match = /^segments\/(\d+)\/(?:\d+-(\d+)-[a-z]+-\d+|imported-\d+)-[^/]+$/.exec(name);
   if (match === null) return null;

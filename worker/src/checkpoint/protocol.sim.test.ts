@@ -1,6 +1,7 @@
 /**
- * The checkpoint protocol under crashes, lost replies, outages, damage and a second leader: publish, takeover, recover
- * and sweep run as they are, on a MemoryStore whose every effect is a gate of a seeded scheduler.
+ * The checkpoint protocol under crashes, lost replies, outages, damage and a second leader:
+ * publish, takeover, recover and sweep run as they are, on a MemoryStore whose every effect is a
+ * gate of a seeded scheduler.
  *
  * What must hold, whatever happens (the checker shares no code with the protocol):
  *  S1 an index of the log never changes once written, and the log is dense (P39);
@@ -291,7 +292,10 @@ function checkLog(world: World): void {
   }
 }
 
-/** The checkpoints that count after `records`; `kept`: those that never fell out of the newest RETAINED. */
+/**
+ * The checkpoints that count after `records`; `kept`: those that never fell out of the newest
+ * RETAINED.
+ */
 function countOf(records: readonly LogRecord[]): { line: ObjectRef[]; kept: ObjectRef[] } {
   let line: ObjectRef[] = [];
   const fallen = new Set<string>();
@@ -673,7 +677,7 @@ async function runAll(all: Iterable<Options>): Promise<number> {
   return runs;
 }
 
-test('every crash point, failed call and lost reply of one leader, and of its successor', async () => {
+test('every crash point, failed call and lost reply of a leader and its successor', async () => {
   const probe = new World(scripted(() => 'none', ['restart'], 1));
   await probe.run();
   const runs: Options[] = [];
@@ -681,6 +685,7 @@ test('every crash point, failed call and lost reply of one leader, and of its su
     const actions = last as Action[];
     for (let at = 0; at < probe.gates + 40; at++) {
       for (const fault of ['crash', 'throw', 'outage'] as const) {
+        if (fault === 'outage' && at % 4 !== 0) continue; // it spans 12 calls
         runs.push(scripted((gate) => (gate === at ? fault : 'none'), actions));
       }
     }

@@ -1,7 +1,7 @@
 /**
- * Makes a checkpoint count (README: order of writes). The manifest first, under a name that is its own; then
- * the log record, which is the moment of completion. A crash in between leaves an orphan manifest,
- * which blocks nothing (P40) and is swept (gc.ts).
+ * Makes a checkpoint count (README: order of writes). The manifest first, under a name that is its
+ * own; then the log record, which is the moment of completion. A crash in between leaves an orphan
+ * manifest, which blocks nothing (P40) and is swept (gc.ts).
  */
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
@@ -12,9 +12,9 @@ import { manifestPath } from './paths.ts';
 import type { LogRecord, Manifest, ObjectRef } from './snapshot.ts';
 
 /**
- * Call after all tasks acked, so that every object of `manifest` is stored (P22). Throws as `JobLog.append`
- * does, MANIFEST_CORRUPT or CHAIN_GAP for a manifest that could not be restored, and what the store
- * throws; after any of them but LOG_UNAVAILABLE the checkpoint does not count.
+ * Call after all tasks acked, so that every object of `manifest` is stored (P22). Throws as
+ * `JobLog.append` does, MANIFEST_CORRUPT or CHAIN_GAP for a manifest that could not be restored,
+ * and what the store throws; after any of them but LOG_UNAVAILABLE the checkpoint does not count.
  */
 export async function publishCheckpoint(request: {
   log: JobLog;

@@ -97,7 +97,7 @@ test('the newest checkpoint is restored; a damaged one is passed over, by a reco
   assert.ok(again.kind === 'restore' && again.checkpointId === 10 && again.passedOver.length === 0);
 });
 
-test('a damaged manifest, a missing object and one of another length are damage; nothing left = stop', async () => {
+test('a bad manifest, an absent object, another length: damage; nothing left: stop', async () => {
   for (const how of ['manifest', 'missing', 'length', 'manifest gone']) {
     const { store, publish, recover } = await world();
     const one = await publish(1);
@@ -114,7 +114,7 @@ test('a damaged manifest, a missing object and one of another length are damage;
   }
 });
 
-test('a store that fails is not a damaged checkpoint, and the initial manifest is no substitute (I6)', async () => {
+test('a failing store is no damage, and the initial manifest is no substitute (I6)', async () => {
   const { store, log, publish, recover } = await world();
   await publish(1, 'initial');
   const initial = await recover();
@@ -143,7 +143,7 @@ test('a manifest with a gap, or of another epoch, is not published', async () =>
   assert.equal((await store.list('manifests/')).length, 0);
 });
 
-test('the plan of a sweep keeps every root, what is young, and what its writer may still use', () => {
+test('a sweep keeps every root, what is young, and what its writer may still use', () => {
   const seg = (attempt: number, subtask: number, nonce: string) =>
     segmentPath({ attempt, checkpointId: 3, subtask, kind: 'delta', n: 0, nonce });
   const manifest = mapObjects(GOLDEN, (ref) => ref);
@@ -213,7 +213,7 @@ test('a sweep leaves what the retained checkpoints need, and never the log', asy
   assert.deepEqual(await sweep(), { deleted: 0, refused: null });
 });
 
-test('a savepoint stands alone: its job may vanish, and the job that took it over too', async () => {
+test('a savepoint stands alone: its job may vanish, and then the savepoint', async () => {
   const { env, store: from, publish } = await world();
   const { manifest } = await publish(1);
   const folder = new MemoryStore(env, new Map(), 'memory://savepoint');

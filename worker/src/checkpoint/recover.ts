@@ -1,7 +1,8 @@
 /**
- * Chooses and loads what a start restores (P42, P43). A damaged checkpoint is passed over for the one before
- * it, with a `restore` record first, so that later readers follow and nobody chooses it again. What can't
- * be read is not "absent": the store's own faults are thrown, and nothing ever falls back to empty state (I6).
+ * Chooses and loads what a start restores (P42, P43). A damaged checkpoint is passed over for the
+ * one before it, with a `restore` record first, so that later readers follow and nobody chooses it
+ * again. What can't be read is not "absent": the store's own faults are thrown, and nothing ever
+ * falls back to empty state (I6).
  */
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { JobLog } from './log.ts';
@@ -12,7 +13,10 @@ import { SEGMENTS } from './paths.ts';
 import { fetchObject, verifyObject } from './segment-reader.ts';
 import type { Manifest, ObjectRef } from './snapshot.ts';
 
-/** 'manifest': its sha256, and that all objects are there with their lengths; 'full': their sha256 too. */
+/**
+ * 'manifest': its sha256, and that all objects are there with their lengths; 'full': their sha256
+ * too.
+ */
 export type Verification = 'manifest' | 'full';
 
 export type Recovery =
@@ -33,8 +37,9 @@ export type Recovery =
 const DAMAGE = new Set(['SEGMENT_MISSING', 'SEGMENT_CORRUPT', 'MANIFEST_CORRUPT']);
 
 /**
- * Only after `log.takeover`. Tries the newest `retained` checkpoints of the line. Throws RESTORE_IMPOSSIBLE if all
- * of them are damaged, MANIFEST_VERSION for one of a newer release, and what the store throws.
+ * Only after `log.takeover`. Tries the newest `retained` checkpoints of the line. Throws
+ * RESTORE_IMPOSSIBLE if all of them are damaged, MANIFEST_VERSION for one of a newer release, and
+ * what the store throws.
  */
 export async function recoverJob(request: {
   log: JobLog;
@@ -64,8 +69,8 @@ export async function recoverJob(request: {
   }
   throw new TriggerJobError(
     'RESTORE_IMPOSSIBLE',
-    `no retained checkpoint in ${store.url} can be restored, and the job does not start without its ` +
-      `state: ${passedOver.map((one) => one.reason).join('; ')}. Restore a savepoint.`,
+    `no retained checkpoint in ${store.url} can be restored, and the job does not start ` +
+      `without its state: ${passedOver.map((one) => one.reason).join('; ')}. Restore a savepoint.`,
   );
 }
 
@@ -96,7 +101,9 @@ export async function loadCheckpoint(
   return manifest;
 }
 
-/** The initial manifest is empty state: right as the newest one (P25), never as a substitute (I6). */
+/**
+ * The initial manifest is empty state: right as the newest one (P25), never as a substitute (I6).
+ */
 function refuseInitial(manifest: Manifest): void {
   if (manifest.kind !== 'initial') return;
   throw new TriggerJobError(

@@ -1,6 +1,7 @@
 /**
- * Savepoints (P49): a folder that stands alone. It shares no object with any job, so deleting it breaks no job,
- * nor the reverse; `_metadata.json` comes last, so a folder without it is no savepoint.
+ * Savepoints (P49): a folder that stands alone. It shares no object with any job, so deleting it
+ * breaks no job, nor the reverse; `_metadata.json` comes last, so a folder without it is no
+ * savepoint.
  */
 import { createHash } from 'node:crypto';
 import type { Env } from '../runtime/env.ts';
@@ -15,9 +16,10 @@ import { fetchObject, verifyObject } from './segment-reader.ts';
 import type { Manifest, ObjectRef } from './snapshot.ts';
 
 /**
- * Copies `manifest` and all its objects from the job's store `from` into the empty folder `to`; each copy is read
- * back. Keep the objects pinned in `from` meanwhile (gc.ts). Throws SAVEPOINT_EXISTS if the folder
- * holds a savepoint already. Resolves with the savepoint's own manifest.
+ * Copies `manifest` and all its objects from the job's store `from` into the empty folder `to`;
+ * each copy is read back. Keep the objects pinned in `from` meanwhile (gc.ts). Throws
+ * SAVEPOINT_EXISTS if the folder holds a savepoint already. Resolves with the savepoint's own
+ * manifest.
  */
 export async function writeSavepoint(request: {
   from: ObjectStore;
@@ -42,7 +44,10 @@ export async function writeSavepoint(request: {
   return manifest;
 }
 
-/** Throws SAVEPOINT_MISSING if `store` holds none, SAVEPOINT_CORRUPT, MANIFEST_CORRUPT, MANIFEST_VERSION. */
+/**
+ * Throws SAVEPOINT_MISSING if `store` holds none, SAVEPOINT_CORRUPT, MANIFEST_CORRUPT,
+ * MANIFEST_VERSION.
+ */
 export async function readSavepoint(store: ObjectStore): Promise<Manifest> {
   const content = await store.get(SAVEPOINT_METADATA);
   if (content === null) {
@@ -64,8 +69,9 @@ export async function readSavepoint(store: ObjectStore): Promise<Manifest> {
 }
 
 /**
- * Copies the savepoint in `from` into the job's own store `to`, under new names. It counts only when a
- * `restore` record names the returned manifest: `restoreSavepoint`. No sweep may run meanwhile.
+ * Copies the savepoint in `from` into the job's own store `to`, under new names. It counts only
+ * when a `restore` record names the returned manifest: `restoreSavepoint`. No sweep may run
+ * meanwhile.
  */
 export async function importSavepoint(request: {
   from: ObjectStore;
@@ -79,7 +85,10 @@ export async function importSavepoint(request: {
   return { manifest, ref: await storeManifest(to, env, manifest, leaderEpoch) };
 }
 
-/** Imports the savepoint and makes it what the job goes on from. `savepoint`: the token, used once (P43). */
+/**
+ * Imports the savepoint and makes it what the job goes on from. `savepoint`: the token, used once
+ * (P43).
+ */
 export async function restoreSavepoint(request: {
   log: JobLog;
   from: ObjectStore;

@@ -1,11 +1,14 @@
 /**
- * The bytes of a segment: header, block frames, rows, footer index, trailer. Pure codecs; all integers big-endian.
+ * The bytes of a segment: header, block frames, rows, footer index, trailer. Pure codecs; all
+ * integers big-endian.
  *
  *   segment = header frame* footer trailer
- *   header  = "TJSG" version:u16 headerBytes:u16 kind:u8 0:u8 first:u16 last:u16 run:u32 from:u64 to:u64 epoch:u64 crc:u32
+ *   header  = "TJSG" version:u16 headerBytes:u16 kind:u8 0:u8 first:u16 last:u16 run:u32
+ *             from:u64 to:u64 epoch:u64 crc:u32
  *   frame   = storedBytes:u32 rawBytes:u32 rows:u32 keyGroup:u16 codec:u8 0:u8 crc:u32 stored
  *   raw     = { keyBytes:u16 valueBytes:u32 key value }*         valueBytes 0xffffffff = tombstone
- *   footer  = groups:u32 { keyGroup:u16 blocks:u32 { offset:u64 frameBytes:u32 rawBytes:u32 rows:u32 }* }*
+ *   footer  = groups:u32 { keyGroup:u16 blocks:u32 block* }*
+ *   block   = offset:u64 frameBytes:u32 rawBytes:u32 rows:u32
  *   trailer = footerOffset:u64 footerBytes:u32 footerCrc:u32 crc:u32 "TJSGEND."
  *
  * Every byte is under a crc32 or a literal, so a flipped bit in what is read is always refused. The
@@ -16,14 +19,14 @@ import { crc32 } from 'node:zlib';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { KeyGroupRange } from './snapshot.ts';
 
-export const SEGMENT_VERSION = 1;
+const SEGMENT_VERSION = 1;
 
 /** Raw bytes of a block, unless one row alone is bigger. */
 export const BLOCK_RAW_BYTES = 128 * 1024;
 /** No synchronous piece of work touches more than this: the pause of a slot thread (P5, P8). */
 export const TURN_BYTES = 256 * 1024;
 /** Largest value of one row. Above `maxBytesPerUser` by far; bounds what a reader may allocate. */
-export const MAX_VALUE_BYTES = 512 * 1024 * 1024;
+const MAX_VALUE_BYTES = 512 * 1024 * 1024;
 const MAX_KEY_BYTES = 0xffff;
 
 export const HEADER_BYTES = 46;
@@ -44,7 +47,10 @@ export interface Row {
 
 export type SegmentKind = 'delta' | 'base' | 'volatile';
 
-/** `from`/`to`/`run` belong to a delta (P12), `epoch` to a base (P13); 0 where a kind has no use for one. */
+/**
+ * `from`/`to`/`run` belong to a delta (P12), `epoch` to a base (P13); 0 where a kind has no use
+ * for one.
+ */
 export interface SegmentHeader {
   kind: SegmentKind;
   from: number;
@@ -118,8 +124,8 @@ export function decodeHeader(bytes: Buffer, object: string): SegmentHeader {
   if (version !== SEGMENT_VERSION) {
     throw new TriggerJobError(
       'SEGMENT_VERSION',
-      `segment ${object} has format version ${version}; this build reads version ${SEGMENT_VERSION}. ` +
-        'Restore it with the release that wrote it, or a newer one.',
+      `segment ${object} has format version ${version}; this build reads version ` +
+        `${SEGMENT_VERSION}. Restore it with the release that wrote it, or a newer one.`,
     );
   }
   const kind = KINDS[bytes.readUInt8(8) - 1];
@@ -170,7 +176,10 @@ export function decodeFrame(
   return { codec, stored };
 }
 
-/** Bytes of one row in a raw block. Throws SEGMENT_ROW for a key or value that the format can't hold. */
+/**
+ * Bytes of one row in a raw block. Throws SEGMENT_ROW for a key or value that the format can't
+ * hold.
+ */
 export function rowBytes(row: Row): number {
   const value = row.value?.length ?? 0;
   if (row.key.length < 2 || row.key.length > MAX_KEY_BYTES || value > MAX_VALUE_BYTES) {

@@ -1,7 +1,8 @@
 /**
- * Reads segments: whole objects up to WHOLE_BYTES, ranges beyond, so that one key group of a big segment costs
- * its own bytes. Nothing is believed before its checksum was checked; what can't be believed is
- * refused with SEGMENT_CORRUPT, naming object, part and offset (I6: never wrong rows, never fewer).
+ * Reads segments: whole objects up to WHOLE_BYTES, ranges beyond, so that one key group of a big
+ * segment costs its own bytes. Nothing is believed before its checksum was checked; what can't be
+ * believed is refused with SEGMENT_CORRUPT, naming object, part and offset (I6: never wrong rows,
+ * never fewer).
  */
 import { createHash } from 'node:crypto';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -57,7 +58,9 @@ export class SegmentReader {
     this.#read = read;
   }
 
-  /** Rows of one key group in key order, a block (about 128 KiB) at a time; nothing if it has none. */
+  /**
+   * Rows of one key group in key order, a block (about 128 KiB) at a time; nothing if it has none.
+   */
   async *readGroup(keyGroup: number): AsyncGenerator<Row[], void, void> {
     for (const entry of this.groups.get(keyGroup) ?? []) yield await this.#block(keyGroup, entry);
   }
@@ -89,8 +92,8 @@ export function openSegment(content: Buffer, name: string): Promise<SegmentReade
 }
 
 /**
- * Opens the segment of `ref`: its length must be the reference's, and its sha256 too when it is fetched whole.
- * Throws SEGMENT_MISSING if the store says that the object is absent.
+ * Opens the segment of `ref`: its length must be the reference's, and its sha256 too when it is
+ * fetched whole. Throws SEGMENT_MISSING if the store says that the object is absent.
  */
 export async function openStored(
   store: ObjectStore,
@@ -123,7 +126,10 @@ async function open(
   return new SegmentReader(name, header, decodeFooter(footer, footerOffset, name), read, heldBytes);
 }
 
-/** The object's bytes, its length and sha256 checked (P22). Throws SEGMENT_MISSING, SEGMENT_CORRUPT. */
+/**
+ * The object's bytes, its length and sha256 checked (P22). Throws SEGMENT_MISSING,
+ * SEGMENT_CORRUPT.
+ */
 export async function fetchObject(store: ObjectStore, ref: ObjectRef): Promise<Buffer> {
   const content = await store.get(ref.name);
   if (content === null) throw missing(store, ref.name);
@@ -137,7 +143,7 @@ export async function verifyObject(store: ObjectStore, ref: ObjectRef): Promise<
 }
 
 /** sha256 in hex, in turns of at most 256 KiB. */
-export async function sha256Of(content: Buffer): Promise<string> {
+async function sha256Of(content: Buffer): Promise<string> {
   const sha = createHash('sha256');
   for (let at = 0; at < content.length; at += TURN_BYTES) {
     if (at > 0) await turn();
@@ -160,8 +166,8 @@ function missing(store: ObjectStore, name: string): TriggerJobError {
 }
 
 /**
- * Opened segments, least recently used out first, so that the many key groups of one segment open it once.
- * Holds at most `maxBytes` of whole objects and `maxSegments` readers.
+ * Opened segments, least recently used out first, so that the many key groups of one segment open
+ * it once. Holds at most `maxBytes` of whole objects and `maxSegments` readers.
  */
 export class SegmentCache {
   readonly #store: ObjectStore;

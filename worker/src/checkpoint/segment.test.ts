@@ -191,15 +191,29 @@ test('a newer version is refused by name, not as damage', async () => {
   assert.match(fault.message, /version 2.*version 1/);
 });
 
-test('rows out of order, of another group, out of range, or a base tombstone are refused', async () => {
+test('rows out of order, of another group or range, and base tombstones are refused', async () => {
   const a = { key: key(1, 'a'), value: null };
   const b = { key: key(1, 'b'), value: null };
   const cases: [string, [number, Row[]][], SegmentHeader][] = [
     ['descending', [[1, [b, a]]], DELTA],
     ['twice', [[1, [a, a]]], DELTA],
-    ['twice over two calls', [[1, [a]], [1, [a]]], DELTA], // biome-ignore format: a table
+    [
+      'twice over two calls',
+      [
+        [1, [a]],
+        [1, [a]],
+      ],
+      DELTA,
+    ],
     ['another group', [[2, [a]]], DELTA],
-    ['groups descending', [[2, []], [1, [a]]], DELTA], // biome-ignore format: a table
+    [
+      'groups descending',
+      [
+        [2, []],
+        [1, [a]],
+      ],
+      DELTA,
+    ],
     ['out of range', [[1024, []]], DELTA],
     ['short key', [[1, [{ key: Buffer.from([0]), value: null }]]], DELTA],
     ['tombstone in a base', [[1, [a]]], { ...DELTA, kind: 'base' }],
@@ -218,10 +232,15 @@ test('a row of 16 MB is one block, and no piece of writing holds the thread long
   const text: Row = { key: key(3, 'text'), value: Buffer.alloc(16 * 1024 * 1024, 'visit ') };
   let longestMs = 0;
   let turns = 0;
-  let last = performance.now();
+  // CPU of this thread: the wall clock would tell of the other processes on the machine.
+  const cpuMs = () => {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1000;
+  };
+  let last = cpuMs();
   let running = true;
   const watch = (): void => {
-    const now = performance.now();
+    const now = cpuMs();
     longestMs = Math.max(longestMs, now - last);
     last = now;
     turns++;
@@ -232,7 +251,9 @@ test('a row of 16 MB is one block, and no piece of writing holds the thread long
   await writer.addGroup(3, [{ key: key(3, 'a'), value: Buffer.from('1') }, big, text]);
   const segment = await writer.finish();
   running = false;
-  console.log(`longest turn ${longestMs.toFixed(1)} ms in ${turns} turns, ${segment.bytes} bytes`);
+  console.log(
+    `longest turn ${longestMs.toFixed(1)} ms of CPU in ${turns} turns, ${segment.bytes} bytes`,
+  );
   assert.ok(turns > 64, `${turns} turns`);
   const reader = await openSegment(segment.content, 'big');
   assert.deepEqual(
@@ -260,7 +281,7 @@ test('batches of an async iterable, and several calls for one group, make one gr
   assert.deepEqual(show(groups), show([[9, [row(1), row(2), row(3), row(4)]]]));
 });
 
-test('a big object is read by ranges: only the key group asked for, and damage elsewhere is no matter', async () => {
+test('a big object is read by ranges: only the key group that is asked for', async () => {
   const store = new MemoryStore(env);
   const rows = (keyGroup: number): Row[] =>
     Array.from({ length: 50 }, (_, n) => ({
@@ -268,7 +289,13 @@ test('a big object is read by ranges: only the key group asked for, and damage e
       value: randomBytes(10_000),
     }));
   const wanted = rows(2);
-  const segment = await write([[1, rows(1)], [2, wanted], [3, rows(3)]]); // biome-ignore format: short
+  const segment = await write(
+    new Map([
+      [1, rows(1)],
+      [2, wanted],
+      [3, rows(3)],
+    ]),
+  );
   const ref = { name: 's', bytes: segment.bytes, sha256: segment.sha256 };
   await store.put('s', segment.content);
   let bytes = 0;

@@ -1,11 +1,13 @@
 /**
- * Writes a segment (P11-P14, P18, P23): rows sorted by (key group, key), in blocks that never span two key groups.
- * The bytes are in segment-format.ts; reading is in segment-reader.ts (`SegmentCache`, `openSegment`,
- * `verifyObject`); the chain of a key group is in chain.ts (`chainOf`, `mergeChain`, `collectGroup`).
+ * Writes a segment (P11-P14, P18, P23): rows sorted by (key group, key), in blocks that never span
+ * two key groups. The bytes are in segment-format.ts; reading is in segment-reader.ts
+ * (`SegmentCache`, `openSegment`, `verifyObject`); the chain of a key group is in chain.ts
+ * (`chainOf`, `mergeChain`, `collectGroup`).
  *
  * It runs in a slot thread beside event processing, so no synchronous piece touches more than
  * TURN_BYTES: compression runs in libuv's threads, crc and sha256 go along block by block, and even
- * the copy into the final buffer gives way in between. A plain Buffer.concat of 64 MiB stops the slot for 20 ms.
+ * the copy into the final buffer gives way in between. A plain Buffer.concat of 64 MiB stops the
+ * slot for 20 ms.
  */
 import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
@@ -49,8 +51,8 @@ export interface FinishedSegment {
 }
 
 /**
- * One segment, written once: `addGroup` in rising key-group order, one call at a time, then `finish`.
- * A throw leaves it unusable.
+ * One segment, written once: `addGroup` in rising key-group order, one call at a time, then
+ * `finish`. A throw leaves it unusable.
  */
 export class SegmentWriter {
   readonly #header: SegmentHeader;
@@ -78,9 +80,9 @@ export class SegmentWriter {
 
   /**
    * Adds rows of one key group, sorted by key, unique; a later call may go on with the same group.
-   * An async iterable gives batches (an iterator's pages). The rows' buffers must stay
-   * unchanged until this resolves. Throws SEGMENT_ROW for rows out of order or of another group, and
-   * for a tombstone in a base.
+   * An async iterable gives batches (an iterator's pages). The rows' buffers must stay unchanged
+   * until this resolves. Throws SEGMENT_ROW for rows out of order or of another group, and for a
+   * tombstone in a base.
    */
   async addGroup(
     keyGroup: number,

@@ -1,4 +1,6 @@
-/** The demo on a real broker: is the topic there, and (with --produce) a generated stream into it. */
+/**
+ * The demo on a real broker: is the topic there, and (with --produce) a generated stream into it.
+ */
 import { Producer } from '@platformatic/kafka';
 import type { DatagenSourcePlan, KafkaSourcePlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
@@ -38,8 +40,8 @@ export async function checkTopic(source: KafkaSourcePlan): Promise<void> {
 }
 
 /**
- * Writes the generated stream into the topic, keyed by user, until the signal; faults of the broker are
- * shown and tried again. Each start begins with record 0: the topic is no replayable source.
+ * Writes the generated stream into the topic, keyed by user, until the signal; faults of the broker
+ * are shown and tried again. Each start begins with record 0: the topic is no replayable source.
  */
 export async function produceEvents(
   env: Env,

@@ -1,4 +1,7 @@
-/** What the demo shows while it runs: the first webhook, then live lines (one line every 5 s without a TTY). */
+/**
+ * What the demo shows while it runs: the first webhook, then live lines (one line every 5 s without
+ * a TTY).
+ */
 import { type Env, sleep } from '../runtime/env.ts';
 import { formatAge, formatBytes, formatCount } from './amounts.ts';
 import type { DemoReceiver, ReceiverCounts } from './demo-services.ts';
@@ -10,7 +13,7 @@ const REDRAW_MS = 1_000;
 const LINE_EVERY_MS = 5_000;
 const SHOWN_BODY_CHARACTERS = 120;
 
-/** Two lines: what the pipeline does, and how it is kept. */
+/** What the pipeline does, how it is kept, and, only when there is some, what is unusual. */
 export function liveLines(
   status: JobStatus,
   counts: ReceiverCounts,
@@ -30,7 +33,9 @@ export function liveLines(
     ['repeated deliveries', counts.repeated],
     ['invalid deliveries', counts.invalid],
   ];
-  for (const [name, count] of rare) if (count > 0) flow.push(`${name} ${formatCount(count)}`);
+  const unusual = rare.flatMap(([name, count]) =>
+    count > 0 ? [`${name} ${formatCount(count)}`] : [],
+  );
   if (status.state !== 'RUNNING') flow.unshift(status.state);
   const last = status.lastCheckpoint;
   const kept =
@@ -38,7 +43,8 @@ export function liveLines(
       ? 'no checkpoint yet'
       : `checkpoint ${last.id}: ${formatAge(now - last.at)} ago, ` +
         `${formatBytes(last.bytes)}, ${Math.round(last.durationMs)} ms`;
-  return [flow.join(' | '), `${kept} | REST ${restUrl}`];
+  const lines = [flow.join(' | '), `${kept} | REST ${restUrl}`];
+  return unusual.length === 0 ? lines : [...lines, unusual.join(' | ')];
 }
 
 export function firstWebhookLine(seconds: number, path: string, body: string): string {

@@ -19,7 +19,7 @@ const MAX_IDS = 200_000;
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
 
 /** FNV-1a, 32 bits: the same user has the same profile in every run, on every machine. */
-export function seedOf(text: string): number {
+function seedOf(text: string): number {
   let hash = 0x811c9dc5;
   for (const byte of Buffer.from(text, 'utf8')) hash = Math.imul(hash ^ byte, 0x01000193);
   return hash >>> 0;
@@ -62,7 +62,9 @@ const PARTS: Record<string, (userId: string) => unknown> = {
 
 export interface ReceiverCounts {
   received: number;
-  /** Deliveries with an id that came before: retries and replays; the receiver of a hook drops them. */
+  /**
+   * Deliveries with an id that came before: retries and replays; the receiver of a hook drops them.
+   */
   repeated: number;
   /** Bodies that are no enriched event. */
   invalid: number;

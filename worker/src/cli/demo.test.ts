@@ -35,9 +35,10 @@ describe('demo', () => {
 
   it('shows what is unusual only when there is some', () => {
     const status = { ...STATUS, state: 'RESTARTING', parked: 3, restarts: 2, lastCheckpoint: null };
-    const [flow, kept] = liveLines(status, { ...COUNTS, repeated: 5 }, REST, 0);
-    assert.match(flow ?? '', /^RESTARTING \| .*profile 3 \| restarts 2 \| repeated deliveries 5$/);
+    const [flow, kept, unusual] = liveLines(status, { ...COUNTS, repeated: 5 }, REST, 0);
+    assert.match(flow ?? '', /^RESTARTING \| 2,000 events/);
     assert.match(kept ?? '', /^no checkpoint yet/);
+    assert.equal(unusual, 'waiting for a profile 3 | restarts 2 | repeated deliveries 5');
   });
 
   it('shows the first webhook, cut', () => {

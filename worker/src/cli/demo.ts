@@ -1,8 +1,9 @@
 /**
- * `triggerjob demo` (`npm run demo`): a sample of config/samples/ run as any TriggerJob is, plus what
- * makes it a demo and no part of the product: a Profile API, a webhook receiver, and a live view.
+ * `triggerjob demo` (`npm run demo`): a sample of config/samples/ run as any TriggerJob is, plus
+ * what makes it a demo and no part of the product: a Profile API, a webhook receiver, and a live
+ * view.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Document, parseDocument } from 'yaml';
@@ -12,7 +13,7 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import { DemoScreen } from './demo-screen.ts';
 import { type DemoServices, startDemoServices } from './demo-services.ts';
 import { freePort } from './free-port.ts';
-import { runLocally } from './local-run.ts';
+import { runLocally, withStateDir } from './local-run.ts';
 import { StateDir } from './state-dir.ts';
 import type { Terminal } from './terminal.ts';
 import { checkFile, faultLines } from './validate.ts';
@@ -34,7 +35,10 @@ export interface DemoOptions {
   restPort: number | null;
 }
 
-/** Another stream is another source identity: its checkpoints must not meet those of the default one. */
+/**
+ * Another stream is another source identity: its checkpoints must not meet those of the default
+ * one.
+ */
 export function demoStateDir(options: DemoOptions): string {
   if (options.stateDir !== null) return options.stateDir;
   const { kafka, users, rate } = options;
@@ -81,7 +85,6 @@ async function preparePlan(
   const document = parseDocument(readFileSync(sample, 'utf8'));
   adaptSample(document, options, ports, dirname(sample));
   const planFile = dir.file('demo.yaml');
-  mkdirSync(dir.root, { recursive: true });
   writeFileSync(planFile, document.toString());
   const { plan, faults } = await checkFile(planFile, dir.root);
   if (plan !== null) return { planFile, plan };
@@ -115,12 +118,16 @@ function introduce(
 }
 
 export async function runDemo(options: DemoOptions): Promise<number> {
-  const { env, terminal, restPort } = options;
   if (options.produce && options.kafka === null) {
     throw new TriggerJobError('USAGE', '--produce needs --kafka HOST:PORT');
   }
-  const startedAt = env.monotonic();
+  const startedAt = options.env.monotonic();
   const dir = new StateDir(demoStateDir(options));
+  return withStateDir(dir, options.env, () => runInDir(options, dir, startedAt));
+}
+
+async function runInDir(options: DemoOptions, dir: StateDir, startedAt: number): Promise<number> {
+  const { env, terminal, restPort } = options;
   const profile = await freePort(FIRST_PORT, LOOPBACK);
   const ports = { profile, webhook: await freePort(profile + 1, LOOPBACK) };
   const { planFile, plan } = await preparePlan(options, dir, ports);

@@ -1,7 +1,9 @@
 /** What `triggerjob` exits with; shown by `triggerjob --help`. */
 export const EXIT = {
   ok: 0,
-  /** The command could not do what it was asked for: an invalid file, a failed job, no such thing. */
+  /**
+   * The command could not do what it was asked for: an invalid file, a failed job, no such thing.
+   */
   failed: 1,
   /** Unknown command or option. */
   usage: 2,

@@ -1,7 +1,7 @@
 /**
- * Ctrl-C in two steps: the first asks for an orderly end, the second ends at once. `npm run` repeats the
- * terminal's SIGINT to its child, so one key press can arrive as two signals: signals within a second
- * are one request.
+ * Ctrl-C in two steps: the first asks for an orderly end, the second ends at once. `npm run`
+ * repeats the terminal's SIGINT to its child, so one key press can arrive as two signals: signals
+ * within a second are one request.
  */
 import type { Env } from '../runtime/env.ts';
 

@@ -174,8 +174,8 @@ describe('launcher', () => {
        import { realEnv } from ${from('../runtime/env.ts')};
        const dir = new StateDir(${JSON.stringify(folder)});
        const terminal = new Terminal(process.stdout, process.stderr, process.env);
-       await new Launcher({ env: realEnv, terminal, planFile: 'job.yaml', planJson: '', dir, storeUrl: '',
-         taskManagers: 2, slots: 1, restPort: 0, from: null,
+       await new Launcher({ env: realEnv, terminal, dir, planFile: 'job.yaml', planJson: '',
+         storeUrl: '', taskManagers: 2, slots: 1, restPort: 0, from: null,
          entry: ${JSON.stringify(join(folder, 'stand-in.mjs'))} }).start();`,
     );
     const parent = spawn(process.execPath, [script], { stdio: 'ignore' });

@@ -59,7 +59,8 @@ export class Launcher {
     this.#options = options;
     const { env, terminal, taskManagers, dir } = options;
     const logView = new LogView(terminal, env);
-    const shared = { env, terminal, logView, entry: options.entry ?? MAIN };
+    const compileCache = dir.file('compile-cache');
+    const shared = { env, terminal, logView, compileCache, entry: options.entry ?? MAIN };
     this.#jobManager = new SupervisedProcess({
       ...shared,
       name: 'jobmanager',
@@ -103,8 +104,8 @@ export class Launcher {
   }
 
   /**
-   * Asks the JobManager for a final checkpoint and the end, and waits for it. false: it took longer than
-   * `limitMs`; the next start then resumes from the checkpoint before.
+   * Asks the JobManager for a final checkpoint and the end, and waits for it. false: it took longer
+   * than `limitMs`; the next start then resumes from the checkpoint before.
    */
   async stop(limitMs: number): Promise<boolean> {
     const taskManagersGone = this.#taskManagers.map((child) => child.stop(null));
@@ -158,7 +159,9 @@ export class Launcher {
     // Before its first answer, or by its own verdict: starting it again would end the same way.
     if (this.#ports === null || exit.code === EXIT.failed) {
       const how = exit.signal ?? `exit code ${exit.code}`;
-      const words = this.#jobManager.lastWords || this.#jobManager.lastError;
+      // The role shows what it threw as any command does, and this one will, too.
+      const words =
+        this.#jobManager.lastWords.replace(/^error: /, '') || this.#jobManager.lastError;
       this.#end.resolve({
         kind: 'failed',
         message: words === '' ? `the JobManager ended with ${how}` : words,
@@ -183,7 +186,8 @@ export class Launcher {
     }
     throw new TriggerJobError(
       'JOB_MANAGER_START',
-      `the JobManager was not ready after ${JOB_MANAGER_START_LIMIT_MS / 1000} s; see ${dir.logFile('jobmanager')}`,
+      `the JobManager was not ready after ${JOB_MANAGER_START_LIMIT_MS / 1000} s; ` +
+        `see ${dir.logFile('jobmanager')}`,
     );
   }
 

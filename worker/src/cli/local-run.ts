@@ -1,7 +1,7 @@
 /**
- * A local run from the lock to the last line: the state directory is taken, the processes start, Ctrl-C
- * takes a final checkpoint, and the messages say from what the job resumed and what the next start
- * will resume from. `run` and `demo` are this with different views.
+ * A local run from the lock to the last line: the state directory is taken, the processes start,
+ * Ctrl-C takes a final checkpoint, and the messages say from what the job resumed and what the next
+ * start will resume from. `run` and `demo` are this with different views.
  */
 import { writeFileSync } from 'node:fs';
 import type { JobPlan } from '../plan/job-plan.ts';
@@ -38,21 +38,28 @@ export interface LocalRunView {
   stop(): void;
 }
 
-/** Runs until Ctrl-C or the end of the job; the exit code. */
-export async function runLocally(options: LocalRunOptions, view?: LocalRunView): Promise<number> {
-  const { env, dir } = options;
+/** Does `work` while the directory is this process's own. Nothing may write into it before. */
+export async function withStateDir<T>(dir: StateDir, env: Env, work: () => Promise<T>): Promise<T> {
   dir.create();
   const unlock = lockStateDir(dir, env);
-  const interrupts = watchInterrupts(env, process);
   try {
-    return await runLocked(options, interrupts, view);
+    return await work();
   } finally {
-    interrupts.release();
     unlock();
   }
 }
 
-async function runLocked(
+/** Runs until Ctrl-C or the end of the job; the exit code. Inside of `withStateDir`. */
+export async function runLocally(options: LocalRunOptions, view?: LocalRunView): Promise<number> {
+  const interrupts = watchInterrupts(options.env, process);
+  try {
+    return await runWatched(options, interrupts, view);
+  } finally {
+    interrupts.release();
+  }
+}
+
+async function runWatched(
   options: LocalRunOptions,
   interrupts: Interrupts,
   view: LocalRunView | undefined,
@@ -68,7 +75,8 @@ async function runLocked(
     ...options,
     planJson,
     restPort,
-    // One machine: all of the job's slots in one process, however the file spreads them over a cluster.
+    // One machine: all of the job's slots in one process, however the file spreads them over a
+    // cluster.
     taskManagers: 1,
     slots: plan.parallelism,
   });

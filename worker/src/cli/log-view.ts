@@ -1,6 +1,6 @@
 /**
- * The logs of a local run: every line of a child goes to its bounded file, warnings and errors also to
- * the terminal, each message at most once per few seconds however often it is logged.
+ * The logs of a local run: every line of a child goes to its bounded file, warnings and errors also
+ * to the terminal, each message at most once per few seconds however often it is logged.
  */
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs';
 import type { Env } from '../runtime/env.ts';

@@ -1,6 +1,6 @@
 /**
- * The command line: every command with its options, its help and its examples. Commands load what they
- * need when they run, so that `validate` does not wait for RocksDB and Kafka to load.
+ * The command line: every command with its options, its help and its examples. Commands load what
+ * they need when they run, so that `validate` does not wait for RocksDB and Kafka to load.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { realEnv } from '../runtime/env.ts';
@@ -67,8 +67,8 @@ function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
     .addOption(
       new Option(
         '--from <point>',
-        'offsets of a first start (earliest, latest), or the number of a checkpoint to go back to ' +
-          '(default: the newest checkpoint)',
+        'offsets of a first start (earliest, latest), or the number of a checkpoint to go ' +
+          'back to (default: the newest checkpoint)',
       ).argParser(startPoint),
     )
     .option(

@@ -22,7 +22,9 @@ export interface JobStatus {
   failure: string | null;
 }
 
-/** Any answer of the API as JSON. Throws REST_UNREACHABLE, or REST_REFUSED with the server's reason. */
+/**
+ * Any answer of the API as JSON. Throws REST_UNREACHABLE, or REST_REFUSED with the server's reason.
+ */
 export async function callRest(
   env: Env,
   url: string,

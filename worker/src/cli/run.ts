@@ -2,7 +2,7 @@
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { EXIT } from './exit-codes.ts';
-import { runLocally } from './local-run.ts';
+import { runLocally, withStateDir } from './local-run.ts';
 import { StateDir } from './state-dir.ts';
 import type { Terminal } from './terminal.ts';
 import { checkFile, faultLines } from './validate.ts';
@@ -18,7 +18,7 @@ export interface RunOptions {
 }
 
 /** A local run has no S3 of its own: its checkpoints then stay in the state directory. */
-export function storeUrlOf(plan: JobPlan, dir: StateDir, chosen: boolean): string {
+function storeUrlOf(plan: JobPlan, dir: StateDir, chosen: boolean): string {
   const { directory } = plan.checkpointing;
   return chosen || directory.startsWith('s3:') ? dir.storeUrl : directory;
 }
@@ -35,5 +35,7 @@ export async function runFile(options: RunOptions): Promise<number> {
   const plan = (await checkFile(file, dir.root)).plan ?? first.plan;
   const storeUrl = storeUrlOf(plan, dir, stateDir !== null);
   terminal.print(`${plan.namespace}/${plan.name}: checkpoints in ${storeUrl}`);
-  return runLocally({ env, terminal, planFile: file, plan, dir, storeUrl, from, restPort });
+  return withStateDir(dir, env, () =>
+    runLocally({ env, terminal, planFile: file, plan, dir, storeUrl, from, restPort }),
+  );
 }

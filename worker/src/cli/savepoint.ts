@@ -1,4 +1,6 @@
-/** `triggerjob savepoint`: asks a running job for one, lists and inspects what the job has taken. */
+/**
+ * `triggerjob savepoint`: asks a running job for one, lists and inspects what the job has taken.
+ */
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonObject } from '../runtime/json.ts';
@@ -47,13 +49,15 @@ export async function createSavepoint(
   }
   throw new TriggerJobError(
     'SAVEPOINT_FAILED',
-    `the savepoint was not complete after ${limitMs / 1000} s; it may still complete (savepoint list)`,
+    `the savepoint was not complete after ${limitMs / 1000} s; ` +
+      'it may still complete (savepoint list)',
   );
 }
 
 function failedWith(operation: unknown): TriggerJobError {
   const cause = isJsonObject(operation) ? operation['failure-cause'] : undefined;
-  const text = isJsonObject(cause) ? JSON.stringify(cause) : 'the JobManager gave no cause';
+  const trace = isJsonObject(cause) ? cause['stack-trace'] : undefined;
+  const text = typeof trace === 'string' ? trace.split('\n')[0] : 'the JobManager gave no cause';
   return new TriggerJobError('SAVEPOINT_FAILED', `the savepoint failed: ${text}`);
 }
 

@@ -1,6 +1,7 @@
 /**
- * The directory of a local run and its lock. Layout: `checkpoints/` (the store), `rocksdb/` (a cache,
- * deleted at each start), `logs/`, `lock`, and `jobmanager.json` (ports of the running JobManager).
+ * The directory of a local run and its lock. Layout: `checkpoints/` (the store), `rocksdb/` (a
+ * cache, deleted at each start), `logs/`, `compile-cache/`, `lock`, `plan.json` (what runs), and
+ * `jobmanager.json` (ports of the running JobManager).
  */
 import {
   closeSync,
@@ -55,7 +56,9 @@ export class StateDir {
 interface Holder {
   pid: number;
   host: string;
-  /** Start of the process by the kernel's clock, so that a reused pid is not taken for the holder. */
+  /**
+   * Start of the process by the kernel's clock, so that a reused pid is not taken for the holder.
+   */
   started: string;
 }
 
@@ -104,8 +107,8 @@ function readOrNull(path: string): string | null {
 
 /**
  * Takes the directory for this process; the answer gives it back. Throws STATE_DIR_IN_USE while its
- * holder lives. A holder that is gone is replaced: its file is renamed away first and looked at again,
- * so that of two runs that find the same dead holder only one goes on.
+ * holder lives. A holder that is gone is replaced: its file is renamed away first and looked at
+ * again, so that of two runs that find the same dead holder only one goes on.
  */
 export function lockStateDir(dir: StateDir, env: Env): () => void {
   const path = dir.file('lock');

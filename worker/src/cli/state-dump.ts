@@ -1,8 +1,8 @@
 /**
- * `triggerjob state dump`: the users of a checkpoint as NDJSON, sorted by the bytes of user_id, read
- * from the checkpoint's objects alone: no RocksDB, no running job, none of the code that wrote them but
- * the segment reader and the row decoder. One key group is in memory at a time; its lines wait in a
- * temporary file until all ids are known and sorted.
+ * `triggerjob state dump`: the users of a checkpoint as NDJSON, sorted by the bytes of user_id,
+ * read from the checkpoint's objects alone: no RocksDB, no running job, none of the code that wrote
+ * them but the segment reader and the row decoder. One key group is in memory at a time; its lines
+ * wait in a temporary file until all ids are known and sorted.
  */
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -56,7 +56,8 @@ async function spoolLines(
   for (let keyGroup = 0; keyGroup < manifest.maxParallelism; keyGroup += 1) {
     const chain = chainOf(manifest.subtasks, keyGroup, manifest.checkpointId);
     if (chain === null) {
-      // An initial manifest has no subtasks: nothing was read yet. Otherwise users would be left out.
+      // An initial manifest has no subtasks: nothing was read yet. Otherwise users would be left
+      // out.
       if (manifest.kind === 'initial') continue;
       throw new TriggerJobError(
         'MANIFEST_CORRUPT',
@@ -85,7 +86,7 @@ function usersOf(rows: ReadonlyMap<string, Buffer>): Map<string, Map<string, Buf
 }
 
 /** Raw texts are embedded as they are: a dump shows the bytes that the state holds. */
-export function userLine(userId: string, rows: ReadonlyMap<string, Buffer>): string {
+function userLine(userId: string, rows: ReadonlyMap<string, Buffer>): string {
   const { profileText, visitText, history, lastAccess } = decodeUser(rows);
   return (
     `{"user_id":${JSON.stringify(userId)},"profile":${profileText},"visit":${visitText},` +

@@ -1,4 +1,6 @@
-/** A job's checkpoints as they lie in the store, read without being its leader: nothing is written. */
+/**
+ * A job's checkpoints as they lie in the store, read without being its leader: nothing is written.
+ */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { JobLog } from '../checkpoint/log.ts';
@@ -85,7 +87,10 @@ function isAbsent(directory: string): boolean {
   return !directory.includes('://') && !existsSync(directory);
 }
 
-/** Of the given checkpoint, or of the last completed one. Throws NO_CHECKPOINT, naming what is there. */
+/**
+ * Of the given checkpoint, or of the last completed one. Throws NO_CHECKPOINT, naming what is
+ * there.
+ */
 export async function manifestOf(
   store: ObjectStore,
   env: Env,

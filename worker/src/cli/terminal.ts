@@ -28,7 +28,8 @@ export class Terminal {
   }
 
   get columns(): number {
-    return this.#out.columns ?? DEFAULT_COLUMNS;
+    // 0 where a pseudo-terminal was never told its size.
+    return this.#out.columns || DEFAULT_COLUMNS;
   }
 
   paint(color: keyof typeof COLORS, text: string): string {

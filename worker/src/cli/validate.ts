@@ -1,6 +1,6 @@
 /**
- * `triggerjob validate FILE`: every fault at once, those of the filter's script too, each with its line
- * and column in the file; or what would run.
+ * `triggerjob validate FILE`: every fault at once, those of the filter's script too, each with its
+ * line and column in the file; or what would run.
  */
 import { readFile } from 'node:fs/promises';
 import { isScalar, LineCounter, parseDocument, Scalar } from 'yaml';
@@ -78,7 +78,7 @@ async function faultOfScript(file: string, filter: FilterPlan): Promise<FileFaul
 }
 
 /** From a place in the inline script to the place in the file. */
-export function placeOfScript(
+function placeOfScript(
   text: string,
   position: { line: number; column: number },
 ): { line: number; column: number } {
@@ -95,13 +95,17 @@ export function placeOfScript(
   return { line: start.line + position.line, column: Math.max(0, indent) + position.column };
 }
 
-/** Blanks before the script's first word that belong to the script, not to the block's indentation. */
+/**
+ * Blanks before the script's first word that belong to the script, not to the block's indentation.
+ */
 function scriptIndent(script: string): number {
   const first = script.split('\n').find((line) => line.trim() !== '') ?? '';
   return first.length - first.trimStart().length;
 }
 
-/** `FILE:LINE:COLUMN: FIELD: MESSAGE`; a message that begins with its field is not given it twice. */
+/**
+ * `FILE:LINE:COLUMN: FIELD: MESSAGE`; a message that begins with its field is not given it twice.
+ */
 export function faultLines(faults: readonly FileFault[]): string[] {
   return faults.map(({ file, line, column, field, message }) => {
     const named = field === '' || message.startsWith(field) ? message : `${field}: ${message}`;
@@ -110,7 +114,7 @@ export function faultLines(faults: readonly FileFault[]): string[] {
 }
 
 /** What the plan would do, a line per stage of the pipeline. */
-export function describePlan(plan: JobPlan): string[] {
+function describePlan(plan: JobPlan): string[] {
   const { source, state, filter, action, checkpointing } = plan;
   const sources = {
     kafka: () => `kafka topic ${source.kind === 'kafka' ? source.topic : ''}`,
@@ -122,7 +126,8 @@ export function describePlan(plan: JobPlan): string[] {
     `job          ${plan.namespace}/${plan.name}`,
     `source       ${sources[source.kind]()}, keyed by ${plan.keyBy}`,
     `state        ttl ${formatAge(state.ttlMs)}, ${state.historyMaxEvents} events and at most ` +
-      `${formatBytes(state.maxBytesPerUser)} a user, profiles from ${state.profileApi?.url ?? 'nowhere'}`,
+      `${formatBytes(state.maxBytesPerUser)} a user, ` +
+      `profiles from ${state.profileApi?.url ?? 'nowhere'}`,
     `filter       ${filter.language}, ${filter.origin}`,
     `action       ${action.kind === 'webhook' ? `POST ${action.url}` : 'debug: print each match'}`,
     `dead letter  ${plan.deadLetter.kind}`,

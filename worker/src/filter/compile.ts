@@ -14,7 +14,9 @@ import {
 import { compileFiltrex } from './filtrex.ts';
 import { syntaxError } from './syntax-error.ts';
 
-/** Distinct error verdicts a filter keeps; messages are stable, so few scripts have more than some. */
+/**
+ * Distinct error verdicts a filter keeps; messages are stable, so few scripts have more than some.
+ */
 const MAX_CACHED_VERDICTS = 64;
 
 const VERSION_DIGITS = 12;
@@ -25,7 +27,8 @@ interface Engine {
 }
 
 /**
- * Compiles the plan's script. Throws FILTER_SYNTAX: `origin:line:col: problem`, the source line, a caret
+ * Compiles the plan's script. Throws FILTER_SYNTAX: `origin:line:col: problem`, the source line, a
+ * caret
  * below the place and mostly a hint.
  */
 export function compileFilter(plan: FilterPlan): CompiledFilter {
@@ -52,17 +55,14 @@ function aviatorEngine(plan: FilterPlan): Engine {
   return {
     reads: program.reads,
     evaluate(scope) {
-      let verdict: Verdict;
       try {
         const value = program.run(scope);
-        if (value === true) verdict = MATCH;
-        else if (value === false || value === null) verdict = NO_MATCH;
-        else verdict = verdicts.of(`the script gave a ${typeName(value)}, not a boolean`);
+        if (value === true) return MATCH;
+        if (value === false || value === null) return NO_MATCH;
+        return verdicts.of(`the script gave a ${typeName(value)}, not a boolean`);
       } catch (thrown) {
-        verdict = verdicts.of(messageOfFault(thrown));
+        return verdicts.of(messageOfFault(thrown));
       }
-      program.release();
-      return verdict;
     },
   };
 }
@@ -70,7 +70,8 @@ function aviatorEngine(plan: FilterPlan): Engine {
 function messageOfFault(thrown: unknown): string {
   if (thrown instanceof Fault) return thrown.message;
   if (thrown instanceof RangeError) return 'the script ran out of stack';
-  // A getter of the scope failed, or the engine has a fault: its own text may hold data, its class not.
+  // A getter of the scope failed, or the engine has a fault: its own text may hold data, its class
+  // not.
   return `evaluation failed: ${thrown instanceof Error ? thrown.name : typeof thrown}`;
 }
 

@@ -141,6 +141,23 @@ function topics(expr: string): Set<string> {
   return found;
 }
 
+/** Legal in Aviator, surely not meant in a filter: the engine agrees, compileFilter refuses. */
+const REFUSED_AS_FILTERS = 13;
+
+test('legal scripts that a filter refuses all the same are few and listed', (t) => {
+  const complaints = corpus.cases.flatMap(({ expr, differs }) => {
+    if (differs !== undefined) return [];
+    try {
+      const { complaint } = compileAviator({ script: expr, origin: 'corpus' }, STEP_BUDGET);
+      return complaint === null ? [] : [`${expr}  <- ${complaint.problem}`];
+    } catch {
+      return [];
+    }
+  });
+  for (const line of complaints) t.diagnostic(line);
+  assert.equal(complaints.length, REFUSED_AS_FILTERS);
+});
+
 test('every operator, keyword and function has at least eight cases', () => {
   const counts = new Map<string, number>();
   for (const { expr } of corpus.cases) {

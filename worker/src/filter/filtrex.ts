@@ -1,6 +1,8 @@
 /**
- * The filtrex language, with its open ends closed. filtrex compiles to JavaScript (`new Function`): its
- * grammar only ever emits calls of the functions and operators given here, and every name passes through
+ * The filtrex language, with its open ends closed. filtrex compiles to JavaScript (`new
+ * Function`): its
+ * grammar only ever emits calls of the functions and operators given here, and every name passes
+ * through
  * `readPath`, which sees own properties only. Where `new Function` is forbidden, use aviator.
  */
 import { compileExpression } from 'filtrex';
@@ -16,20 +18,22 @@ const MAX_FILTREX_CHARS = 4_096;
 const MAX_LIST_LENGTH = 4_096;
 
 const SCOPE_NAMES: readonly ScopeName[] = ['event', 'user', 'visit', 'history'];
-/** A string, a quoted symbol or a symbol; and the deprecated operators, which write to the console. */
+/**
+ * A string, a quoted symbol or a symbol; and the deprecated operators, which write to the console.
+ */
 const TOKEN = /"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[a-zA-Z$_][.a-zA-Z0-9$_]*|&&|\|\||[?:%!=~<>]+/g;
 
-const OPERATOR_HINTS: Record<string, string> = {
-  '?': 'write `if condition then value else value`',
-  ':': 'write `if condition then value else value`',
-  '%': 'write `a mod b`',
-  '&&': 'filtrex writes `and`; or set language: aviator',
-  '||': 'filtrex writes `or`; or set language: aviator',
-  '!': 'filtrex writes `not`; or set language: aviator',
-  '=~': 'filtrex writes ~= with a string; or set language: aviator',
-};
+const OPERATOR_HINTS: ReadonlyMap<string, string> = new Map([
+  ['?', 'write `if condition then value else value`'],
+  [':', 'write `if condition then value else value`'],
+  ['%', 'write `a mod b`'],
+  ['&&', 'filtrex writes `and`; or set language: aviator'],
+  ['||', 'filtrex writes `or`; or set language: aviator'],
+  ['!', 'filtrex writes `not`; or set language: aviator'],
+  ['=~', 'filtrex writes ~= with a string; or set language: aviator'],
+]);
 
-export interface FiltrexProgram {
+interface FiltrexProgram {
   readonly reads: ReadonlySet<ScopeName>;
   /** The value, or an Error object: filtrex returns its errors. Throws when the scope does. */
   run(scope: FilterScope): unknown;
@@ -62,14 +66,18 @@ export function compileFiltrex(source: SourceText): FiltrexProgram {
     reads,
     run(scope) {
       current = scope;
-      const value = run(scope);
-      current = null;
-      return value;
+      try {
+        return run(scope);
+      } finally {
+        current = null;
+      }
     },
   };
 }
 
-/** Collects the scope names and refuses what must not run, with a better message than the parser's. */
+/**
+ * Collects the scope names and refuses what must not run, with a better message than the parser's.
+ */
 function inspect(source: SourceText): Set<ScopeName> {
   const reads = new Set<ScopeName>();
   for (const { 0: token, index } of source.script.matchAll(TOKEN)) {
@@ -78,9 +86,8 @@ function inspect(source: SourceText): Set<ScopeName> {
       const reason = 'a filter must give the same answer when a record is replayed';
       throw syntaxError(source, index, `function random is not available in a filter: ${reason}`);
     }
-    if (OPERATOR_HINTS[token] !== undefined) {
-      throw syntaxError(source, index, `filtrex has no ${token}`, OPERATOR_HINTS[token]);
-    }
+    const hint = OPERATOR_HINTS.get(token);
+    if (hint !== undefined) throw syntaxError(source, index, `filtrex has no ${token}`, hint);
     const name = token.replaceAll("'", '').split('.')[0] as ScopeName;
     if (SCOPE_NAMES.includes(name)) reads.add(name);
   }

@@ -1,7 +1,10 @@
 /** The one shape of every load-time complaint about a script: place, source line, caret, fix. */
 import { TriggerJobError } from '../runtime/errors.ts';
 
-/** A long generated line is cut around the caret so that the message stays readable in a status field. */
+/**
+ * A long generated line is cut around the caret so that the message stays readable in a status
+ * field.
+ */
 const MAX_SHOWN_COLUMNS = 120;
 
 export interface SourceText {
@@ -10,21 +13,41 @@ export interface SourceText {
   readonly origin: string;
 }
 
-/** 1-based line and column of a UTF-16 offset. */
-export function lineAndColumn(script: string, offset: number): { line: number; column: number } {
-  const before = script.slice(0, Math.min(offset, script.length));
-  const lastBreak = before.lastIndexOf('\n');
-  return { line: before.split('\n').length, column: before.length - lastBreak };
+/** Offsets at which the lines of a script start: found once, asked for every node. */
+export function lineStarts(script: string): readonly number[] {
+  const starts = [0];
+  for (let at = script.indexOf('\n'); at >= 0; at = script.indexOf('\n', at + 1)) {
+    starts.push(at + 1);
+  }
+  return starts;
 }
 
-/** FILTER_SYNTAX: `origin:line:col: problem`, the source line, a caret below the place, and the fix. */
+/** 1-based line and column of a UTF-16 offset. */
+export function lineAndColumn(
+  starts: readonly number[],
+  offset: number,
+): { line: number; column: number } {
+  let low = 0;
+  let high = starts.length;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if ((starts[middle] as number) <= offset) low = middle;
+    else high = middle;
+  }
+  return { line: low + 1, column: offset - (starts[low] as number) + 1 };
+}
+
+/**
+ * FILTER_SYNTAX: `origin:line:col: problem`, the source line, a caret below the place, and the
+ * fix.
+ */
 export function syntaxError(
   source: SourceText,
   offset: number,
   problem: string,
   hint?: string,
 ): TriggerJobError {
-  const { line, column } = lineAndColumn(source.script, offset);
+  const { line, column } = lineAndColumn(lineStarts(source.script), offset);
   const whole = (source.script.split('\n')[line - 1] ?? '').replace(/\r$/, '');
   const from = Math.max(0, column - 1 - MAX_SHOWN_COLUMNS / 2);
   const shown = whole.slice(from, from + MAX_SHOWN_COLUMNS);

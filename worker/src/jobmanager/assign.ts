@@ -7,8 +7,8 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import type { SplitPosition } from '../source/source.ts';
 
 /**
- * ranges[s] = the contiguous key groups of subtask s: those with floor(kg * parallelism / max) == s,
- * Flink's assignment. Throws PARALLELISM when there are more subtasks than key groups.
+ * ranges[s] = the contiguous key groups of subtask s: those with floor(kg * parallelism / max) ==
+ * s, Flink's assignment. Throws PARALLELISM when there are more subtasks than key groups.
  */
 export function keyGroupRanges(parallelism: number, maxParallelism: number): KeyGroupRange[] {
   if (parallelism < 1 || parallelism > maxParallelism) {
@@ -40,7 +40,9 @@ export function splitsBySubtask(
   return bySubtask;
 }
 
-/** Snapshots a task of `range` must read: all that hold some of its key groups (rescale included). */
+/**
+ * Snapshots a task of `range` must read: all that hold some of its key groups (rescale included).
+ */
 export function overlapping(
   snapshots: readonly SubtaskSnapshot[],
   range: KeyGroupRange,

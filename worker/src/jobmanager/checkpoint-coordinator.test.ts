@@ -3,21 +3,24 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import {
-  type CoordinatorCommand,
-  type CoordinatorEvent,
-  type CoordinatorPlan,
-  type CoordinatorState,
   coordinate,
   initialCoordinator,
   MAX_QUEUED_REQUESTS,
   nextWakeAt,
 } from './checkpoint-coordinator.ts';
+import type {
+  CoordinatorCommand,
+  CoordinatorEvent,
+  CoordinatorPlan,
+  CoordinatorState,
+} from './coordinator-model.ts';
 
 /**
- * testdata/coordinator.txt: scenarios in a small language, each line followed by what the coordinator
- * answered (`> ...`). UPDATE_GOLDEN=1 rewrites the file; the diff is the review.
+ * testdata/coordinator.txt: scenarios in a small language, each line followed by what the
+ * coordinator answered (`> ...`). UPDATE_GOLDEN=1 rewrites the file; the diff is the review.
  *   plan interval=10 pause=5 timeout=30 tolerable=1     at 12     start ATTEMPT TASKS     suspend
- *   tick    request KIND TOKEN    ack ID SUBTASK [attempt=N]    decline ID SUBTASK    drained ID SUBTASK
+ *   tick    request KIND TOKEN    ack ID SUBTASK [attempt=N]    decline ID SUBTASK    drained ID
+ *   SUBTASK
  *   published ID    publish-failed ID    abort    wake
  */
 const GOLDEN = new URL('./testdata/coordinator.txt', import.meta.url);

@@ -5,104 +5,36 @@
  * 1. One checkpoint at a time, ids rising and never reused.
  * 2. i+1 starts only when every task has settled i (P7): it acknowledged (P22: then F(i) is out),
  *    reported `drained`, or declined, which a task does only without a frozen set.
- * 3. Savepoints go first, then a final checkpoint, then manual ones, then the periodic one. Only the
+ * 3. Savepoints go first, then a final checkpoint, then manual ones, then the periodic one. Only
+ * the
  *    periodic one waits for minPause, counted from the last completion.
  * 4. From `publish` to the shell's answer nothing may abort: the log record may already lie there.
  */
-import { CHECKPOINT_FAILURES, type CheckpointFailure } from './checkpoint-failure.ts';
+import {
+  CHECKPOINT_FAILURES,
+  type CheckpointFailure,
+  describeFailure,
+} from './checkpoint-failure.ts';
+import type {
+  AckAnswer,
+  CheckpointKind,
+  CoordinatorCommand,
+  CoordinatorEvent,
+  CoordinatorPlan,
+  CoordinatorResult,
+  CoordinatorState,
+  PendingCheckpoint,
+} from './coordinator-model.ts';
 
 /** Requests that may wait for their turn (I7). */
 export const MAX_QUEUED_REQUESTS = 1000;
 
-export interface CoordinatorPlan {
-  intervalMs: number;
-  minPauseMs: number;
-  timeoutMs: number;
-  tolerableFailures: number;
-}
-
-export type CheckpointKind = 'periodic' | 'manual' | 'savepoint' | 'final';
 const PRIORITY: Readonly<Record<CheckpointKind, number>> = {
   savepoint: 0,
   final: 1,
   manual: 2,
   periodic: 3,
 };
-
-interface Request {
-  readonly kind: Exclude<CheckpointKind, 'periodic'>;
-  readonly token: string;
-}
-
-interface Pending {
-  readonly id: number;
-  readonly kind: CheckpointKind;
-  /** The request it serves; null = periodic. */
-  readonly token: string | null;
-  readonly deadline: number;
-  readonly acked: ReadonlySet<number>;
-  readonly phase: 'collecting' | 'publishing';
-}
-
-export interface CoordinatorState {
-  readonly nextId: number;
-  /** The running deployment; null while there is none. */
-  readonly tasks: { readonly attempt: number; readonly parallelism: number } | null;
-  readonly pending: Pending | null;
-  readonly queue: readonly Request[];
-  /** Subtasks that have not settled the last triggered checkpoint, and since when that blocks. */
-  readonly unsettled: ReadonlySet<number>;
-  readonly lastTriggeredId: number;
-  readonly blockedUntil: number;
-  readonly periodicAt: number;
-  readonly lastCompletionAt: number | null;
-  readonly consecutiveFailures: number;
-  /** A final checkpoint is asked for: nothing else starts after it. */
-  readonly stopping: boolean;
-}
-
-export type CoordinatorEvent =
-  /** Every task of the attempt runs. */
-  | { type: 'started'; attempt: number; parallelism: number }
-  | { type: 'suspended' }
-  | { type: 'tick' }
-  | { type: 'request'; kind: 'manual' | 'savepoint' | 'final'; token: string }
-  | { type: 'ack'; attempt: number; checkpointId: number; subtask: number }
-  | {
-      type: 'decline';
-      attempt: number;
-      checkpointId: number;
-      subtask: number;
-      reason: string;
-    }
-  | { type: 'drained'; attempt: number; checkpointId: number; subtask: number }
-  | { type: 'published'; checkpointId: number }
-  /** Surely not in the log. An unknown outcome is no such event: then the leader must go. */
-  | { type: 'publish-failed'; checkpointId: number; error: string }
-  | { type: 'abort'; detail: string };
-
-export type CoordinatorCommand =
-  | { type: 'trigger'; checkpointId: number; kind: CheckpointKind; token: string | null }
-  | { type: 'publish'; checkpointId: number }
-  | { type: 'complete'; checkpointId: number; kind: CheckpointKind; token: string | null }
-  | {
-      type: 'abort';
-      checkpointId: number;
-      token: string | null;
-      reason: CheckpointFailure;
-      detail: string | null;
-    }
-  | { type: 'reject'; token: string; reason: CheckpointFailure }
-  | { type: 'fail-job'; reason: string };
-
-export type AckAnswer = 'ok' | 'duplicate' | 'unknown' | 'discarded';
-
-export interface CoordinatorResult {
-  state: CoordinatorState;
-  commands: CoordinatorCommand[];
-  /** For `ack` only. */
-  answer?: AckAnswer;
-}
 
 export function initialCoordinator(nextId: number): CoordinatorState {
   return {
@@ -233,7 +165,8 @@ function request(
   if (state.queue.length >= MAX_QUEUED_REQUESTS) return refuse('QUEUE_FULL');
   const added = { kind: event.kind, token: event.token };
   if (event.kind !== 'final') return only({ ...state, queue: [...state.queue, added] });
-  // Nothing may follow the final checkpoint; savepoints that wait go before it, manual ones make no sense.
+  // Nothing may follow the final checkpoint; savepoints that wait go before it, manual ones make no
+  // sense.
   const dropped = state.queue.filter((waiting) => waiting.kind === 'manual');
   const kept = state.queue.filter((waiting) => waiting.kind !== 'manual');
   return {
@@ -251,7 +184,7 @@ function acknowledge(
   const acked = new Set(state.pending.acked).add(event.subtask);
   const all = acked.size === state.tasks?.parallelism;
   const settled = settle(state, event);
-  const pending: Pending = {
+  const pending: PendingCheckpoint = {
     ...state.pending,
     acked,
     phase: all ? 'publishing' : 'collecting',
@@ -321,7 +254,8 @@ function tick(plan: CoordinatorPlan, state: CoordinatorState, now: number): Coor
     return fail(plan, state, pending.id, 'EXPIRED', detail, now);
   }
   if (tasks === null || state.unsettled.size === 0 || now < state.blockedUntil) return only(state);
-  // A task that never settles would end all checkpoints in silence (I10): count it like a failed one.
+  // A task that never settles would end all checkpoints in silence (I10): count it like a failed
+  // one.
   const blocked = { ...state, blockedUntil: now + plan.timeoutMs };
   const detail = `subtask ${[...state.unsettled].join(', ')}, checkpoint ${state.lastTriggeredId}`;
   return count(plan, blocked, 'NOT_DRAINED', detail);
@@ -370,7 +304,8 @@ function fail(
     blockedUntil: now + plan.timeoutMs,
     stopping: pending.kind === 'final' ? false : state.stopping,
   };
-  // A savepoint is the user's wish, not a sign of the job's health: its failure never restarts the job.
+  // A savepoint is the user's wish, not a sign of the job's health: its failure never restarts the
+  // job.
   if (pending.kind === 'savepoint' || !CHECKPOINT_FAILURES[reason].counted) {
     return { state: idle, commands: [abort] };
   }
@@ -388,7 +323,9 @@ function count(
   if (failures <= plan.tolerableFailures) {
     return only({ ...state, consecutiveFailures: failures });
   }
-  const text = `${failures} checkpoints in a row failed, checkpointing.tolerableFailures is ${plan.tolerableFailures}; the last: ${reason}${detail === null ? '' : ` (${detail})`}`;
+  const text =
+    `${failures} checkpoints in a row failed, checkpointing.tolerableFailures is ` +
+    `${plan.tolerableFailures}; the last: ${describeFailure(reason, detail)}`;
   return {
     state: { ...state, consecutiveFailures: 0 },
     commands: [{ type: 'fail-job', reason: text }],

@@ -1,7 +1,8 @@
 /**
- * Runs the coordinator's commands: triggers, collects snapshots, publishes, notifies, collects garbage.
- * It lives as long as this leader; attempts come and go. Order at the end of a checkpoint, each step
- * of which may be the last one: manifest and log record -> notify the tasks -> group offsets -> garbage.
+ * Runs the coordinator's commands: triggers, collects snapshots, publishes, notifies, collects
+ * garbage. It lives as long as this leader; attempts come and go. Order at the end of a checkpoint,
+ * each step of which may be the last one: manifest and log record -> notify the tasks -> group
+ * offsets -> garbage.
  *
  * Calls to the journal are queued: one leader appends one record at a time.
  */
@@ -11,17 +12,15 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { Command, Report, ScriptVersion } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import {
-  type CheckpointKind,
-  type CoordinatorCommand,
-  type CoordinatorEvent,
-  type CoordinatorState,
-  coordinate,
-  initialCoordinator,
-  nextWakeAt,
-} from './checkpoint-coordinator.ts';
+import { coordinate, initialCoordinator, nextWakeAt } from './checkpoint-coordinator.ts';
 import { describeFailure } from './checkpoint-failure.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
+import type {
+  CheckpointKind,
+  CoordinatorCommand,
+  CoordinatorEvent,
+  CoordinatorState,
+} from './coordinator-model.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
 import { manifestOf } from './manifest-of.ts';
 import type { ScriptSwitch } from './script-switch.ts';
@@ -29,7 +28,9 @@ import type { SplitBook } from './split-book.ts';
 
 export type PhaseName = 'barrier' | 'upload' | 'manifest' | 'before-notify';
 
-/** For tests that kill processes in a chosen phase: the checkpoint stands still until it resolves. */
+/**
+ * For tests that kill processes in a chosen phase: the checkpoint stands still until it resolves.
+ */
 export interface PhaseHooks {
   phase(name: PhaseName, checkpointId: number): Promise<void>;
 }
@@ -48,7 +49,9 @@ export interface CheckpointDriverDeps {
   send(command: Command): void;
   /** Too many checkpoints failed: the job restarts. */
   onFailJob(reason: string): void;
-  /** Whether a record was written is unknown, or another leader took over: this process must end. */
+  /**
+   * Whether a record was written is unknown, or another leader took over: this process must end.
+   */
   onFatal(error: unknown): void;
 }
 
@@ -174,7 +177,8 @@ export class CheckpointDriver {
       }
       case 'ack': {
         const { snapshot } = report;
-        // Stored first: the last ack publishes at once. An ack that is refused belongs to no open one.
+        // Stored first: the last ack publishes at once. An ack that is refused belongs to no open
+        // one.
         const open = this.#inFlight;
         const fits = open?.id === checkpointId && open.attempt === attempt;
         if (fits && !open.snapshots.has(snapshot.subtask)) {
@@ -246,7 +250,10 @@ export class CheckpointDriver {
     });
   }
 
-  /** The stored checkpoint, or why it is surely not stored. Anything else is thrown and ends the process. */
+  /**
+   * The stored checkpoint, or why it is surely not stored. Anything else is thrown and ends the
+   * process.
+   */
   async #tryPublish(open: InFlight): Promise<StoredCheckpoint | string> {
     const { env, plan, journal, splits } = this.#deps;
     const snapshots = [...open.snapshots.values()];

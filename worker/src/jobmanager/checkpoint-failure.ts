@@ -1,7 +1,7 @@
 /**
- * The closed list of reasons for which a checkpoint fails or is refused. `counted`: moves the counter
- * of consecutive failures that restarts the job (checkpointing.tolerableFailures). A task that died
- * does not count, since its own failure already restarts the job.
+ * The closed list of reasons for which a checkpoint fails or is refused. `counted`: moves the
+ * counter of consecutive failures that restarts the job (checkpointing.tolerableFailures). A task
+ * that died does not count, since its own failure already restarts the job.
  */
 export const CHECKPOINT_FAILURES = {
   EXPIRED: { text: 'not every task acknowledged within checkpointing.timeout', counted: true },

@@ -1,6 +1,9 @@
-/** What the REST API tells about checkpoints: counts, the last ones, and statistics over completed ones. */
+/**
+ * What the REST API tells about checkpoints: counts, the last ones, and statistics over completed
+ * ones.
+ */
 import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
-import type { CheckpointKind } from './checkpoint-coordinator.ts';
+import type { CheckpointKind } from './coordinator-model.ts';
 
 /** Entries kept for `history`; Flink's web.checkpoints.history. */
 const MAX_HISTORY = 50;

@@ -1,6 +1,6 @@
 /**
- * Why the job failed or restarted: the last causes, and the first one for good, since a restart loop
- * buries the cause that matters under its followers.
+ * Why the job failed or restarted: the last causes, and the first one for good, since a restart
+ * loop buries the cause that matters under its followers.
  */
 const MAX_ENTRIES = 20;
 /** A message from a task is cut here; a script or an API answer may be quoted in it. */

@@ -1,4 +1,7 @@
-/** The Journal on the job's store: checkpoint/log.ts and its neighbours, with every doubt settled here. */
+/**
+ * The Journal on the job's store: checkpoint/log.ts and its neighbours, with every doubt settled
+ * here.
+ */
 import type { Logger } from 'pino';
 import { collectGarbage, type TaskRoots } from '../checkpoint/gc.ts';
 import type { JobLog, LogBody } from '../checkpoint/log.ts';
@@ -15,10 +18,14 @@ import type { Journal, StoredCheckpoint } from './journal.ts';
 
 /** Nothing younger is collected: the store's clock and ours may differ by less than this. */
 const GARBAGE_MIN_AGE_MS = 60_000;
-/** Between two tries of a store that does not answer, on top of the log's own half minute of tries. */
+/**
+ * Between two tries of a store that does not answer, on top of the log's own half minute of tries.
+ */
 const UNAVAILABLE_PAUSE_MS = 5_000;
 
-/** After these the leader must end; anything else thrown before the record is a failed checkpoint. */
+/**
+ * After these the leader must end; anything else thrown before the record is a failed checkpoint.
+ */
 const FATAL_CODES: ReadonlySet<string> = new Set(['LEADERSHIP_LOST', 'INVARIANT', 'LOG_CORRUPT']);
 
 export interface JobJournalOptions {
@@ -34,8 +41,9 @@ export interface JobJournalOptions {
 export class JobJournal implements Journal {
   readonly #options: JobJournalOptions;
   /**
-   * Segments named by a manifest this leader published. A chain only loses members, so one that a later
-   * manifest no longer names is given up by its task; one that no manifest ever named may be owed (P16).
+   * Segments named by a manifest this leader published. A chain only loses members, so one that a
+   * later manifest no longer names is given up by its task; one that no manifest ever named may be
+   * owed (P16).
    */
   readonly #named = new Set<string>();
 
@@ -130,8 +138,9 @@ export class JobJournal implements Journal {
   }
 
   /**
-   * What the running tasks may still need, without asking them: every segment of their attempt that no
-   * published manifest has named yet. Listed after the sweep's own listing, so nothing falls between.
+   * What the running tasks may still need, without asking them: every segment of their attempt that
+   * no published manifest has named yet. Listed after the sweep's own listing, so nothing falls
+   * between.
    */
   async #taskRoots(attempt: number): Promise<TaskRoots[]> {
     const bySubtask = new Map<number, string[]>();

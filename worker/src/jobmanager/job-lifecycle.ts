@@ -1,7 +1,7 @@
 /**
  * The job from its first deployment to its end, as one loop: wait for slots -> deploy -> run until
- * something ends the attempt -> cancel the rest -> wait -> `restore` record -> again. Every end of an
- * attempt is a value; this file alone decides what follows it.
+ * something ends the attempt -> cancel the rest -> wait -> `restore` record -> again. Every end of
+ * an attempt is a value; this file alone decides what follows it.
  */
 import type { Logger } from 'pino';
 import type { JobPlan } from '../plan/job-plan.ts';
@@ -19,7 +19,10 @@ import type { SplitBook } from './split-book.ts';
 import { type AttemptEnd, type AttemptFailure, TaskAttempt } from './task-attempt.ts';
 import type { TaskManagers } from './task-managers.ts';
 
-/** Restarting can't help: records are gone or are not the ones the checkpoint knows (issue: never skip). */
+/**
+ * Restarting can't help: records are gone or are not the ones the checkpoint knows (issue: never
+ * skip).
+ */
 const FATAL_CODES: ReadonlySet<string> = new Set([
   'SOURCE_OFFSET_OUT_OF_RANGE',
   'SOURCE_TOPIC_RECREATED',

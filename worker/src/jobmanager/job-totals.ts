@@ -1,6 +1,6 @@
 /**
- * The job's counters. A task counts from its attempt's start, a user asks since the job's: totals of
- * ended attempts are kept here and the running ones added. Gauges are the running tasks' alone.
+ * The job's counters. A task counts from its attempt's start, a user asks since the job's: totals
+ * of ended attempts are kept here and the running ones added. Gauges are the running tasks' alone.
  * What a task counted after its last heartbeat before it died is not known and not guessed.
  */
 import type { SubtaskMetrics } from '../rpc/messages.ts';
@@ -50,10 +50,16 @@ const MAX_SAMPLES = 64;
 export class JobTotals {
   readonly #ended: Counters = zeros(COUNTERS);
   readonly #running = new Map<number, SubtaskMetrics>();
+  /** Heartbeats under way when an attempt ended must not count it a second time. */
+  #endedAttempt = 0;
   #samples: { at: number; processed: number }[] = [];
 
-  /** One task's figures of a heartbeat; `now` is monotonic, ms. Those of an older attempt are ignored. */
+  /**
+   * One task's figures of a heartbeat; `now` is monotonic, ms. Those of an older attempt are
+   * ignored.
+   */
   update(metrics: SubtaskMetrics, now: number): void {
+    if (metrics.attempt <= this.#endedAttempt) return;
     const before = this.#running.get(metrics.subtask);
     if (before !== undefined && before.attempt > metrics.attempt) return;
     if (before !== undefined && before.attempt < metrics.attempt) this.#end(before);
@@ -67,6 +73,7 @@ export class JobTotals {
 
   /** The tasks of all attempts up to `attempt` are gone: their gauges no longer hold. */
   endAttempt(attempt: number): void {
+    this.#endedAttempt = Math.max(this.#endedAttempt, attempt);
     for (const [subtask, metrics] of this.#running) {
       if (metrics.attempt > attempt) continue;
       this.#end(metrics);

@@ -1,6 +1,7 @@
 /**
  * What the JobManager needs of the job's log and its checkpoints, in its own words. job-journal.ts
- * does it on the store; the calls of one leader come one at a time (checkpoint-driver.ts queues them).
+ * does it on the store; the calls of one leader come one at a time (checkpoint-driver.ts queues
+ * them).
  */
 import type { Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
 
@@ -14,19 +15,24 @@ export interface Journal {
   readonly leaderEpoch: number;
   readonly lineage: string;
   /**
-   * Manifest, then the log record: the moment of completion. Rejects with CHECKPOINT_NOT_PUBLISHED when
-   * the record is surely not in the log; any other rejection means unknown or fenced: the leader must go.
+   * Manifest, then the log record: the moment of completion. Rejects with CHECKPOINT_NOT_PUBLISHED
+   * when the record is surely not in the log; any other rejection means unknown or fenced: the
+   * leader must go.
    */
   publish(manifest: Manifest): Promise<StoredCheckpoint>;
-  /** Before every restart (P42, P52). Answers what the tasks restore: the newest checkpoint of the log. */
+  /**
+   * Before every restart (P42, P52). Answers what the tasks restore: the newest checkpoint of the
+   * log.
+   */
   restore(reason: string): Promise<StoredCheckpoint>;
   /** An aborted checkpoint; keeps its id from being used again by a later leader. */
   abort(checkpointId: number, reason: string): Promise<void>;
   /** Copies a completed checkpoint to `directory` (P49). Answers the savepoint's location. */
   writeSavepoint(checkpoint: StoredCheckpoint, directory: string): Promise<string>;
   /**
-   * Deletes what neither the newest `retained` checkpoints nor `pinned` ones need (P46-P48). Answers the
-   * retained checkpoint ids. `attempt` is the running one: its unreferenced segments may be owed.
+   * Deletes what neither the newest `retained` checkpoints nor `pinned` ones need (P46-P48).
+   * Answers the retained checkpoint ids. `attempt` is the running one: its unreferenced segments
+   * may be owed.
    */
   collectGarbage(options: {
     retained: number;

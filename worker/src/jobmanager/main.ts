@@ -1,4 +1,6 @@
-/** The `jobmanager` role: one process, one job. Signals, port file, exit code; no logic of the job. */
+/**
+ * The `jobmanager` role: one process, one job. Signals, port file, exit code; no logic of the job.
+ */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { type Logger, pino } from 'pino';
@@ -12,7 +14,6 @@ import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createSplitEnumerator } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
-import type { JobOutcome } from './job-lifecycle.ts';
 import { type JobManager, startJobManager } from './jobmanager.ts';
 import type { StartFrom } from './start-point.ts';
 
@@ -38,8 +39,10 @@ export interface JobManagerRunOptions {
 }
 
 /**
- * Runs until the job ends or SIGTERM/SIGINT stops it with a final checkpoint; then process.exitCode
- * is 0, 1 for a job that failed, 5 when this leader had to go but the job can. Rejects when it can't start.
+ * Runs until the job ends or SIGTERM/SIGINT stops it with a final checkpoint. Rejects when it can't
+ * start, and with the job's own verdict when it failed: starting it again would end the same way.
+ * Ends the process with 5 when only this leader has to go (P39: at once, nothing is closed in
+ * order).
  */
 export async function runJobManager(options: JobManagerRunOptions): Promise<void> {
   const env = realEnv;
@@ -90,18 +93,16 @@ async function serve(
       await writeFile(`${portFile}.tmp`, JSON.stringify(ports));
       await rename(`${portFile}.tmp`, portFile);
     }
-    process.exitCode = exitCodeOf(await manager.done);
-  } catch (error) {
-    if (error instanceof TriggerJobError && error.code === 'REST_LISTEN') throw error;
-    log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
-    process.exitCode = EXIT_RESTART;
+    const outcome = await manager.done.catch((error: unknown) => {
+      log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
+      process.exit(EXIT_RESTART);
+    });
+    if (outcome.kind === 'failed') {
+      throw new TriggerJobError(outcome.code, `the job failed: ${outcome.message}`);
+    }
   } finally {
     await rest.close();
   }
-}
-
-function exitCodeOf(outcome: JobOutcome): number {
-  return outcome.kind === 'failed' ? 1 : 0;
 }
 
 async function planOf(options: JobManagerRunOptions): Promise<JobPlan> {

@@ -58,7 +58,9 @@ function onRate(
   const failures = [...state.failures, now].filter((at) => now - at < plan.intervalMs);
   const next = { ...state, failures: failures.slice(-(plan.maxFailures + 1)) };
   if (failures.length > plan.maxFailures) {
-    const reason = `restartStrategy.maxFailures: ${failures.length} failures in ${plan.intervalMs} ms, ${plan.maxFailures} are allowed`;
+    const reason =
+      `restartStrategy.maxFailures: ${failures.length} failures in ${plan.intervalMs} ms, ` +
+      `${plan.maxFailures} are allowed`;
     return { restart: false, reason, state: next };
   }
   return { restart: true, delayMs: plan.delayMs, state: next };
@@ -70,7 +72,8 @@ function onExponential(
   now: number,
   random: number,
 ): RestartDecision {
-  // Quiet time is counted from the end of the wait: else a wait longer than resetAfterMs resets itself.
+  // Quiet time is counted from the end of the wait: else a wait longer than resetAfterMs resets
+  // itself.
   const quietSince = (state.lastFailureAt ?? now) + (state.backoffMs ?? 0);
   const calm = state.backoffMs === null || now - quietSince >= plan.resetAfterMs;
   const backoffMs = calm

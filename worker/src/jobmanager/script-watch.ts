@@ -1,6 +1,6 @@
 /**
- * Watches the job's file for a changed filter script (P34). Polls the modification time: notifications
- * are lost on network mounts and on ConfigMap volumes, which replace a symbolic link.
+ * Watches the job's file for a changed filter script (P34). Polls the modification time:
+ * notifications are lost on network mounts and on ConfigMap volumes, which replace a symbolic link.
  */
 import { stat } from 'node:fs/promises';
 import type { Logger } from 'pino';

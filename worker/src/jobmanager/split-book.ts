@@ -1,7 +1,7 @@
 /**
- * The splits of the running job: first resolution (P25), discovery of new ones and their release (P26),
- * group offsets for lag tools. Decisions are split-tracker.ts; this file asks the enumerator and owns
- * the discovery timer.
+ * The splits of the running job: first resolution (P25), discovery of new ones and their release
+ * (P26), group offsets for lag tools. Decisions are split-tracker.ts; this file asks the enumerator
+ * and owns the discovery timer.
  */
 import type { Logger } from 'pino';
 import type { SourcePlan } from '../plan/job-plan.ts';
@@ -65,7 +65,10 @@ export class SplitBook {
     return advance(this.#state, acknowledged).positions;
   }
 
-  /** The first start: rejects when the source can't be asked, since nothing may start without it (P25). */
+  /**
+   * The first start: rejects when the source can't be asked, since nothing may start without it
+   * (P25).
+   */
   async resolveFirst(): Promise<void> {
     const { enumerator } = this.#deps;
     const found = await enumerator.discover();

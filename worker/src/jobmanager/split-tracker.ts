@@ -1,10 +1,10 @@
 /**
- * Every split of the job with its position, those included that nobody may read yet (P26). Pure: the
- * state is a value; the JobManager feeds it discoveries, checkpointed positions and time.
+ * Every split of the job with its position, those included that nobody may read yet (P26). Pure:
+ * the state is a value; the JobManager feeds it discoveries, checkpointed positions and time.
  *
- * A split found after the first start begins at earliest, but only after every older split has passed
- * the end offset it had at the discovery: after an increase of partitions a user's newer events lie in
- * the new partition, and reading them first would reverse that user's order (I4).
+ * A split found after the first start begins at earliest, but only after every older split has
+ * passed the end offset it had at the discovery: after an increase of partitions a user's newer
+ * events lie in the new partition, and reading them first would reverse that user's order (I4).
  */
 import type { Split, SplitPosition } from '../source/source.ts';
 
@@ -36,7 +36,8 @@ export function firstSplits(
 
 /**
  * From a manifest. What the held splits waited for is not stored: the caller passes the current end
- * offsets, which are later than those at the discovery, so waiting for them is stricter, never wrong.
+ * offsets, which are later than those at the discovery, so waiting for them is stricter, never
+ * wrong.
  */
 export function restoredSplits(
   positions: readonly SplitPosition[],

@@ -18,7 +18,10 @@ import type { Journal, StoredCheckpoint } from './journal.ts';
 import { initialManifest } from './manifest-of.ts';
 import type { SplitBook } from './split-book.ts';
 
-/** `earliest`, `latest`: where a first start begins. A number: the retained checkpoint to go back to. */
+/**
+ * `earliest`, `latest`: where a first start begins. A number: the retained checkpoint to go back
+ * to.
+ */
 export type StartFrom = 'earliest' | 'latest' | number | null;
 
 /** The source with `--from earliest|latest` in place of its startingOffsets. */
@@ -64,7 +67,8 @@ export async function findStart(
   if ((from === 'earliest' || from === 'latest') && readState(before).line.length > 0) {
     throw new TriggerJobError(
       'START_OFFSETS_WITH_STATE',
-      `--from ${from}: ${store.url} holds checkpoints of this job, and it goes on from the newest; leave --from out, name a checkpoint id, or use another state directory`,
+      `--from ${from}: ${store.url} holds checkpoints of this job, and it goes on from the ` +
+        'newest; leave --from out, name a checkpoint id, or use another state directory',
     );
   }
   const drawn = before.length === 0 ? await drawLineage(request) : '';
@@ -84,8 +88,8 @@ export async function findStart(
     journal,
     splits,
     checkpoint: start,
-    // Every deployment has a record of its own (P42), so no earlier one can have had this number. With
-    // the manifest's number plus one, a savepoint of a younger job would repeat attempts.
+    // Every deployment has a record of its own (P42), so no earlier one can have had this number.
+    // With the manifest's number plus one, a savepoint of a younger job would repeat attempts.
     attempt: chosen === null ? 1 : lastIndex + 1,
     nextCheckpointId: log.state.nextCheckpointId,
   };
@@ -131,7 +135,8 @@ async function goBack(log: JobLog, store: ObjectStore, id: number): Promise<Stor
     const known = line.map((candidate) => candidate.checkpointId).join(', ');
     throw new TriggerJobError(
       'CHECKPOINT_NOT_FOUND',
-      `--from ${id}: no such checkpoint of this job; the log names ${known === '' ? 'none' : known}`,
+      `--from ${id}: no such checkpoint of this job; ` +
+        `the log names ${known === '' ? 'none' : known}`,
     );
   }
   const manifest = await loadCheckpoint(store, found.manifest, 'manifest');
@@ -151,7 +156,8 @@ function refuseOtherKeyGroups(plan: JobPlan, checkpoint: StoredCheckpoint): void
   if (maxParallelism === plan.maxParallelism) return;
   throw new TriggerJobError(
     'MAX_PARALLELISM_CHANGED',
-    `spec.maxParallelism is ${plan.maxParallelism}, checkpoint ${checkpointId} was made with ${maxParallelism}; it is fixed for the life of the state, set it back`,
+    `spec.maxParallelism is ${plan.maxParallelism}, checkpoint ${checkpointId} was made with ` +
+      `${maxParallelism}; it is fixed for the life of the state, set it back`,
   );
 }
 

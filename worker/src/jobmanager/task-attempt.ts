@@ -131,7 +131,8 @@ export class TaskAttempt {
     this.#gone(taskManager);
     const tasks = this.tasks().filter((task) => task.taskManager === taskManager);
     if (tasks.length === 0) return;
-    const message = `TaskManager ${taskManager.id} with subtask ${tasks.map((task) => task.subtask).join(', ')} is lost: ${reason}`;
+    const subtasks = tasks.map((task) => task.subtask).join(', ');
+    const message = `TaskManager ${taskManager.id} with subtask ${subtasks} is lost: ${reason}`;
     this.fail({ code: 'TASKMANAGER_LOST', message, subtask: null, taskManagerId: taskManager.id });
   }
 

@@ -1,7 +1,8 @@
 /**
- * The TaskManagers this leader knows: registration, heartbeats, loss. A TaskManager is lost when its
- * connection closes or when nothing came from it for `heartbeatTimeoutMs`; either way its connection
- * is closed, so that a process that only hung can't come back under the old registration.
+ * The TaskManagers this leader knows: registration, heartbeats, loss. A TaskManager is lost when
+ * its connection closes or when nothing came from it for `heartbeatTimeoutMs`; either way its
+ * connection is closed, so that a process that only hung can't come back under the old
+ * registration.
  */
 import type { Logger } from 'pino';
 import type { Command, Report, TaskManagerMetrics } from '../rpc/messages.ts';

@@ -56,9 +56,9 @@ export function triggerJobCrd(): JsonFields {
 }
 
 /**
- * A structural schema: no additionalProperties: false (the API server prunes or refuses unknown fields
- * by itself), no `const`, and no `default`, which would be written into every stored object and keep
- * it from following a later version's default.
+ * A structural schema: no additionalProperties: false (the API server prunes or refuses unknown
+ * fields by itself), no `const`, and no `default`, which would be written into every stored
+ * object and keep it from following a later version's default.
  */
 function structural(node: SchemaNode): JsonFields {
   const description: JsonFields = node.description ? { description: node.description } : {};
@@ -112,7 +112,10 @@ function rangePart(node: SchemaNode): JsonFields {
   });
 }
 
-/** The API server takes exactly this form of `anyOf` beside the extension. A pattern judges texts only. */
+/**
+ * The API server takes exactly this form of `anyOf` beside the extension. A pattern judges texts
+ * only.
+ */
 function numberOrText(node: SchemaNode): JsonFields {
   return {
     anyOf: [{ type: 'integer' }, { type: 'string' }],

@@ -1,4 +1,7 @@
-/** Fills in the schema's defaults. Conditional defaults (minPause, parallelism, ...) are build.ts's. */
+/**
+ * Fills in the schema's defaults. Conditional defaults (minPause, parallelism, ...) are
+ * build.ts's.
+ */
 import type { Faults } from './fault.ts';
 import type { SchemaNode } from './schema-fields.ts';
 import { isFields, joinPath } from './validate.ts';

@@ -18,15 +18,18 @@ export const DURATION_PATTERN = `^(0|([0-9]+ ?(${[...UNITS_MS.keys()].join('|')}
 export const DURATION_FORM = 'a whole number with ms, s, m, h or d, such as 500ms, 60s or 1h30m';
 
 /**
- * Timers of Node hold 2^31 - 1 ms and fire at once beyond that, so no duration that may drive a timer
- * may be longer.
+ * Timers of Node hold 2^31 - 1 ms and fire at once beyond that, so no duration that may drive a
+ * timer may be longer.
  */
 export const MAX_TIMER_MS = 2_147_483_647;
 
 const WHOLE = new RegExp(DURATION_PATTERN);
 const PART = /([0-9]+) ?([a-z]+)/g;
 
-/** Milliseconds, or null for anything that is not a duration. A bare number other than 0 has no unit. */
+/**
+ * Milliseconds, or null for anything that is not a duration. A bare number other than 0 has no
+ * unit.
+ */
 export function parseDuration(text: string): number | null {
   const trimmed = text.trim();
   if (!WHOLE.test(trimmed)) return null;

@@ -1,7 +1,7 @@
 /**
- * The Flink keys that flinkConfiguration understands, one entry each, with its effect here. A key is
- * either taken over into a spec field, checked against the only values possible here, accepted without
- * meaning, or refused with what to write instead. Any other key is refused by name.
+ * The Flink keys that flinkConfiguration understands, one entry each, with its effect here. A key
+ * is either taken over into a spec field, checked against the only values possible here, accepted
+ * without meaning, or refused with what to write instead. Any other key is refused by name.
  */
 
 /** How the value of a key is written. */

@@ -1,6 +1,7 @@
 /**
- * Takes Flink's configuration keys over into the spec, so that everything behind this file knows only
- * spec fields. A key and a spec field that disagree are refused: either could be the one that is meant.
+ * Takes Flink's configuration keys over into the spec, so that everything behind this file knows
+ * only spec fields. A key and a spec field that disagree are refused: either could be the one
+ * that is meant.
  */
 import { nearest } from './did-you-mean.ts';
 import { formatDuration, parseDuration, parseFlinkDuration } from './duration.ts';
@@ -28,7 +29,9 @@ export function applyFlinkKeys(spec: Fields, faults: Faults): Fields {
   return merged;
 }
 
-/** Nested and dotted notation alike as dotted keys; also mixed, such as `backend.type` in `state`. */
+/**
+ * Nested and dotted notation alike as dotted keys; also mixed, such as `backend.type` in `state`.
+ */
 function* flatten(node: Fields, prefix: string, faults: Faults): Generator<[string, Scalar]> {
   for (const [name, value] of Object.entries(node)) {
     const key = prefix === '' ? name : `${prefix}.${name}`;
@@ -172,7 +175,9 @@ export function schemaAt(path: string): SchemaNode {
   return node;
 }
 
-/** Equal for two values that mean the same: `60s` and `1m`, `4Gi` and 4294967296, `/a` and `/a/`. */
+/**
+ * Equal for two values that mean the same: `60s` and `1m`, `4Gi` and 4294967296, `/a` and `/a/`.
+ */
 function canonical(node: SchemaNode, value: unknown): unknown {
   const text = String(value);
   switch (node.rule?.kind) {

@@ -7,7 +7,10 @@ import { directoryUri, locationUri, resolvePath } from './locations.ts';
 import type { RuleInput } from './rules.ts';
 import type { Site } from './site.ts';
 
-/** Where it is, and null when that can't be said: nothing is given, or it is relative in a cluster. */
+/**
+ * Where it is, and null when that can't be said: nothing is given, or it is relative in a
+ * cluster.
+ */
 function checkpointUri(spec: LooseSpec, site: Site): string | null {
   const directory = spec.checkpointing?.directory;
   if (directory !== undefined) return directoryUri(directory, site.baseDir);

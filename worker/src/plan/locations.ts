@@ -40,8 +40,8 @@ export function resolvePath(path: string, baseDir: string | null): string | null
 }
 
 /**
- * The location as an `s3://` or `file://` URI, null when it is no location or relative without a base.
- * A path becomes a URL with everything escaped, so that `#` and blanks survive.
+ * The location as an `s3://` or `file://` URI, null when it is no location or relative without a
+ * base. A path becomes a URL with everything escaped, so that `#` and blanks survive.
  */
 export function locationUri(text: string, baseDir: string | null): string | null {
   const location = parseLocation(text);

@@ -1,4 +1,6 @@
-/** The formulas of memory.ts: nothing is divided twice, and what does not fit is refused by name. */
+/**
+ * The formulas of memory.ts: nothing is divided twice, and what does not fit is refused by name.
+ */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';

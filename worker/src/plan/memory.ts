@@ -3,7 +3,7 @@
  *
  *     managed   M = managedSize, else P x managedFraction (0.4)
  *     network   N = P x networkFraction (0.1), within networkMin and networkMax
- *     overhead  O = P x 0.1, within 192 MiB and 1 GiB: Node itself, its main thread, stacks, native code
+ *     overhead  O = P x 0.1, within 192 MiB and 1 GiB: Node itself, main thread, stacks, code
  *     heap      H = heapSize, else P - M - N - O: events under way, parked events, outbox
  *
  * Each of the S slots gets m = M / S and h = H / S:
@@ -16,8 +16,8 @@
  *
  * Live users are managed memory by purpose, yet lie in V8's heap: so the heap limit is
  * heapBytes = H - S x outbox + S x slotCache, and the process holds
- * heapBytes + S x (outbox + block cache + memtables + delta) + N + O <= P. Without that shift a full
- * user cache would end a slot with V8's out-of-memory.
+ * heapBytes + S x (outbox + block cache + memtables + delta) + N + O <= P. Without that shift a
+ * full user cache would end a slot with V8's out-of-memory.
  */
 import type { MemoryPlan } from './job-plan.ts';
 import { formatSize } from './size.ts';
@@ -137,8 +137,8 @@ function networkProblems(request: MemoryRequest, network: number): MemoryProblem
   const needed = slots * parallelism * BUFFERS_PER_CHANNEL * bufferBytes;
   if (network >= needed) return [];
   const problem =
-    `leaves ${formatSize(network)} for exchange buffers, ${slots} slots x ${parallelism} subtasks ` +
-    `need ${formatSize(needed)}: raise networkFraction or networkMin, or lower exchange.bufferSize`;
+    `leaves ${formatSize(network)} for exchange buffers, ${slots} slots x ${parallelism} subtasks` +
+    ` need ${formatSize(needed)}: raise networkFraction or networkMin, or lower bufferSize`;
   return [{ field: 'network', problem }];
 }
 
@@ -178,7 +178,8 @@ function outboxOf(
   const outbox = request.slotOutbox ?? Math.floor(slotHeapBytes * OUTBOX_SHARE);
   const most = Math.floor(slotHeapBytes * MAX_OUTBOX_SHARE);
   if (outbox > most) {
-    const problem = `is ${formatSize(outbox)}: write at most ${formatSize(most)}, 3/4 of a slot's heap`;
+    const limit = `${formatSize(most)}, 3/4 of a slot's heap`;
+    const problem = `is ${formatSize(outbox)}: write at most ${limit}`;
     problems.push({ field: 'slotOutbox', problem });
   }
   return outbox;

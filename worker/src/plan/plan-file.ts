@@ -1,6 +1,6 @@
 /**
- * Loads a TriggerJob from a YAML file: every fault with its line and column, the filter's script from
- * beside it. The only file of plan/ that reads a disk or needs the yaml package.
+ * Loads a TriggerJob from a YAML file: every fault with its line and column, the filter's script
+ * from beside it. The only file of plan/ that reads a disk or needs the yaml package.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
@@ -23,7 +23,9 @@ import { OBJECT_KEY, OBJECT_NAME } from './schema-source.ts';
 import { configPath } from './site.ts';
 import { isFields } from './validate.ts';
 
-/** A fault and where it is: counted from 1. A missing field is at its nearest parent that exists. */
+/**
+ * A fault and where it is: counted from 1. A missing field is at its nearest parent that exists.
+ */
 export interface LocatedFault extends Fault {
   line: number;
   column: number;
@@ -35,8 +37,9 @@ export type LoadedPlan =
 
 export interface LoadOptions {
   /**
-   * Directory below which the job keeps what its file gives no directory; default `.triggerjob` in the
-   * working directory. Null reads the file as a cluster does: it must name its directories itself.
+   * Directory below which the job keeps what its file gives no directory; default `.triggerjob`
+   * in the working directory. Null reads the file as a cluster does: it must name its directories
+   * itself.
    */
   stateDir?: string | null;
 }

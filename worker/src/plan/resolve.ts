@@ -23,6 +23,24 @@ export interface ResolveOptions {
   script?: ScriptText | { problem: string };
 }
 
+/** Several times what the schema needs, and far from what recursion can bear. */
+const MAX_DEPTH = 64;
+
+/** Without recursion of its own; true for a value that contains itself. */
+function isDeeperThan(value: unknown, limit: number): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > limit) return true;
+    const below: unknown[] = [];
+    for (const node of new Set(level)) {
+      if (typeof node !== 'object' || node === null) continue;
+      for (const child of Object.values(node)) below.push(child);
+    }
+    level = below;
+  }
+  return false;
+}
+
 export type Resolution = { plan: JobPlan } | { faults: Fault[] };
 
 /** The plan of `doc`, or every fault of it. Never throws for what a user can write. */
@@ -32,6 +50,10 @@ export function resolveJob(doc: unknown, options: ResolveOptions = {}): Resoluti
     return {
       faults: [{ path: '', message: 'the document must be a TriggerJob, a map of fields' }],
     };
+  }
+  if (isDeeperThan(doc, MAX_DEPTH)) {
+    const message = `the document is nested deeper than ${MAX_DEPTH} levels: flatten it`;
+    return { faults: [{ path: '', message }] };
   }
   const valid = checkShape(
     nodeOf(triggerJobSchema),

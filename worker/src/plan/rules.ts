@@ -36,7 +36,7 @@ const parallelismAndMemory: Rule = ({ spec }, faults) => {
   if (most !== undefined && parallelism > most) {
     const problem =
       spec.parallelism === undefined
-        ? `is left out, and ${product} is more than maxParallelism ${most}: set it to at most ${most}`
+        ? `is left out, and ${product} is more than maxParallelism: set it to at most ${most}`
         : `is ${parallelism}, more than maxParallelism ${most}: lower it or raise maxParallelism`;
     faults.add('spec.parallelism', problem);
   }
@@ -119,7 +119,10 @@ const waits: Rule = ({ spec }, faults) => {
   );
 };
 
-/** DESIGN section 8: dead after two signals, so a timeout below two intervals would kill the healthy. */
+/**
+ * DESIGN section 8: dead after two signals, so a timeout below two intervals would kill the
+ * healthy.
+ */
 const heartbeat: Rule = ({ spec }, faults) => {
   const { interval, timeout } = spec.heartbeat ?? {};
   if (interval === undefined || timeout === undefined || ms(timeout) >= 2 * ms(interval)) return;

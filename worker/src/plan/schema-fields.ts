@@ -1,7 +1,7 @@
 /**
- * Builders of the schema's fields. A field carries, beside JSON Schema's keywords, what JSON Schema
- * can't say: `rule` (how its text is read), `reason` (why a limit holds), `exactlyOne`. validate.ts reads
- * these and crd.ts turns them into what the API server understands.
+ * Builders of the schema's fields. A field carries, beside JSON Schema's keywords, what JSON
+ * Schema can't say: `rule` (how its text is read), `reason` (why a limit holds), `exactlyOne`.
+ * validate.ts reads these and crd.ts turns them into what the API server understands.
  */
 import Type from 'typebox';
 import { MAX_TIMER_MS } from './duration.ts';

@@ -201,7 +201,12 @@ const memory = block('How a TaskManager divides its memory; see memory.ts for th
     fraction('Share of the process for RocksDB and the caches, if managedSize is not given.', 0.5),
     0.4,
   ),
-  managedSize: Type.Optional(size('Bytes for RocksDB and the caches, all slots.', '2Gi')),
+  managedSize: Type.Optional(
+    size(
+      'Bytes for RocksDB and the caches, all slots. Default: managedFraction of the process.',
+      '2Gi',
+    ),
+  ),
   networkFraction: defaulted(fraction('Share of the process for exchange buffers.', 0.15), 0.1),
   networkMin: defaulted(size('Least bytes for exchange buffers.', '32Mi'), '64Mi'),
   networkMax: Type.Optional(size('Most bytes for exchange buffers. Default: no limit.', '1Gi')),

@@ -1,6 +1,7 @@
 /**
  * The TriggerJob: the one source of its TypeScript type, its validation (validate.ts) and its CRD
- * (crd.ts). Every field says its unit, default and an example; rules that span fields are in rules.ts.
+ * (crd.ts). Every field says its unit, default and an example; rules that span fields are in
+ * rules.ts.
  */
 import Type from 'typebox';
 import { block, type Complete, choice, defaulted, integer, text } from './schema-fields.ts';
@@ -17,14 +18,14 @@ import {
 import { sourceSchema } from './schema-source.ts';
 import { actionSchema, deadLetterSchema, filterSchema, stateSchema } from './schema-stages.ts';
 
-export const API_VERSION = 'triggerjob.io/v1alpha1';
+const API_VERSION = 'triggerjob.io/v1alpha1';
 
 /** Key groups are 16-bit numbers in the segment format, as in Flink. */
 const MAX_KEY_GROUPS = 32_768;
 
 /**
- * A pod's label `controller-revision-hash` is NAME-taskmanager-HASH and must fit into 63 characters;
- * a longer name would be accepted and its pods never start.
+ * A pod's label `controller-revision-hash` is NAME-taskmanager-HASH and must fit into 63
+ * characters; a longer name would be accepted and its pods never start.
  */
 const MAX_NAME_LENGTH = 40;
 
@@ -75,7 +76,7 @@ export const specSchema = block('What the job is to do.', {
     Type.Unsafe<Record<string, unknown>>({
       type: 'object',
       description:
-        'Flink configuration keys, nested or dotted; what each does here is in flink-key-table.ts. ' +
+        'Flink configuration keys, nested or dotted; flink-key-table.ts says what each does. ' +
         'Example: {execution.checkpointing.interval: 60s}.',
     }),
     {},

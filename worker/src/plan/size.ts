@@ -1,4 +1,6 @@
-/** Byte sizes as users write them: Kubernetes quantities in the spec, Flink's sizes in Flink keys. */
+/**
+ * Byte sizes as users write them: Kubernetes quantities in the spec, Flink's sizes in Flink keys.
+ */
 
 const QUANTITY_UNITS: ReadonlyMap<string, number> = new Map([
   ['', 1],
@@ -52,7 +54,9 @@ export function parseSize(value: string | number): number | null {
   return QUANTITY.test(text) ? parseWith(QUANTITY_UNITS, text, (unit) => unit) : null;
 }
 
-/** Bytes of Flink's notation (`4g`, `64mb`, `1024`), always powers of 1024, case ignored; or null. */
+/**
+ * Bytes of Flink's notation (`4g`, `64mb`, `1024`), always powers of 1024, case ignored; or null.
+ */
 export function parseFlinkSize(value: string | number): number | null {
   return parseWith(FLINK_UNITS, String(value), (unit) => unit.toLowerCase());
 }

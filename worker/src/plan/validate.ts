@@ -1,7 +1,7 @@
 /**
  * Checks a value against the schema, field by field, and keeps what is valid. An own walk and not
- * TypeBox's errors: those say "must not have additional properties" where a user needs the name, the
- * nearest known one and an example. validate.test.ts holds the two to the same verdict.
+ * TypeBox's errors: those say "must not have additional properties" where a user needs the name,
+ * the nearest known one and an example. validate.test.ts holds the two to the same verdict.
  */
 import { nearest } from './did-you-mean.ts';
 import type { Faults } from './fault.ts';
@@ -75,7 +75,23 @@ function suggestion(key: string, path: string, properties: Record<string, Schema
   const near = nearest(key, known);
   if (near !== null) return `: did you mean ${joinPath(path, near)}?`;
   if (known.length === 0) return ': it takes no fields';
-  return `: remove it; known here: ${known.filter((name) => !isServerField(properties[name])).join(', ')}`;
+  const deeper = [...pathsTo(key, properties, path)];
+  if (deeper.length > 0) return `: did you mean ${deeper.join(' or ')}?`;
+  const own = known.filter((name) => !isServerField(properties[name]));
+  return `: remove it; known here: ${own.join(', ')}`;
+}
+
+/** Fields of that very name further down: `spec.ttl` is meant to be `spec.state.ttl`. */
+function* pathsTo(
+  key: string,
+  properties: Record<string, SchemaNode>,
+  path: string,
+): Generator<string> {
+  for (const [name, node] of Object.entries(properties)) {
+    const childPath = joinPath(path, name);
+    if (name === key) yield childPath;
+    if (node.properties) yield* pathsTo(key, node.properties, childPath);
+  }
 }
 
 /** Fields without a form, which only the API server writes, are no help in a list of choices. */

@@ -1,6 +1,7 @@
 /**
- * Flink's asynchronous operations: a POST answers a trigger id, a GET by that id tells how it went. A
- * trigger id chosen by the client makes the POST idempotent: the same id never starts a second one.
+ * Flink's asynchronous operations: a POST answers a trigger id, a GET by that id tells how it went.
+ * A trigger id chosen by the client makes the POST idempotent: the same id never starts a second
+ * one.
  */
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -20,7 +21,9 @@ export class AsyncOperations {
     this.#env = env;
   }
 
-  /** Starts `work` unless the id is known. Throws TOO_MANY_OPERATIONS when all places are under way. */
+  /**
+   * Starts `work` unless the id is known. Throws TOO_MANY_OPERATIONS when all places are under way.
+   */
   start(triggerId: string | null, work: () => Promise<JsonObject>): string {
     const id = triggerId ?? this.#env.id();
     if (this.#results.has(id)) return id;

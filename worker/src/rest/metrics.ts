@@ -43,7 +43,10 @@ const GAUGE_METRICS: Record<GaugeName, { name: string; help: string }> = {
   ledgerImbalance: { name: 'ledger_imbalance', help: 'I9: must be 0' },
 };
 
-/** A registry per answer: totals live in the JobManager, and a metric can't outlive what it tells of. */
+/**
+ * A registry per answer: totals live in the JobManager, and a metric can't outlive what it tells
+ * of.
+ */
 export async function metricsText(view: JobView): Promise<{ contentType: string; text: string }> {
   const registry = new Registry();
   registry.setDefaultLabels({ job_id: view.jobId, job_name: view.plan.name });

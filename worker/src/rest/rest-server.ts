@@ -1,4 +1,6 @@
-/** The REST API over node:http. It owns the socket and the JSON on it; routes.ts knows what is said. */
+/**
+ * The REST API over node:http. It owns the socket and the JSON on it; routes.ts knows what is said.
+ */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { JobControl } from '../jobmanager/job-view.ts';
@@ -18,7 +20,9 @@ export interface RestServer {
   close(): Promise<void>;
 }
 
-/** Port 0 takes any free one. Rejects with REST_LISTEN, which names rest.port, when it can't be had. */
+/**
+ * Port 0 takes any free one. Rejects with REST_LISTEN, which names rest.port, when it can't be had.
+ */
 export async function startRest(options: {
   plan: JobPlan;
   jobManager: JobControl;
@@ -49,7 +53,8 @@ function listen(server: Server, port: number, host: string): Promise<void> {
       reject(
         new TriggerJobError(
           'REST_LISTEN',
-          `rest.port ${port} on ${host} can't be used: ${messageOf(error)}; choose another rest.port`,
+          `rest.port ${port} on ${host} can't be used: ${messageOf(error)}; ` +
+            'choose another rest.port',
           { cause: error },
         ),
       );

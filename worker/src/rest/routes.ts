@@ -75,26 +75,27 @@ function actions(control: JobControl, env: Env): Route[] {
     {
       method: 'POST',
       path: '/jobs/:jobid/savepoints',
-      handler: (request) =>
-        accept(savepoints, request, async () => {
-          const directory = text(request, 'target-directory') ?? undefined;
+      handler: (request) => {
+        const directory = text(request, 'target-directory') ?? undefined;
+        return accept(savepoints, request, async () => {
           const { location } = await control.savepoint(directory);
-          if (request.body['cancel-job'] === true) await control.cancel();
+          if (request.body['cancel-job'] === true) void control.cancel().catch(() => undefined);
           return { location };
-        }),
+        });
+      },
     },
     {
       method: 'POST',
       path: '/jobs/:jobid/stop',
-      handler: (request) =>
-        accept(savepoints, request, async () => {
-          const { location } = await control.savepoint(
-            text(request, 'targetDirectory') ?? undefined,
-          );
+      handler: (request) => {
+        const directory = text(request, 'targetDirectory') ?? undefined;
+        return accept(savepoints, request, async () => {
+          const { location } = await control.savepoint(directory);
           // Not awaited: the REST server ends with the job, and the client wants this answer first.
           void control.stop({ finalCheckpoint: true }).catch(() => undefined);
           return { location };
-        }),
+        });
+      },
     },
     {
       method: 'GET',

@@ -48,8 +48,8 @@ export class RpcClient {
   }
 
   /**
-   * Tries until it is connected or `signal` is aborted: the wait doubles from `initialMs` to `maxMs`,
-   * with up to half of it taken off at random so that a fleet does not knock in step.
+   * Tries until it is connected or `signal` is aborted: the wait doubles from `initialMs` to
+   * `maxMs`, with up to half of it taken off at random so that a fleet does not knock in step.
    */
   static async connectWithBackoff(
     env: Env,

@@ -1,17 +1,20 @@
 /**
  * One RPC connection, used by both sides: frames in, frames out, one close with one reason. It owns
- * the socket. Messages that arrive before a listener is set are kept by the paused socket, not here.
+ * the socket. Messages that arrive before a listener is set are kept by the paused socket, not
+ * here.
  */
 import type { Socket } from 'node:net';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { encodeFrame, FrameDecoder, MAX_FRAME_BYTES } from './frame.ts';
 
 /**
- * Bytes that may wait for a peer that does not read. Two of the largest frames: a peer further behind
- * than that is as good as dead, and is treated so.
+ * Bytes that may wait for a peer that does not read. Two of the largest frames: a peer further
+ * behind than that is as good as dead, and is treated so.
  */
 export const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES;
-/** How long an idle connection waits before the kernel probes a peer that vanished without a FIN. */
+/**
+ * How long an idle connection waits before the kernel probes a peer that vanished without a FIN.
+ */
 const KEEP_ALIVE_MS = 5_000;
 
 export class RpcConnection<Out extends object, In> {
@@ -41,7 +44,8 @@ export class RpcConnection<Out extends object, In> {
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('error', (error) => this.close(error));
     socket.on('close', () => this.#finish());
-    // 'data' listeners resume the socket; hold it until someone listens, or early messages are lost.
+    // 'data' listeners resume the socket; hold it until someone listens, or early messages are
+    // lost.
     socket.pause();
   }
 
@@ -50,8 +54,8 @@ export class RpcConnection<Out extends object, In> {
   }
 
   /**
-   * Queues one message. false: the connection is closed, or was closed by this call because the peer
-   * does not read (RPC_QUEUE_FULL) or the message is too large; `onClose` bears the reason.
+   * Queues one message. false: the connection is closed, or was closed by this call because the
+   * peer does not read (RPC_QUEUE_FULL) or the message is too large; `onClose` bears the reason.
    */
   send(message: Out): boolean {
     if (this.closed) return false;
@@ -88,7 +92,9 @@ export class RpcConnection<Out extends object, In> {
     if (this.#closed) queueMicrotask(() => listener(this.#error));
   }
 
-  /** Without an error: sends what is queued, then ends. With one: drops the connection. Idempotent. */
+  /**
+   * Without an error: sends what is queued, then ends. With one: drops the connection. Idempotent.
+   */
   close(error: Error | null = null): void {
     if (this.#socket.destroyed) return;
     if (error === null) {

@@ -92,6 +92,7 @@ function parse(body: Buffer): unknown {
 function tooLarge(length: number, maxBytes: number): TriggerJobError {
   return new TriggerJobError(
     'RPC_FRAME_TOO_LARGE',
-    `an RPC frame of ${length} bytes is over the limit of ${maxBytes}; the peer is no TriggerJob process, or a command grew beyond its bound`,
+    `an RPC frame of ${length} bytes is over the limit of ${maxBytes}; ` +
+      'the peer is no TriggerJob process, or a command grew beyond its bound',
   );
 }

@@ -1,4 +1,6 @@
-/** The JobManager's side of the RPCs: listens, and hands over one object per TaskManager connection. */
+/**
+ * The JobManager's side of the RPCs: listens, and hands over one object per TaskManager connection.
+ */
 import { createServer, type Server, type Socket } from 'node:net';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { RpcConnection } from './connection.ts';

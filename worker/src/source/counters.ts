@@ -2,7 +2,10 @@
 export interface SourceCounters {
   records: number;
   fetchedBytes: number;
-  /** Failed requests and partition errors, transient ones included: a broker that is down shows here. */
+  /**
+   * Failed requests and partition errors, transient ones included: a broker that is down shows
+   * here.
+   */
   fetchErrors: number;
   metadataRefreshes: number;
   /** Times the watchdog replaced all connections. */

@@ -83,7 +83,7 @@ test('seq is how many events the user had before; users never change the split',
   assert.equal(home.size, plan.users);
 });
 
-test('about a fifth is triggerable, all event names occur, another seed gives other records', () => {
+test('a fifth is triggerable, all event names occur, another seed gives other records', () => {
   const records = new DatagenSplit(PLAN, 0);
   const events = Array.from({ length: 5_000 }, (_, n) => parse(records.record(n).value));
   const share = events.filter((event) => event['triggerable'] === true).length / events.length;
@@ -110,7 +110,7 @@ async function drain(reader: DatagenReader): Promise<SourceBatch[]> {
 
 const count = (batches: SourceBatch[]) => batches.reduce((sum, b) => sum + b.records.length, 0);
 
-test('paces from the position at open: no catch-up after a resume, a bounded one after a pause', async () => {
+test('paces from the position at open; after a pause the catch-up is bounded', async () => {
   const env = manualEnv();
   const counters = newSourceCounters();
   const reader = new DatagenReader(PLAN, env, counters);

@@ -1,7 +1,8 @@
 /**
- * The generated stream: record `n` of split `s` is a pure function of (seed, s, n), so that a replay
- * from any offset brings the same bytes. Users belong to one split each and come in rounds: every round
- * has each of them once, in another order, so `seq` (how many events the user had before) is exact.
+ * The generated stream: record `n` of split `s` is a pure function of (seed, s, n), so that a
+ * replay from any offset brings the same bytes. Users belong to one split each and come in rounds:
+ * every round has each of them once, in another order, so `seq` (how many events the user had
+ * before) is exact.
  */
 import type { DatagenSourcePlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
@@ -95,7 +96,9 @@ interface Lane {
   since: number;
 }
 
-/** Paces each split from its position at `assign`: a resumed stream goes on, it does not catch up. */
+/**
+ * Paces each split from its position at `assign`: a resumed stream goes on, it does not catch up.
+ */
 export class DatagenReader implements SplitReader {
   readonly #plan: DatagenSourcePlan;
   readonly #env: Env;

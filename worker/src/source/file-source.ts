@@ -1,6 +1,7 @@
 /**
- * NDJSON files: one split each, the offset of a record is the byte position of its line. A file is read
- * up to the size it had when it was opened and is then finished: one that grows is not followed.
+ * NDJSON files: one split each, the offset of a record is the byte position of its line. A file is
+ * read up to the size it had when it was opened and is then finished: one that grows is not
+ * followed.
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import type { FileSourcePlan } from '../plan/job-plan.ts';
@@ -10,7 +11,9 @@ import type { SourceCounters } from './counters.ts';
 import type { SourceBatch, SourceRecord, SplitPosition, SplitReader } from './source.ts';
 
 const CHUNK_BYTES = 256 * 1024;
-/** A line beyond maxRecordBytes is kept up to this many times that, for the dead letter, then cut. */
+/**
+ * A line beyond maxRecordBytes is kept up to this many times that, for the dead letter, then cut.
+ */
 export const KEPT_OVERSIZE = 4;
 
 const LF = 0x0a;
@@ -84,8 +87,8 @@ export class FileReader implements SplitReader {
       await handle.close();
       throw new TriggerJobError(
         'SOURCE_OFFSET_OUT_OF_RANGE',
-        `split ${path}: offsets [${size},${offset}) are lost: the file is shorter than when it was ` +
-          'read; put the old file back, or start without the old state',
+        `split ${path}: offsets [${size},${offset}) are lost: the file was longer when it ` +
+          'was read; put the old file back, or start without the old state',
       );
     }
     const [readAt, lineStart] = [offset, offset];
@@ -102,8 +105,8 @@ export function unreadable(path: string, cause: unknown): TriggerJobError {
 }
 
 /**
- * The lines that end in the next chunk; at the end of the file also the rest. Values are views of the
- * chunk, which is never written again. Blank lines are passed over.
+ * The lines that end in the next chunk; at the end of the file also the rest. Values are views of
+ * the chunk, which is never written again. Blank lines are passed over.
  */
 async function readLines(file: OpenFile, keptBytes: number): Promise<SourceRecord[]> {
   const records: SourceRecord[] = [];

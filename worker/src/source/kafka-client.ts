@@ -1,7 +1,8 @@
 /**
- * How this project connects to Kafka: the one place where a `KafkaConnectionPlan` becomes options of
- * @platformatic/kafka, for the source and for the dead letter. Owns secrets (read from files at each
- * use, so that a rotated password or certificate needs no restart) and the text of client errors.
+ * How this project connects to Kafka: the one place where a `KafkaConnectionPlan` becomes options
+ * of @platformatic/kafka, for the source and for the dead letter. Owns secrets (read from files at
+ * each use, so that a rotated password or certificate needs no restart) and the text of client
+ * errors.
  */
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
@@ -9,7 +10,9 @@ import type { BaseOptions, ConnectionPool } from '@platformatic/kafka';
 import type { KafkaConnectionPlan, SecretFile } from '../plan/job-plan.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
-/** What every client class of @platformatic/kafka takes; add the class's own options by spreading. */
+/**
+ * What every client class of @platformatic/kafka takes; add the class's own options by spreading.
+ */
 export type KafkaClientOptions = Pick<
   BaseOptions,
   | 'clientId'
@@ -72,7 +75,9 @@ function hostOf(server: string): string {
   return server.slice(0, server.lastIndexOf(':')).replace(/^\[|\]$/g, '');
 }
 
-/** Editors and `kubectl create secret --from-file` leave a line end that is no part of a password. */
+/**
+ * Editors and `kubectl create secret --from-file` leave a line end that is no part of a password.
+ */
 async function readCredential(field: string, file: SecretFile): Promise<string> {
   return (await readSecret(field, file.path)).toString('utf8').replace(/\r?\n$/, '');
 }
@@ -102,9 +107,10 @@ export function kafkaErrorText(thrown: unknown): string {
 }
 
 /**
- * Call with the pool of every client (`client.connections`) before its first request: a connection of
- * @platformatic/kafka reports a second fault (authentication refused, then reset) as an `error` event
- * that nobody listens to by then, which would end the process. Requests get their error anyway.
+ * Call with the pool of every client (`client.connections`) before its first request: a connection
+ * of @platformatic/kafka reports a second fault (authentication refused, then reset) as an `error`
+ * event that nobody listens to by then, which would end the process. Requests get their error
+ * anyway.
  */
 export function guardConnections(pool: ConnectionPool): void {
   pool.on('connecting', ({ connection }) => {

@@ -1,17 +1,18 @@
 /**
- * What a fault of Kafka means for the source: wait and ask again, or only the JobManager can decide.
- * Pure: codes and clocks in, decisions out. The list of codes that end a reader is in `source.ts`.
+ * What a fault of Kafka means for the source: wait and ask again, or only the JobManager can
+ * decide. Pure: codes and clocks in, decisions out. The list of codes that end a reader is in
+ * `source.ts`.
  */
 import { TriggerJobError } from '../runtime/errors.ts';
 import { kafkaErrorText } from './kafka-client.ts';
 
 /**
- * A refusal (credentials, rights, a missing topic, a damaged batch) may be a moment of a rotation or
- * of a topic's creation; one that lasts this long is reported.
+ * A refusal (credentials, rights, a missing topic, a damaged batch) may be a moment of a rotation
+ * or of a topic's creation; one that lasts this long is reported.
  */
 export const REFUSAL_PATIENCE_MS = 30_000;
 const BACKOFF_FIRST_MS = 100;
-const BACKOFF_MAX_MS = 10_000;
+const BACKOFF_MAX_MS = 2_000;
 
 /** What to do about a partition's error code. */
 export type PartitionFault =
@@ -20,7 +21,10 @@ export type PartitionFault =
   | { kind: 'transient' }
   | { kind: 'refused'; code: string; reason: string };
 
-/** Codes of the Kafka protocol; any other, known or not, is transient: retried with backoff, counted. */
+/**
+ * Codes of the Kafka protocol; any other, known or not, is transient: retried with backoff,
+ * counted.
+ */
 export function partitionFault(errorCode: number): PartitionFault {
   switch (errorCode) {
     case 1:

@@ -1,11 +1,11 @@
 /**
- * Fetches the assigned partitions of one slot and hands over raw chunks. Owns who leads what, one fetch
- * loop per broker, backoff, and the faults that end the source. Knows nothing of records.
+ * Fetches the assigned partitions of one slot and hands over raw chunks. Owns who leads what, one
+ * fetch loop per broker, backoff, and the faults that end the source. Knows nothing of records.
  *
- * One transport per broker loop and one for questions (metadata, offsets): a broker that fails takes
- * only its own loop down, a waiting fetch delays no question, and every reconnect reads the TLS files
- * anew. A fetch stays in flight while chunks are consumed, up to HELD_BYTES; what is in memory at most
- * is HELD_BYTES plus one answer (RESPONSE_BYTES, or one larger batch) per broker.
+ * One transport per broker loop and one for questions (metadata, offsets): a broker that fails
+ * takes only its own loop down, a waiting fetch delays no question, and every reconnect reads the
+ * TLS files anew. A fetch stays in flight while chunks are consumed, up to HELD_BYTES; what is in
+ * memory at most is HELD_BYTES plus one answer (RESPONSE_BYTES, or one larger batch) per broker.
  */
 
 import { type Env, sleep } from '../runtime/env.ts';

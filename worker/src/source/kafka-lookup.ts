@@ -1,6 +1,7 @@
 /**
- * The questions a reader asks beside its fetches: who leads the topic's partitions, where a log begins
- * and ends. Owns one connection for them, because an answer would queue behind a waiting fetch.
+ * The questions a reader asks beside its fetches: who leads the topic's partitions, where a log
+ * begins and ends. Owns one connection for them, because an answer would queue behind a waiting
+ * fetch.
  */
 import { type Env, sleep } from '../runtime/env.ts';
 import type { SourceCounters } from './counters.ts';

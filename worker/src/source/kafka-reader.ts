@@ -1,7 +1,8 @@
 /**
- * The Kafka reader of one slot: assigned partitions in, batches of records out (contract: source.ts).
- * Owns the queue between fetching and decoding. Chunks are decoded in slices when they are polled, so
- * that a fetch of 4 MiB neither holds up a barrier nor lives as 30,000 objects at once.
+ * The Kafka reader of one slot: assigned partitions in, batches of records out (contract:
+ * source.ts). Owns the queue between fetching and decoding. Chunks are decoded in slices when they
+ * are polled, so that a fetch of 4 MiB neither holds up a barrier nor lives as 30,000 objects at
+ * once.
  */
 import type { Env, Timer } from '../runtime/env.ts';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
@@ -125,8 +126,8 @@ export class KafkaSplitReader implements SplitReader {
     try {
       return cursor.next(SLICE_RECORDS, SLICE_BYTES);
     } catch (cause) {
-      // A fetch again would bring the same bytes from the same disk: the JobManager's restart strategy
-      // is the retry, and its message names the place.
+      // A fetch again would bring the same bytes from the same disk: the JobManager's restart
+      // strategy is the retry, and its message names the place.
       const message = cause instanceof TriggerJobError ? cause.message : String(cause);
       this.#failure = new TriggerJobError(
         'SOURCE_CORRUPT_BATCH',

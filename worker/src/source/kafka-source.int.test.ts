@@ -516,7 +516,9 @@ test('300,000 records: all arrive; prints the cost per record', TIMEOUT, async (
   for (let sent = 0; sent < 300_000; sent += perSend) {
     const messages = Array.from({ length: perSend }, (_, i) => ({
       partition: (sent / perSend) % 4,
-      value: `{"event_id":${sent + i},"user_id":"u0000000042","event_name":"page_view","triggerable":true,"timestamp":1700000000000,"page":"/p/7f3a9c21","seq":42}`,
+      value:
+        `{"event_id":${sent + i},"user_id":"u0000000042","event_name":"page_view",` +
+        '"triggerable":true,"timestamp":1700000000000,"page":"/p/7f3a9c21","seq":42}',
     }));
     await producer.send({ topic: 'many', messages });
   }

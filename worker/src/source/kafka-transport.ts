@@ -1,11 +1,12 @@
 /**
- * The requests this project sends to Kafka, on the connections of @platformatic/kafka. Owns the wire:
- * versions, error codes, which broker is asked. Decides nothing: no retries, no state about splits.
+ * The requests this project sends to Kafka, on the connections of @platformatic/kafka. Owns the
+ * wire: versions, error codes, which broker is asked. Decides nothing: no retries, no state about
+ * splits.
  *
  * Not the client's `Consumer`: its `fetch` picks the broker from its own metadata cache, adopts a
- * recreated topic in silence, fails a whole response for one partition's error, and its metadata call
- * fails for one partition without a leader. Topics are fetched by id (Fetch v13, Kafka 3.1 or newer),
- * so the broker itself refuses another topic of the same name.
+ * recreated topic in silence, fails a whole response for one partition's error, and its metadata
+ * call fails for one partition without a leader. Topics are fetched by id (Fetch v13, Kafka 3.1 or
+ * newer), so the broker itself refuses another topic of the same name.
  */
 import {
   apiVersionsV3,
@@ -33,7 +34,9 @@ const UNKNOWN_TOPIC = 3;
 const GROUP_COORDINATOR = 0;
 const CLIENT_NAME = 'triggerjob';
 
-/** Values of `OffsetQuery.at` with a meaning of their own; others are milliseconds since the epoch. */
+/**
+ * Values of `OffsetQuery.at` with a meaning of their own; others are milliseconds since the epoch.
+ */
 export const EARLIEST = -2;
 export const LATEST = -1;
 
@@ -243,14 +246,20 @@ class PooledTransport implements KafkaTransport {
     await this.#pool.close();
   }
 
-  /** A connection for questions that any broker answers; known brokers serve when bootstrap is gone. */
+  /**
+   * A connection for questions that any broker answers; known brokers serve when bootstrap is
+   * gone.
+   */
   async #any(): Promise<Connection> {
     const connection = await this.#pool.getFirstAvailable([...this.#bootstrap, ...this.#known]);
     await this.#checkVersion(connection);
     return connection;
   }
 
-  /** An older broker drops the connection at an unknown version: without this it looks like a fault. */
+  /**
+   * An older broker drops the connection at an unknown version: without this it looks like a
+   * fault.
+   */
   async #checkVersion(connection: Connection): Promise<void> {
     if (this.#checked) return;
     const { apiKeys } = await apiVersionsV3.api.async(connection, CLIENT_NAME, '1');

@@ -9,7 +9,9 @@ const FIELD = 'user_id';
 const SEED = 20_240_801;
 
 const space = fc.stringMatching(/^[ \t\n\r]{0,2}$/);
-/** Names around the wanted one: equal, escaped to equal, prefixes, suffixes, with look-alike text. */
+/**
+ * Names around the wanted one: equal, escaped to equal, prefixes, suffixes, with look-alike text.
+ */
 const nameText = fc.constantFrom(
   '"user_id"',
   '"user_id"',

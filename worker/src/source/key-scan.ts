@@ -1,16 +1,18 @@
 /**
- * The routing key of a raw event (P24): found in the bytes where that provably equals the parsed value,
- * else parsed. Two routes for one user would be two states, so "probably the same" is never an answer.
+ * The routing key of a raw event (P24): found in the bytes where that provably equals the parsed
+ * value, else parsed. Two routes for one user would be two states, so "probably the same" is never
+ * an answer.
  *
- * The proof. The scan walks the top level of one object and gives up (`undefined`) at any byte that JSON
- * does not allow there, at a key with an escape or a byte above 0x7f, at a second key of the wanted name,
- * and where the wanted value is anything but a string of printable ASCII without escapes. What is left
- * is a key whose bytes are its text, once, at depth one. Values of other fields are stepped over: inside
- * a string only `"` and `\` matter, inside a nested value only strings and the depth.
+ * The proof. The scan walks the top level of one object and gives up (`undefined`) at any byte that
+ * JSON does not allow there, at a key with an escape or a byte above 0x7f, at a second key of the
+ * wanted name, and where the wanted value is anything but a string of printable ASCII without
+ * escapes. What is left is a key whose bytes are its text, once, at depth one. Values of other
+ * fields are stepped over: inside a string only `"` and `\` matter, inside a nested value only
+ * strings and the depth.
  *
- * What it does not prove is that the text is JSON: `{"user_id":"a","n":nul}` yields `a` although a parse
- * fails. That is sound only because the state task parses every event again and dead-letters it; a
- * broken text has no user whose state could split.
+ * What it does not prove is that the text is JSON: `{"user_id":"a","n":nul}` yields `a` although a
+ * parse fails. That is sound only because the state task parses every event again and dead-letters
+ * it; a broken text has no user whose state could split.
  */
 import { isUtf8 } from 'node:buffer';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
@@ -80,7 +82,10 @@ export function scanKey(value: Buffer, field: string): string | null | undefined
   return undefined;
 }
 
-/** The key to route by, or why the record cannot be routed (a short stable text for the dead letter). */
+/**
+ * The key to route by, or why the record cannot be routed (a short stable text for the dead
+ * letter).
+ */
 export function routingKey(value: Buffer, field: string): RoutingKey {
   const scanned = scanKey(value, field);
   if (typeof scanned === 'string' && scanned.length > 0 && scanned.length <= MAX_KEY_BYTES) {
@@ -179,7 +184,9 @@ function nestedEnd(value: Buffer, from: number, end: number): number {
   return -1;
 }
 
-/** Compares bytes with UTF-16 units: equal only for ASCII, which `plainStringEnd` has made sure of. */
+/**
+ * Compares bytes with UTF-16 units: equal only for ASCII, which `plainStringEnd` has made sure of.
+ */
 function isName(value: Buffer, start: number, end: number, field: string): boolean {
   if (end - start !== field.length) return false;
   for (let index = 0; index < field.length; index++) {

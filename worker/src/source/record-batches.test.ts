@@ -11,7 +11,9 @@ interface Made {
   value: string | null;
 }
 
-/** A batch as a broker would serve it: the client's encoder, then the offset that a broker assigns. */
+/**
+ * A batch as a broker would serve it: the client's encoder, then the offset that a broker assigns.
+ */
 function batch(
   baseOffset: number,
   values: (string | null)[],

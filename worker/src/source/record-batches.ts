@@ -1,11 +1,13 @@
 /**
- * Decoding of Kafka record batches (format v2) out of one fetched partition, read_committed. Own decoder,
- * because the client's allocates two arrays and a BigInt per record, checks no CRC and drops neither
- * aborted nor control records (FACTS.md, "Kafka"). Allocates per record one object and one Buffer view.
+ * Decoding of Kafka record batches (format v2) out of one fetched partition, read_committed. Own
+ * decoder, because the client's allocates two arrays and a BigInt per record, checks no CRC and
+ * drops neither aborted nor control records (FACTS.md, "Kafka"). Allocates per record one object
+ * and one Buffer view.
  *
- * Layout of a batch, big-endian: base offset 8, length 4 (of what follows), leader epoch 4, magic 1,
- * crc32c 4 (of what follows), attributes 2, last offset delta 4, first timestamp 8, max timestamp 8,
- * producer id 8, epoch 2, sequence 4, record count 4, then the records, compressed as a whole or not.
+ * Layout of a batch, big-endian: base offset 8, length 4 (of what follows), leader epoch 4, magic
+ * 1, crc32c 4 (of what follows), attributes 2, last offset delta 4, first timestamp 8, max
+ * timestamp 8, producer id 8, epoch 2, sequence 4, record count 4, then the records, compressed as
+ * a whole or not.
  */
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { compressionsAlgorithmsByBitmask, crc32c, Reader } from '@platformatic/kafka';
@@ -46,8 +48,8 @@ export function offsetAfter(records: Buffer): number {
 
 /**
  * Walks the batches of one fetch in slices. `value` of a record is a view of the fetched (or
- * decompressed) bytes: it stays valid as long as it is referenced, but keeps the whole fetch alive, so
- * whoever holds a record beyond its batch (parking) copies it.
+ * decompressed) bytes: it stays valid as long as it is referenced, but keeps the whole fetch alive,
+ * so whoever holds a record beyond its batch (parking) copies it.
  *
  * Throws TriggerJobError SOURCE_CORRUPT_BATCH for bytes that are no valid batch.
  */
@@ -73,7 +75,10 @@ export class BatchCursor {
     this.#aborted = aborted.toSorted((a, b) => b.firstOffset - a.firstOffset);
   }
 
-  /** Where reading goes on after what `next` has returned: beyond gaps, control and aborted records. */
+  /**
+   * Where reading goes on after what `next` has returned: beyond gaps, control and aborted
+   * records.
+   */
   get nextOffset(): number {
     return this.#nextOffset;
   }
@@ -97,13 +102,16 @@ export class BatchCursor {
     return records;
   }
 
-  /** Positions on the next batch with records to deliver; false at the end of the complete batches. */
+  /**
+   * Positions on the next batch with records to deliver; false at the end of the complete batches.
+   */
   #openBatch(): boolean {
     const input = this.#input;
     while (this.#inputAt + HEADER_BYTES <= input.length) {
       const at = this.#inputAt;
       const end = at + LENGTH_END + input.readInt32BE(at + 8);
-      // The broker cuts the last batch at the byte limit; it comes again, whole, with the next fetch.
+      // The broker cuts the last batch at the byte limit; it comes again, whole, with the next
+      // fetch.
       if (end > input.length) return false;
       this.#baseOffset = readOffset(input, at);
       checkBatch(input, at, end, this.#baseOffset);
@@ -140,8 +148,9 @@ export class BatchCursor {
   }
 
   /**
-   * The broker names each aborted transaction by producer and first offset; its batches run from there
-   * to the producer's abort marker. Markers end the range, so they are looked at before being skipped.
+   * The broker names each aborted transaction by producer and first offset; its batches run from
+   * there to the producer's abort marker. Markers end the range, so they are looked at before being
+   * skipped.
    */
   #isAborted(at: number, attributes: number): boolean {
     if ((attributes & TRANSACTIONAL) === 0) return false;
@@ -237,7 +246,9 @@ function readOffset(buffer: Buffer, at: number): number {
 /** Index after the varint that `readZigZag` read last: a second result without an allocation. */
 let varintEnd = 0;
 
-/** A zigzag varint of up to 64 bits; bytes beyond the buffer read as 0 and fail the length checks. */
+/**
+ * A zigzag varint of up to 64 bits; bytes beyond the buffer read as 0 and fail the length checks.
+ */
 function readZigZag(buffer: Buffer, from: number): number {
   let at = from;
   let byte = buffer[at++] ?? 0;

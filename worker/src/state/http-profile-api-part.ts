@@ -14,7 +14,7 @@ import { splitJsonArray } from './json-array.ts';
 export type PartName = 'profile' | 'visit' | 'history';
 
 /** An answer within this is read without asking; a larger one needs `claimLarge` (I7). */
-export const SMALL_ANSWER_BYTES = 64 * 1024;
+const SMALL_ANSWER_BYTES = 64 * 1024;
 
 /** Between `found` and `fault` nothing is ambiguous: `found` is what the user starts with. */
 export type PartResult =
@@ -31,7 +31,7 @@ export type PartResult =
       afterMs: number | null;
     };
 
-export interface PartRequest {
+interface PartRequest {
   part: PartName;
   path: string;
   headers: Record<string, string>;

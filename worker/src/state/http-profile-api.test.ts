@@ -234,6 +234,26 @@ test('large answers are read a few users at a time, and all arrive', async (t) =
   assert.equal(api.stats()['breakerOpened'], 0);
 });
 
+test('waiting for room is no attempt of the user and no failure of the server', async (t) => {
+  const large = `{"pad":"${'x'.repeat(200 * 1024)}"}`;
+  const { url } = await startApi(t, (entry, response) => {
+    if (partOf(entry) !== 'profile') return false;
+    // `holder` takes the only place and never finishes; `waiter`, older, is sent its answer later.
+    if (entry.path.includes('holder')) response.writeHead(200).write(large.slice(0, -1));
+    else setTimeout(() => response.end(large), 300);
+    return true;
+  });
+  const over = { url, onError: 'deadLetter' as const, maxAttempts: 1, timeoutMs: 30_000 };
+  const tuning = { maxLargeUsers: 1, breaker: { failuresToOpen: 2 } };
+  const api = open(t, over, tuning);
+  const waiter = api.fetch('waiter');
+  const holder = api.fetch('holder');
+  assert.equal((await holder).kind, 'failed');
+  assert.equal((await waiter).kind, 'found');
+  assert.ok(api.stats()['retries']! >= 1);
+  assert.equal(api.stats()['breakerOpened'], 0);
+});
+
 test('onError empty: an empty user after the last attempt, counted', async (t) => {
   const { url, seen } = await startApi(t, (_seen, response) => {
     response.writeHead(500).end();

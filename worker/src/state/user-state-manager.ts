@@ -53,7 +53,11 @@ export interface UserStateStats {
 interface ClosingInterval {
   delta: DeltaLog;
   frozen: Set<UserState>;
+  iterator: Iterator<UserState> | null;
 }
+
+/** Users with a second chance that one eviction passes over at most. */
+const MAX_LOOKS = 64;
 
 /** Users encoded per look at the clock. */
 const SLICE_USERS = 16;
@@ -168,9 +172,12 @@ export class UserStateManager {
    * loaded history.
    */
   append(user: UserState, event: Parameters<UserState['append']>[0], bytesBefore: number): void {
-    if (user.frozen) this.#takeFrozen(user);
-    this.#truncatedEvents += user.append(event, this.#options.limits);
+    // What judging added, then the fork, which accounts for itself, then what the event adds.
     this.#cacheBytes += user.bytes - bytesBefore;
+    if (user.frozen) this.#takeFrozen(user);
+    const before = user.bytes;
+    this.#truncatedEvents += user.append(event, this.#options.limits);
+    this.#cacheBytes += user.bytes - before;
     if (!user.dirty) {
       user.dirty = true;
       this.#dirty.add(user);
@@ -222,7 +229,7 @@ export class UserStateManager {
   freeze(): void {
     invariant(this.#closing === null, 'a barrier came before the last frozen set was out (P7)');
     for (const user of this.#dirty) user.frozen = true;
-    this.#closing = { delta: this.#open, frozen: this.#dirty };
+    this.#closing = { delta: this.#open, frozen: this.#dirty, iterator: null };
     this.#dirty = new Set();
     this.#open = this.#newDelta();
   }
@@ -236,13 +243,17 @@ export class UserStateManager {
     const closing = this.#closing;
     if (closing === null) return true;
     const end = this.#env.monotonic() + budgetMs;
-    do {
-      let left = SLICE_USERS;
-      for (const user of closing.frozen) {
-        this.#takeFrozen(user);
-        if (--left === 0) break;
-      }
-    } while (closing.frozen.size > 0 && this.#env.monotonic() < end);
+    let left = SLICE_USERS;
+    // Iterated once: starting over would walk the set's deleted entries each time.
+    closing.iterator ??= closing.frozen.values();
+    for (;;) {
+      const next = closing.iterator.next();
+      if (next.done === true) break;
+      this.#takeFrozen(next.value);
+      if (--left > 0) continue;
+      if (this.#env.monotonic() >= end) break;
+      left = SLICE_USERS;
+    }
     this.writePending();
     return closing.frozen.size === 0;
   }
@@ -258,13 +269,12 @@ export class UserStateManager {
   /** Evicts, least recently used first, until the cache is within its budget. */
   evict(): void {
     if (this.#cacheBytes <= this.#options.cacheBytes) return;
-    // Every user is looked at once at most twice: first its reference is taken, then it goes.
-    for (let looks = this.#users.size * 2; looks > 0; looks--) {
-      if (this.#cacheBytes <= this.#options.cacheBytes || this.#users.size <= 1) break;
-      const user = this.#nextUser();
-      if (user.referenced) {
+    while (this.#cacheBytes > this.#options.cacheBytes && this.#users.size > 1) {
+      let user = this.#nextUser();
+      // Bounded: with every user hot, a full round of the clock per eviction took 15 % of the thread.
+      for (let looks = MAX_LOOKS; user.referenced && looks > 0; looks--) {
         user.referenced = false;
-        continue;
+        user = this.#nextUser();
       }
       this.#evictOne(user);
     }
@@ -302,7 +312,9 @@ export class UserStateManager {
   }
 
   #takeRows(user: UserState, delta: DeltaLog): void {
+    const before = user.bytes;
     for (const row of user.takeRows()) this.#put(delta, user.keyGroup, row);
+    this.#cacheBytes += user.bytes - before;
     const mark = this.expiry.markRow(user);
     if (mark !== null) this.#pending.push(mark);
   }

@@ -294,7 +294,7 @@ export class EventProcessor {
 
   /** The enriched event: user, visit and history as they were before this event. Texts go in verbatim. */
   #body(user: UserState, event: UserEvent): Buffer {
-    const history = user.historyTexts(this.#deps.manager.readChunks).join(',');
+    const history = user.historyText(this.#deps.manager.readChunks);
     const visit = JSON.stringify(user.visit);
     return Buffer.from(
       `{"event":${event.raw},"user":${user.profileText},"visit":${visit},"history":[${history}]}`,

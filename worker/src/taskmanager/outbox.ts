@@ -32,8 +32,11 @@ export interface OutboxOptions {
 
 /** Heap bytes of an entry beyond its body. */
 const ENTRY_BYTES = 600;
-/** Dead letters written at a time; the writer batches them. */
-const MAX_DEAD_LETTERS = 256;
+/**
+ * Deliveries under way at a time, each for another user. Not the action's maxInFlight: it bounds requests
+ * on the wire itself, and one that waits for its next attempt must not keep other users waiting.
+ */
+const MAX_UNDER_WAY = 4096;
 
 export class Outbox {
   readonly #options: OutboxOptions;
@@ -98,10 +101,9 @@ export class Outbox {
   }
 
   #start(): void {
-    const limit = this.#options.action.maxInFlight;
     while (!this.#closed && this.#readyHead < this.#ready.length) {
       const entry = this.#ready[this.#readyHead]!;
-      if (this.#inFlight >= Math.max(limit, entry.failure === null ? 0 : MAX_DEAD_LETTERS)) return;
+      if (this.#inFlight >= MAX_UNDER_WAY) return;
       this.#readyHead++;
       this.#inFlight++;
       this.#finish(entry).catch((fault: unknown) => {

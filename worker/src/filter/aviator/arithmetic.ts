@@ -1,4 +1,7 @@
-/** Numbers: longs that must stay safe integers, doubles, and the error where Java would wrap or round. */
+/**
+ * Numbers: longs that must stay safe integers, doubles, and the error where Java would wrap or
+ * round.
+ */
 import { failUnsafe } from './compare.ts';
 import type { Frame } from './frame.ts';
 import { toText } from './text.ts';
@@ -45,7 +48,7 @@ export function add(frame: Frame, a: Value, b: Value, where: string): Value {
   return left + b;
 }
 
-export type Arithmetic = (a: Value, b: Value, where: string) => Value;
+type Arithmetic = (a: Value, b: Value, where: string) => Value;
 
 export const subtract: Arithmetic = (a, b, where) => {
   if (!isNumeric(a) || !isNumeric(b)) return fail('-', a, b, where);

@@ -1,4 +1,7 @@
-/** The syntax tree. Names are resolved by the parser: a node says which slot or scope name it means. */
+/**
+ * The syntax tree. Names are resolved by the parser: a node says which slot or scope name it
+ * means.
+ */
 import type { ScopeName } from '../filter.ts';
 import type { Complaint } from './cursor.ts';
 

@@ -1,4 +1,7 @@
-/** AviatorScript, levels 1 and 2: text to a function of the scope. See testdata/ for how close it is. */
+/**
+ * AviatorScript, levels 1 and 2: text to a function of the scope. See testdata/ for how close it
+ * is.
+ */
 import type { FilterScope, ScopeName } from '../filter.ts';
 import { type SourceText, syntaxError } from '../syntax-error.ts';
 import { compileBody } from './compile-statement.ts';
@@ -8,14 +11,14 @@ import { parseProgram } from './parse-statement.ts';
 import { PatternCache } from './regex.ts';
 import type { Value } from './values.ts';
 
-export interface AviatorProgram {
+interface AviatorProgram {
   readonly reads: ReadonlySet<ScopeName>;
-  /** Something Aviator takes that cannot be meant in a filter, such as a script without a result. */
+  /**
+   * Something Aviator takes that cannot be meant in a filter, such as a script without a result.
+   */
   readonly complaint: Complaint | null;
   /** The script's value. Throws a Fault, or a RangeError where the stack ends. Not reentrant. */
   run(scope: FilterScope): Value;
-  /** Lets go of the last scope. */
-  release(): void;
 }
 
 export function compileAviator(source: SourceText, stepBudget: number): AviatorProgram {
@@ -36,10 +39,11 @@ export function compileAviator(source: SourceText, stepBudget: number): AviatorP
     complaint: program.complaint,
     run(scope) {
       frame.begin(scope);
-      return evaluate(frame);
-    },
-    release() {
-      frame.end();
+      try {
+        return evaluate(frame);
+      } finally {
+        frame.end();
+      }
     },
   };
 }

@@ -16,9 +16,20 @@ import {
 } from './values.ts';
 
 /** compare() of two values that have no order. */
-export const INCOMPARABLE = 2;
+const INCOMPARABLE = 2;
 /** Elements one equality of two collections looks at. */
 const MAX_COMPARED = 10_000;
+/** Collections inside collections that equality follows: a list may hold itself. */
+const MAX_COMPARED_DEPTH = 64;
+
+interface Budget {
+  left: number;
+  depth: number;
+}
+
+function newBudget(): Budget {
+  return { left: MAX_COMPARED, depth: 0 };
+}
 
 /** nil is below everything; unlike types have no order. */
 export function order(a: Value, b: Value): number {
@@ -66,11 +77,22 @@ export function compare(a: Value, b: Value, where: string): number {
   return result;
 }
 
-/** Java's equals: element by element, 1 and 1.0 differ. Tuples, as Java arrays, equal only themselves. */
-export function same(a: Value, b: Value, budget = { left: MAX_COMPARED }): boolean {
+/**
+ * Java's equals: element by element, 1 and 1.0 differ. Tuples, as Java arrays, equal only
+ * themselves.
+ */
+export function same(a: Value, b: Value, budget = newBudget()): boolean {
   if (--budget.left < 0) throw new Fault(`more than ${MAX_COMPARED} elements to compare`);
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (++budget.depth > MAX_COMPARED_DEPTH)
+    throw new Fault('collections nested too deep to compare');
+  const result = sameObjects(a, b, budget);
+  budget.depth--;
+  return result;
+}
+
+function sameObjects(a: Value, b: Value, budget: Budget): boolean {
   if (a instanceof Double) return b instanceof Double && Object.is(a.value, b.value);
   if (a instanceof Entry) return b instanceof Entry && samePair(a, b, budget);
   if (a instanceof SetValue) return b instanceof SetValue && sameSet(a, b);
@@ -83,7 +105,7 @@ export function same(a: Value, b: Value, budget = { left: MAX_COMPARED }): boole
   return isMap(a) && isMap(b) && sameMap(a, b, budget);
 }
 
-function samePair(a: Entry, b: Entry, budget: { left: number }): boolean {
+function samePair(a: Entry, b: Entry, budget: Budget): boolean {
   return same(a.key, b.key, budget) && same(a.value, b.value, budget);
 }
 
@@ -100,7 +122,7 @@ function sameSet(a: SetValue, b: SetValue): boolean {
   return a.items.size === b.items.size && [...a.items.keys()].every((key) => b.items.has(key));
 }
 
-function sameMap(a: Value, b: Value, budget: { left: number }): boolean {
+function sameMap(a: Value, b: Value, budget: Budget): boolean {
   const left = pairs(a);
   const right = new Map(pairs(b));
   return (

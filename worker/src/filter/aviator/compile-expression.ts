@@ -1,5 +1,6 @@
 /**
- * Expressions to closures. Each closure is made for its very operands (a constant string, a path of two
+ * Expressions to closures. Each closure is made for its very operands (a constant string, a path
+ * of two
  * names), so that the common filter runs without a generic step, an allocation or a counter: what a
  * script costs without loops and calls is known at load and checked there.
  */
@@ -22,8 +23,7 @@ import { compileStatement } from './compile-statement.ts';
 import { type Frame, RUNNING, type Variables } from './frame.ts';
 import { builtinOf, functionValue } from './functions.ts';
 import { elementAt } from './functions-collection.ts';
-import { CHARS_PER_STEP } from './limits.ts';
-import { compilePattern } from './regex.ts';
+import { compilePattern, matchCost } from './regex.ts';
 import { toText } from './text.ts';
 import { Fault, FunctionValue, Pattern, property, typeName, type Value } from './values.ts';
 
@@ -228,7 +228,9 @@ function compileOrdering(
   }
 }
 
-/** A full match. A match sets $0..$n for the rest of the evaluation; a miss leaves the older ones. */
+/**
+ * A full match. A match sets $0..$n for the rest of the evaluation; a miss leaves the older ones.
+ */
 function compileMatch(left: Evaluate, right: Evaluate, where: string): Evaluate {
   return (frame) => {
     const subject = left(frame);
@@ -240,8 +242,8 @@ function compileMatch(left: Evaluate, right: Evaluate, where: string): Evaluate 
     if (typeof subject !== 'string') {
       throw new Fault(`=~ needs a string on its left, not ${typeName(subject)}, at ${where}`);
     }
-    frame.charge(1 + Math.floor(subject.length / CHARS_PER_STEP));
-    const { regex, groups } = pattern.compiled;
+    const { regex, groups, size } = pattern.compiled;
+    frame.charge(matchCost(size, subject.length));
     if (groups === 0) {
       if (!regex.matches(subject)) return false;
       frame.captures = [subject];

@@ -105,7 +105,9 @@ function compileBlock(body: readonly Node[], hasValue: boolean): Evaluate {
   };
 }
 
-/** The value of a for loop is that of its last round, as in Aviator; of one that was broken, nil. */
+/**
+ * The value of a for loop is that of its last round, as in Aviator; of one that was broken, nil.
+ */
 function compileFor(
   names: readonly VariableRef[],
   over: Evaluate,

@@ -4,7 +4,7 @@ import { lineAndColumn, type SourceText, syntaxError } from '../syntax-error.ts'
 import type { Node, VariableRef } from './ast.ts';
 import type { Token } from './lexer.ts';
 import { MAX_TREE_HEIGHT } from './limits.ts';
-import { KEYWORDS } from './names.ts';
+import { KEYWORDS, OPERATOR_HINTS, WORD_HINTS } from './names.ts';
 
 type Unplaced<T> = T extends unknown ? Omit<T, 'where' | 'height'> : never;
 
@@ -23,6 +23,7 @@ export interface Complaint {
 /** What parsing one text needs; an interpolated part gets its own tokens and shares the rest. */
 export interface ParseContext {
   readonly source: SourceText;
+  readonly lineStarts: readonly number[];
   readonly reads: Set<ScopeName>;
   readonly functions: FunctionNames[];
   /** Names of blocks that are closed. */
@@ -85,7 +86,9 @@ export class Cursor {
   fail(at: Token | number, problem: string, hint?: string): never {
     const offset = typeof at === 'number' ? at : at.at;
     const found = typeof at === 'number' ? '' : `, found ${describe(at)}`;
-    throw syntaxError(this.context.source, offset, problem + found, hint);
+    const known =
+      typeof at === 'number' ? undefined : (WORD_HINTS.get(at.text) ?? OPERATOR_HINTS.get(at.text));
+    throw syntaxError(this.context.source, offset, problem + found, hint ?? known);
   }
 
   /** Makes a node: counts it and refuses a tree higher than evaluation may recurse. */
@@ -94,11 +97,14 @@ export class Cursor {
     let height = 1;
     for (const child of children) height = Math.max(height, child.height + 1);
     if (height > MAX_TREE_HEIGHT) this.#tooDeep(at);
-    const { line, column } = lineAndColumn(this.context.source.script, at);
+    const { line, column } = lineAndColumn(this.context.lineStarts, at);
     return { ...fields, where: `${line}:${column}`, height } as Node;
   }
 
-  /** Runs `parse` one level deeper; without the limit a row of brackets overflows the parser itself. */
+  /**
+   * Runs `parse` one level deeper; without the limit a row of brackets overflows the parser
+   * itself.
+   */
   nested<T>(at: number, parse: () => T): T {
     if (++this.context.nesting > MAX_TREE_HEIGHT) this.#tooDeep(at);
     const result = parse();
@@ -195,7 +201,7 @@ export function isScopeName(name: string): name is ScopeName {
   return (SCOPE_NAMES as readonly string[]).includes(name);
 }
 
-export function describe(token: Token): string {
+function describe(token: Token): string {
   if (token.kind === 'end') return 'the end of the script';
   if (token.kind === 'string') return 'a string';
   if (token.kind === 'regex') return 'a pattern';

@@ -5,7 +5,7 @@ import type { PatternCache } from './regex.ts';
 import { Fault, type Value } from './values.ts';
 
 /** Not a value: says that a scope property was not read yet. */
-export const UNREAD = Symbol('unread');
+const UNREAD = Symbol('unread');
 
 /** Variables of one running function body. */
 export interface Variables {
@@ -21,6 +21,8 @@ export const CONTINUED = 3;
 
 const NO_SCOPE: FilterScope = Object.freeze({ event: {}, user: null, visit: null, history: [] });
 
+const NO_VARIABLES: Variables = Object.freeze({ slots: [], outer: null });
+
 export class Frame {
   readonly patterns: PatternCache;
   readonly #budget: number;
@@ -33,10 +35,13 @@ export class Frame {
   #stepsLeft = 0;
   #callDepth = 0;
   signal: number = RUNNING;
-  variables: Variables = { slots: [], outer: null };
+  variables: Variables = NO_VARIABLES;
   captures: readonly (string | null)[] | null = null;
 
-  /** `stepBudget` without what the script itself costs, which no evaluation can exceed but by loops and calls. */
+  /**
+   * `stepBudget` without what the script itself costs, which no evaluation can exceed but by loops
+   * and calls.
+   */
   constructor(stepBudget: number, slots: number, patterns: PatternCache) {
     this.#budget = stepBudget;
     this.#slots = slots;
@@ -45,22 +50,23 @@ export class Frame {
 
   begin(scope: FilterScope): void {
     this.#scope = scope;
-    this.#event = UNREAD;
-    this.#user = UNREAD;
-    this.#visit = UNREAD;
-    this.#history = UNREAD;
     this.#stepsLeft = this.#budget;
     this.#callDepth = 0;
     this.signal = RUNNING;
-    this.captures = null;
     if (this.#slots > 0) {
       this.variables = { slots: new Array<Value>(this.#slots).fill(null), outer: null };
     }
   }
 
-  /** Lets go of the user's state, which may be 16 MB. */
+  /** Lets go of the user's state, which may be 16 MB; begin() relies on it. */
   end(): void {
-    this.begin(NO_SCOPE);
+    this.#scope = NO_SCOPE;
+    this.#event = UNREAD;
+    this.#user = UNREAD;
+    this.#visit = UNREAD;
+    this.#history = UNREAD;
+    this.captures = null;
+    if (this.#slots > 0) this.variables = NO_VARIABLES;
   }
 
   get event(): Value {

@@ -1,4 +1,7 @@
-/** Functions that make, read and change collections. Event data is read only: changing it is an error. */
+/**
+ * Functions that make, read and change collections. Event data is read only: changing it is an
+ * error.
+ */
 import { arg, type Builtins, builtin, numberArg } from './builtin.ts';
 import { same } from './compare.ts';
 import type { Frame } from './frame.ts';

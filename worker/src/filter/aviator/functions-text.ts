@@ -3,13 +3,29 @@ import type { RE2JS } from 're2js';
 import { arg, type Builtins, builtin, numberArg, textArg } from './builtin.ts';
 import type { Frame } from './frame.ts';
 import { CHARS_PER_STEP, MAX_STRING_CHARS } from './limits.ts';
+import { matchCost } from './regex.ts';
 import { toText } from './text.ts';
 import { Fault, isList, List, SetValue, typeName, type Value } from './values.ts';
 
-function compiled(frame: Frame, args: readonly Value[], index: number, name: string): RE2JS {
-  const pattern = frame.patterns.get(textArg(args, index, name));
+/** Each search may run to the end of the text, few do: each is charged this part of the rest. */
+const SEARCH_DISCOUNT = 16;
+
+function matcherOf(frame: Frame, text: string, source: string, name: string) {
+  // Compiling is work too, and the pattern may be another one in each round of a loop.
+  frame.charge(source.length);
+  const { regex, size } = compiledOf(frame, source, name);
+  const matcher = regex.matcher(text);
+  const find = (from: number): boolean => {
+    frame.charge(Math.ceil(matchCost(size, text.length - from) / SEARCH_DISCOUNT));
+    return matcher.find();
+  };
+  return { matcher, find };
+}
+
+function compiledOf(frame: Frame, source: string, name: string): { regex: RE2JS; size: number } {
+  const pattern = frame.patterns.get(source);
   if (pattern.regex === null) throw new Fault(`${name}: the pattern does not compile`);
-  return pattern.regex;
+  return pattern;
 }
 
 function subject(frame: Frame, args: readonly Value[], name: string): string {
@@ -30,14 +46,22 @@ function substring(frame: Frame, args: readonly Value[]): Value {
   throw new Fault('string.substring: position outside of the string');
 }
 
-/** Java's String.split: limit 0 drops empty parts at the end, a match of nothing at the start is skipped. */
+/**
+ * Java's String.split: limit 0 drops empty parts at the end, a match of nothing at the start is
+ * skipped.
+ */
 function split(frame: Frame, args: readonly Value[]): Value {
   const text = subject(frame, args, 'string.split');
-  const matcher = compiled(frame, args, 1, 'string.split').matcher(text);
+  const { matcher, find } = matcherOf(
+    frame,
+    text,
+    textArg(args, 1, 'string.split'),
+    'string.split',
+  );
   const limit = args.length > 2 ? Math.trunc(numberArg(args, 2, 'string.split')) : 0;
   const parts: string[] = [];
   let from = 0;
-  while ((limit <= 0 || parts.length < limit - 1) && matcher.find()) {
+  while ((limit <= 0 || parts.length < limit - 1) && find(from)) {
     if (matcher.end() === 0) continue;
     frame.checkSize(parts.length + 1);
     parts.push(text.slice(from, matcher.start()));
@@ -73,12 +97,12 @@ function join(frame: Frame, args: readonly Value[]): Value {
 function replace(name: string, all: boolean) {
   return builtin(3, 3, (frame, args) => {
     const text = subject(frame, args, name);
-    const matcher = compiled(frame, args, 1, name).matcher(text);
+    const { matcher, find } = matcherOf(frame, text, textArg(args, 1, name), name);
     const replacement = textArg(args, 2, name);
     const parts: string[] = [];
     let from = 0;
     let length = 0;
-    while (matcher.find()) {
+    while (find(from)) {
       const value = expand(
         replacement,
         (group) => matcher.group(group),

@@ -1,7 +1,9 @@
-/** Text to tokens. Decides what `/` is (division, a pattern, or an operator handed to a function). */
+/**
+ * Text to tokens. Decides what `/` is (division, a pattern, or an operator handed to a function).
+ */
 import { type SourceText, syntaxError } from '../syntax-error.ts';
 
-export type TokenKind = 'number' | 'string' | 'regex' | 'name' | 'op' | 'end';
+type TokenKind = 'number' | 'string' | 'regex' | 'name' | 'op' | 'end';
 
 export interface Token {
   readonly kind: TokenKind;
@@ -13,8 +15,11 @@ export interface Token {
   readonly offsets?: readonly number[];
 }
 
-/** Text and where each of its characters stands in the script; interpolated parts are lexed on their own. */
-export interface LexedText {
+/**
+ * Text and where each of its characters stands in the script; interpolated parts are lexed on
+ * their own.
+ */
+interface LexedText {
   readonly text: string;
   readonly offsetOf: (index: number) => number;
 }

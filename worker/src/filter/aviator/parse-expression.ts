@@ -10,7 +10,9 @@ import { parseLambdaBody } from './parse-statement.ts';
 import { parseText } from './parse-text.ts';
 import { compilePattern } from './regex.ts';
 
-/** Loosest first. `&&` and `||` are flattened, so that a long list of conditions stays a low tree. */
+/**
+ * Loosest first. `&&` and `||` are flattened, so that a long list of conditions stays a low tree.
+ */
 const LEVELS: readonly (readonly string[])[] = [
   ['||'],
   ['&&'],
@@ -255,7 +257,7 @@ function failUnknown(p: Cursor, token: Token, name: string): never {
   const wordHint = WORD_HINTS.get(token.text);
   const isCall = p.isOp('(');
   const known = isCall ? FUNCTION_NAMES : [...SCOPE_NAMES, ...p.visibleNames(), ...FUNCTION_NAMES];
-  const guess = nearest(name, known);
+  const guess = nearest(name, known) ?? nearest(token.text, isCall ? [] : SCOPE_NAMES);
   const listed = isCall
     ? undefined
     : `a script sees ${SCOPE_NAMES.join(', ')} and its own variables`;

@@ -1,11 +1,10 @@
 /** Statements and whole scripts. A block's value is its last expression, unless a `;` ends it. */
-import type { SourceText } from '../syntax-error.ts';
-import { syntaxError } from '../syntax-error.ts';
+import { lineStarts, type SourceText, syntaxError } from '../syntax-error.ts';
 import type { Node, Program } from './ast.ts';
 import { Cursor, type ParseContext } from './cursor.ts';
 import { lex, type Token } from './lexer.ts';
 import { MAX_SCRIPT_CHARS } from './limits.ts';
-import { OPERATOR_HINTS, WORD_HINTS } from './names.ts';
+import { WORD_HINTS } from './names.ts';
 import { parseExpression } from './parse-expression.ts';
 
 const NO_RESULT_HINT = 'drop the last ; or write `return ...;`';
@@ -18,6 +17,7 @@ export function parseProgram(source: SourceText): Program {
   }
   const context: ParseContext = {
     source,
+    lineStarts: lineStarts(source.script),
     reads: new Set(),
     functions: [],
     forgotten: new Set(),
@@ -89,12 +89,11 @@ function finishStatement(p: Cursor, statement: Node, closing: Closing): boolean 
 }
 
 function failUnexpected(p: Cursor, token: Token): never {
-  const hint = WORD_HINTS.get(token.text) ?? OPERATOR_HINTS.get(token.text);
   const closing: Record<string, string> = { ')': '(', ']': '[', '}': '{' };
   const opener = token.kind === 'op' ? closing[token.text] : undefined;
   if (opener !== undefined)
     p.fail(token.at, `this ${token.text} closes nothing`, `there is no ${opener} before it`);
-  p.fail(token, 'expected an operator, ; or the end of the expression', hint);
+  p.fail(token, 'expected an operator, ; or the end of the expression');
 }
 
 function leaves(statement: Node): boolean {
@@ -144,7 +143,10 @@ function parseBraces(p: Cursor, owner: string): Node {
   return body;
 }
 
-/** The body of an if: braces, or (our addition) one statement, or nothing at all in `if (condition)`. */
+/**
+ * The body of an if: braces, or (our addition) one statement, or nothing at all in `if
+ * (condition)`.
+ */
 function parseIf(p: Cursor): Node {
   const { at } = p.next();
   const test = parseExpression(p);
@@ -172,8 +174,7 @@ function parseOtherwise(p: Cursor): Node | null {
 function parseBranch(p: Cursor, owner: string): Node {
   if (p.isOp('{')) return parseBraces(p, owner);
   const token = p.peek();
-  if (token.kind !== 'name')
-    p.fail(token, `expected { to open ${owner}`, OPERATOR_HINTS.get(token.text));
+  if (token.kind !== 'name') p.fail(token, `expected { to open ${owner}`);
   const hint = WORD_HINTS.get(token.text);
   if (hint !== undefined && p.lookUp(token.text) === null)
     p.fail(token, `expected { to open ${owner}`, hint);

@@ -16,7 +16,10 @@ import {
   type Value,
 } from './values.ts';
 
-/** Calls `visit` for each element, charging a step, until it answers false. nil is an empty sequence. */
+/**
+ * Calls `visit` for each element, charging a step, until it answers false. nil is an empty
+ * sequence.
+ */
 export function forEach(
   frame: Frame,
   over: Value,
@@ -36,7 +39,8 @@ export function forEach(
 
 function iterable(over: Value, what: string): Iterable<Value> {
   if (isList(over)) return over;
-  // A copy would hide what the loop body adds; an index keeps Java's elements without its exception.
+  // A copy would hide what the loop body adds; an index keeps Java's elements without its
+  // exception.
   if (over instanceof List) return over.items;
   if (over instanceof SetValue) return over.items.values();
   if (over instanceof Dictionary) return over.entries.values();

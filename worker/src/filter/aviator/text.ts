@@ -87,7 +87,9 @@ function bracketed(frame: Frame, parts: readonly string[], open: string, close: 
   return open + parts.join(', ') + close;
 }
 
-/** Java's Double.toString: at least one digit after the point; an exponent below 1E-3 and from 1E7. */
+/**
+ * Java's Double.toString: at least one digit after the point; an exponent below 1E-3 and from 1E7.
+ */
 function doubleText(value: number): string {
   if (!Number.isFinite(value)) return String(value);
   if (value === 0) return Object.is(value, -0) ? '-0.0' : '0.0';

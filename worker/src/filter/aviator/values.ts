@@ -7,7 +7,9 @@ import type { JsonObject, JsonValue } from '../../runtime/json.ts';
 import type { Frame } from './frame.ts';
 import type { CompiledPattern } from './regex.ts';
 
-/** Base of all values that no JSON holds; also what keeps property access away from their fields. */
+/**
+ * Base of all values that no JSON holds; also what keeps property access away from their fields.
+ */
 export abstract class ScriptValue {
   abstract readonly type: string;
 }
@@ -55,7 +57,9 @@ export class SetValue extends ScriptValue {
   readonly items = new Map<unknown, Value>();
 }
 
-/** From `start` below (or, with a negative step, above) `end`; elements are made while iterating. */
+/**
+ * From `start` below (or, with a negative step, above) `end`; elements are made while iterating.
+ */
 export class Range extends ScriptValue {
   readonly type = 'range';
   readonly start: Value;
@@ -98,7 +102,10 @@ export class FunctionValue extends ScriptValue {
 
 export type Value = JsonValue | readonly JsonValue[] | ScriptValue;
 
-/** A run-time error of a script. Not an Error: it is common, and a stack trace would cost microseconds. */
+/**
+ * A run-time error of a script. Not an Error: it is common, and a stack trace would cost
+ * microseconds.
+ */
 export class Fault {
   /** Stable: names types and places, never the user's data. */
   readonly message: string;

@@ -1,0 +1,202 @@
+/**
+ * A TaskManager for tests that speaks the real RPCs over a real connection and keeps no state: its
+ * snapshots bear chains without objects. What it does with a trigger is the test's choice.
+ */
+import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import { RpcClient } from '../rpc/client.ts';
+import type {
+  Command,
+  Report,
+  ScriptVersion,
+  SubtaskMetrics,
+  TaskDeployment,
+} from '../rpc/messages.ts';
+import { realEnv } from '../runtime/env.ts';
+
+export type OnTrigger = 'ack' | 'ignore' | 'decline';
+
+export class FakeTaskManager {
+  readonly id: string;
+  readonly commands: Command[] = [];
+  readonly tasks = new Map<number, TaskDeployment>();
+  onTrigger: OnTrigger = 'ack';
+  runs = true;
+  readonly #client: RpcClient;
+  readonly #chains = new Map<number, SubtaskSnapshot['deltas']>();
+  readonly #lastBarrier = new Map<number, number>();
+  #waiters: { test(command: Command): boolean; resolve(command: Command): void }[] = [];
+
+  private constructor(id: string, client: RpcClient) {
+    this.id = id;
+    this.#client = client;
+    client.onCommand((command) => this.#on(command));
+  }
+
+  static async connect(port: number, slots: number, id = 'tm-1'): Promise<FakeTaskManager> {
+    const address = { host: '127.0.0.1', port, timeoutMs: 5_000 };
+    const client = await RpcClient.connect(realEnv, address);
+    const fake = new FakeTaskManager(id, client);
+    const host = '127.0.0.1';
+    client.send({ type: 'register', version: 1, taskManagerId: id, host, pid: 1, slots });
+    return fake;
+  }
+
+  send(report: Report): void {
+    this.#client.send(report);
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  /** The first command of the type, past or to come, that `matches`. */
+  async next<Type extends Command['type']>(
+    type: Type,
+    matches: (command: Command & { type: Type }) => boolean = () => true,
+  ): Promise<Command & { type: Type }> {
+    const test = (command: Command): boolean =>
+      command.type === type && matches(command as Command & { type: Type });
+    const found = this.commands.find(test);
+    if (found !== undefined) return found as Command & { type: Type };
+    const command = await new Promise<Command>((resolve) => {
+      this.#waiters.push({ test, resolve });
+    });
+    return command as Command & { type: Type };
+  }
+
+  ack(subtask: number, checkpointId: number, script: ScriptVersion, attempt?: number): void {
+    const task = this.tasks.get(subtask);
+    if (task === undefined) throw new Error(`no subtask ${subtask}`);
+    const from = this.#lastBarrier.get(subtask) ?? task.restoredId;
+    const delta = { range: task.range, from, to: checkpointId, run: 0, object: null };
+    const deltas = [...(this.#chains.get(subtask) ?? []), delta];
+    this.#chains.set(subtask, deltas);
+    this.#lastBarrier.set(subtask, checkpointId);
+    const snapshot: SubtaskSnapshot = {
+      subtask,
+      attempt: task.attempt,
+      range: task.range,
+      bases: [],
+      deltas,
+      volatile: null,
+      splits: task.splits.map((split) => ({ ...split, offset: split.offset + 10, clock: 7 })),
+      script,
+      ledger: { accepted: 0, noMatch: 0, delivered: 0, deadLettered: 0, parked: 0, inOutbox: 0 },
+      figures: {
+        alignmentMs: 1,
+        syncMs: 1,
+        asyncMs: 1,
+        startDelayMs: 1,
+        uploadedBytes: 100,
+        stateBytes: 1000,
+        users: 5,
+      },
+    };
+    const taskManagerId = this.id;
+    this.send({
+      type: 'ack',
+      taskManagerId,
+      attempt: attempt ?? task.attempt,
+      checkpointId,
+      snapshot,
+    });
+  }
+
+  fail(subtask: number, code: string): void {
+    const attempt = this.tasks.get(subtask)?.attempt ?? 0;
+    const taskManagerId = this.id;
+    this.send({ type: 'failed', taskManagerId, attempt, subtask, code, error: 'it broke' });
+  }
+
+  heartbeat(metrics: Partial<SubtaskMetrics> & { subtask: number; attempt: number }): void {
+    this.send({
+      type: 'heartbeat',
+      taskManagerId: this.id,
+      leaderEpoch: 1,
+      metrics: {
+        rssBytes: 1,
+        cpuSeconds: 1,
+        heapBytes: 1,
+        subtasks: [{ ...NO_METRICS, ...metrics }],
+      },
+    });
+  }
+
+  #on(command: Command): void {
+    this.commands.push(command);
+    const taskManagerId = this.id;
+    if (command.type === 'deploy') this.#deploy(command.tasks);
+    if (command.type === 'cancel') {
+      this.send({ type: 'canceled', taskManagerId, attempt: command.attempt });
+    }
+    if (command.type === 'trigger') this.#trigger(command);
+    if (command.type === 'shutdown') this.#client.close();
+    this.#waiters = this.#waiters.filter((waiter) => {
+      if (!waiter.test(command)) return true;
+      waiter.resolve(command);
+      return false;
+    });
+  }
+
+  #deploy(tasks: readonly TaskDeployment[]): void {
+    this.tasks.clear();
+    this.#lastBarrier.clear();
+    for (const task of tasks) {
+      this.tasks.set(task.subtask, task);
+      this.#chains.set(task.subtask, [...(task.restore[0]?.deltas ?? [])]);
+      const { attempt, subtask } = task;
+      if (!this.runs) continue;
+      this.send({ type: 'running', taskManagerId: this.id, attempt, subtask, restoreMs: 1 });
+    }
+  }
+
+  #trigger(command: Command & { type: 'trigger' }): void {
+    const { checkpointId, attempt, script } = command;
+    for (const subtask of this.tasks.keys()) {
+      if (this.onTrigger === 'ack') this.ack(subtask, checkpointId, script);
+      if (this.onTrigger === 'decline') {
+        const reason = 'told to';
+        const taskManagerId = this.id;
+        this.send({ type: 'decline', taskManagerId, attempt, checkpointId, subtask, reason });
+      }
+    }
+  }
+}
+
+export const NO_METRICS: SubtaskMetrics = {
+  subtask: 0,
+  attempt: 0,
+  slot: 0,
+  cpuSeconds: 0,
+  recordsRead: 0,
+  recordsProcessed: 0,
+  bytesRead: 0,
+  matched: 0,
+  delivered: 0,
+  deadLettered: 0,
+  filterErrors: 0,
+  profileRequests: 0,
+  profileErrors: 0,
+  parked: 0,
+  outbox: 0,
+  outboxBytes: 0,
+  usersCached: 0,
+  users: 0,
+  stateBytes: 0,
+  cacheBytes: 0,
+  cacheHits: 0,
+  cacheMisses: 0,
+  expired: 0,
+  truncatedEvents: 0,
+  divergent: 0,
+  pendingRecords: 0,
+  busyMs: 0,
+  backPressuredMs: 0,
+  idleMs: 0,
+  ledgerImbalance: 0,
+  restoreMs: 0,
+  pauseCount: 0,
+  pauseP99Ms: 0,
+  pauseMaxMs: 0,
+  extra: {},
+};

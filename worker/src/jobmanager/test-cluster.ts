@@ -1,0 +1,151 @@
+/** A JobManager on a memory store and an in-memory source, for tests. */
+import { pino } from 'pino';
+import { MemoryStore } from '../checkpoint/memory-store.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
+import type { ScriptVersion } from '../rpc/messages.ts';
+import { realEnv } from '../runtime/env.ts';
+import type { Split, SplitEnumerator, SplitPosition } from '../source/source.ts';
+import { type JobManager, type JobManagerOptions, startJobManager } from './jobmanager.ts';
+
+export const SCRIPT: ScriptVersion = { version: 'v1', text: 'true', language: 'aviator' };
+
+export class MemoryEnumerator implements SplitEnumerator {
+  partitions = 3;
+  readonly commits: SplitPosition[][] = [];
+  startingCalls = 0;
+
+  discover() {
+    return Promise.resolve(
+      Array.from({ length: this.partitions }, (_, partition) => ({
+        id: `events-${partition}`,
+        sourceId: 'topic-id',
+        partition,
+      })),
+    );
+  }
+
+  startingOffsets(splits: readonly Split[]) {
+    this.startingCalls += 1;
+    return this.#offsets(splits, 100);
+  }
+
+  earliestOffsets(splits: readonly Split[]) {
+    return this.#offsets(splits, 4);
+  }
+
+  endOffsets(splits: readonly Split[]) {
+    return this.#offsets(splits, 110);
+  }
+
+  commit(positions: readonly SplitPosition[]) {
+    this.commits.push([...positions]);
+    return Promise.resolve();
+  }
+
+  close() {
+    return Promise.resolve();
+  }
+
+  #offsets(splits: readonly Split[], offset: number) {
+    return Promise.resolve(new Map(splits.map((split) => [split.index, offset])));
+  }
+}
+
+export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPlan {
+  return {
+    name: 'job',
+    namespace: 'default',
+    parallelism: 2,
+    maxParallelism: 8,
+    slotsPerTaskManager: 2,
+    taskManagers: 1,
+    source: {
+      kind: 'kafka',
+      connection: { bootstrapServers: ['none:1'] },
+      topic: 'events',
+      groupId: 'g',
+      startingOffsets: { kind: 'earliest' },
+      discoveryIntervalMs: 20,
+      discoveryHoldMs: 600_000,
+      maxRecordBytes: 1_000_000,
+    },
+    keyBy: 'user_id',
+    state: {
+      ttlMs: 600_000,
+      ttlGraceMs: 0,
+      allowedSkewMs: 0,
+      historyMaxEvents: 100,
+      maxBytesPerUser: 1 << 24,
+      profileApi: null,
+    },
+    filter: { language: 'aviator', script: 'true', origin: 'spec.filter.script', stepBudget: 1000 },
+    action: { kind: 'debug' },
+    deadLetter: { kind: 'store' },
+    checkpointing: {
+      intervalMs: 600_000,
+      timeoutMs: 60_000,
+      minPauseMs: 0,
+      tolerableFailures: 100,
+      retained: 2,
+      directory: 'memory://',
+      ...change,
+    },
+    savepointDirectory: 'memory://savepoints',
+    restoreSavepoint: null,
+    restartStrategy: { type: 'fixed-delay', attempts: 100, delayMs: 1 },
+    memory: {
+      processBytes: 1 << 30,
+      managedBytes: 1 << 28,
+      networkBytes: 1 << 24,
+      heapBytes: 1 << 28,
+      slotCacheBytes: 1 << 20,
+      slotBlockCacheBytes: 1 << 20,
+      slotMemtableBytes: 1 << 20,
+      slotOutboxBytes: 1 << 20,
+      slotDeltaBytes: 1 << 20,
+    },
+    heartbeatIntervalMs: 1_000,
+    heartbeatTimeoutMs: 60_000,
+    bufferBytes: 32_768,
+    bufferTimeoutMs: 5,
+    localStateDir: '/nowhere',
+    rest: { port: 0, bindAddress: '127.0.0.1' },
+    rpc: { port: 0, bindAddress: '127.0.0.1' },
+  };
+}
+
+export class TestCluster {
+  readonly store = new MemoryStore(realEnv);
+  readonly savepoints = new Map<string, MemoryStore>();
+  readonly enumerator = new MemoryEnumerator();
+  readonly #running: JobManager[] = [];
+
+  /** Starts a JobManager; a second one takes over the same store. */
+  async start(options: Partial<JobManagerOptions> = {}): Promise<JobManager> {
+    const manager = await startJobManager({
+      plan: testPlan(),
+      watchFiles: [],
+      loadScript: () => Promise.resolve(null),
+      script: SCRIPT,
+      env: realEnv,
+      log: pino({ level: 'silent' }),
+      store: this.store,
+      openStore: (url) => Promise.resolve(this.#savepointStore(url)),
+      openEnumerator: () => this.enumerator,
+      writer: 'test',
+      ...options,
+    });
+    this.#running.push(manager);
+    return manager;
+  }
+
+  async close(): Promise<void> {
+    for (const manager of this.#running) await manager.close();
+  }
+
+  #savepointStore(url: string): MemoryStore {
+    const store = this.savepoints.get(url) ?? new MemoryStore(realEnv, new Map(), url);
+    this.savepoints.set(url, store);
+    return store;
+  }
+}

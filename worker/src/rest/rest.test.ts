@@ -1,0 +1,194 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { summarize } from '../jobmanager/checkpoint-history.ts';
+import { FakeTaskManager } from '../jobmanager/fake-task-manager.ts';
+import { TestCluster, testPlan } from '../jobmanager/test-cluster.ts';
+import { realEnv } from '../runtime/env.ts';
+import { AsyncOperations } from './async-operations.ts';
+import { startRest } from './rest-server.ts';
+import { matchRoute } from './router.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: answers are read field by field, a wrong one fails.
+type Json = any;
+
+async function serve(t: TestContext) {
+  const cluster = new TestCluster();
+  t.after(() => cluster.close());
+  const manager = await cluster.start();
+  const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
+  while (manager.view().status !== 'RUNNING') await delay(2);
+  const plan = testPlan();
+  const options = { plan, jobManager: manager, bindAddress: '127.0.0.1', env: realEnv };
+  const rest = await startRest({ ...options, port: 0 });
+  t.after(() => rest.close());
+  const call = async (
+    path: string,
+    init?: RequestInit,
+  ): Promise<{ status: number; body: Json }> => {
+    const response = await fetch(`http://127.0.0.1:${rest.port}${path}`, init);
+    return { status: response.status, body: await response.json() };
+  };
+  const get = async (path: string): Promise<Json> => (await call(path)).body;
+  const post = (path: string, body: object = {}) =>
+    call(path, { method: 'POST', body: JSON.stringify(body) });
+  return { manager, tm, rest, call, get, post, options };
+}
+
+async function completed(get: (path: string) => Promise<Json>, path: string): Promise<Json> {
+  for (let i = 0; i < 400; i += 1) {
+    const answer = await get(path);
+    if (answer.status?.id === 'COMPLETED') return answer.operation;
+    await delay(5);
+  }
+  return assert.fail(`${path} never completed`);
+}
+
+test("the job in Flink's shapes, also below /v1", async (t) => {
+  const { manager, get } = await serve(t);
+  const { jobId } = manager;
+  assert.match(jobId, /^[0-9a-f]{32}$/);
+  const overview = await get('/v1/overview');
+  assert.equal(overview['slots-total'], 2);
+  assert.equal(overview['slots-available'], 0);
+  assert.equal(overview['jobs-running'], 1);
+  assert.equal((await get('/config')).features['web-submit'], false);
+  assert.deepEqual(await get('/jobs'), { jobs: [{ id: jobId, status: 'RUNNING' }] });
+  const [listed] = (await get('/jobs/overview')).jobs;
+  assert.equal(listed.jid, jobId);
+  assert.equal(listed.tasks.running, 8);
+  assert.equal(listed['end-time'], -1);
+  const job = await get(`/jobs/${jobId}`);
+  assert.deepEqual(
+    job.vertices.map((vertex: Json) => [vertex.name, vertex.parallelism, vertex.status]),
+    ['Source', 'UserStateManager', 'EventFilter', 'ActionExecutor'].map((n) => [n, 2, 'RUNNING']),
+  );
+  assert.ok(job.timestamps.RUNNING > 0);
+  assert.equal(job.timestamps.FAILED, 0);
+  assert.equal(job['status-counts'].RUNNING, 4);
+  assert.deepEqual(await get(`/jobs/${jobId}/status`), { status: 'RUNNING' });
+  const [member] = (await get('/taskmanagers')).taskmanagers;
+  assert.deepEqual([member.id, member.slotsNumber, member.freeSlots], ['tm-1', 2, 0]);
+});
+
+test('checkpoints: trigger by id, history, details, config', async (t) => {
+  const { manager, get, post } = await serve(t);
+  const base = `/jobs/${manager.jobId}/checkpoints`;
+  const started = await post(base, { triggerId: 'abc' });
+  assert.deepEqual(started, { status: 202, body: { 'request-id': 'abc' } });
+  const { checkpointId } = await completed(get, `${base}/abc`);
+  assert.deepEqual((await post(base, { triggerId: 'abc' })).body, { 'request-id': 'abc' });
+  assert.equal((await completed(get, `${base}/abc`)).checkpointId, checkpointId);
+  const { counts, latest, history, summary } = await get(base);
+  assert.equal(counts.completed, 1, 'the same trigger id starts nothing new');
+  assert.equal(latest.completed.id, checkpointId);
+  assert.equal(latest.completed.status, 'COMPLETED');
+  assert.equal(history.length, 1);
+  assert.equal(summary.state_size.max, 2000);
+  const details = await get(`${base}/details/${checkpointId}`);
+  assert.equal(Object.keys(details.tasks).length, 4);
+  assert.equal((await get(`${base}/config`)).mode, 'exactly_once');
+});
+
+test('savepoints, stop, exceptions, errors', async (t) => {
+  const { manager, tm, get, post, call } = await serve(t);
+  const base = `/jobs/${manager.jobId}`;
+  const unknown = await call('/jobs/00000000000000000000000000000000/checkpoints');
+  assert.equal(unknown.status, 404);
+  assert.match(unknown.body.errors[0], /not found/);
+  assert.equal((await call('/nothing')).status, 404);
+  assert.equal((await call(`${base}/savepoints/none`)).status, 404);
+  assert.equal((await post('/overview')).status, 405);
+  assert.equal((await call(`${base}/stop`, { method: 'POST', body: '{' })).status, 400);
+  assert.equal((await post(`${base}/savepoints`, { 'target-directory': 5 })).status, 400);
+  tm.onTrigger = 'decline';
+  const failing = await post(`${base}/savepoints`);
+  const failed = await completed(get, `${base}/savepoints/${failing.body['request-id']}`);
+  assert.match(failed['failure-cause']['stack-trace'], /DECLINED.*told to/);
+  tm.onTrigger = 'ack';
+  const good = await post(`${base}/savepoints`, { 'target-directory': 'memory://mine' });
+  const { location } = await completed(get, `${base}/savepoints/${good.body['request-id']}`);
+  assert.match(location, /^memory:\/\/mine\/savepoint-/);
+  tm.fail(0, 'BROKEN');
+  for (let i = 0; i < 400 && manager.view().attempt < 2; i += 1) await delay(5);
+  const { exceptionHistory } = await get(`${base}/exceptions`);
+  assert.equal(exceptionHistory.entries[0].exceptionName, 'BROKEN');
+  for (let i = 0; i < 400 && manager.view().status !== 'RUNNING'; i += 1) await delay(5);
+  const stop = await post(`${base}/stop`, { targetDirectory: 'memory://last', drain: false });
+  assert.equal(stop.status, 202);
+  assert.deepEqual(await manager.done, { kind: 'finished' });
+  assert.equal((await post(`${base}/savepoints`)).status, 409);
+  assert.equal((await call(`${base}?mode=cancel`, { method: 'PATCH' })).status, 409);
+});
+
+test('PATCH mode=cancel ends the job without a final checkpoint', async (t) => {
+  const { manager, call } = await serve(t);
+  const answer = await call(`/jobs/${manager.jobId}?mode=cancel`, { method: 'PATCH' });
+  assert.equal(answer.status, 202);
+  assert.deepEqual(await manager.done, { kind: 'canceled' });
+  assert.equal(manager.view().checkpoints.counts.total, 0);
+});
+
+test('the status line and the metrics', async (t) => {
+  const { manager, tm, rest, get } = await serve(t);
+  tm.heartbeat({
+    subtask: 0,
+    attempt: 1,
+    matched: 3,
+    busyMs: 2000,
+    pendingRecords: 9,
+    extra: { x: 4 },
+  });
+  while (manager.view().counters.matched !== 3) await delay(2);
+  await manager.checkpoint();
+  const status = await get('/api/v1/status');
+  assert.equal(status.state, 'RUNNING');
+  assert.equal(status.matched, 3);
+  assert.equal(status.lag, 9);
+  assert.equal(status.restoredCheckpoint, null);
+  assert.equal(status.lastCheckpoint.stateBytes, 2000);
+  assert.deepEqual(status.filter, { version: 'v1', refused: null });
+  assert.equal(status.subtasks[0].matched, 3);
+  const text = await (await fetch(`http://127.0.0.1:${rest.port}/metrics`)).text();
+  assert.match(text, /# TYPE triggerjob_matched_total counter/);
+  assert.match(text, /triggerjob_matched_total\{[^}]*\} 3\n/);
+  assert.match(text, /triggerjob_busy_seconds_total\{[^}]*\} 2\n/);
+  assert.match(text, /triggerjob_extra\{name="x"[^}]*\} 4\n/);
+});
+
+test('a port that is taken is told by the name of its setting', async (t) => {
+  const { rest, options } = await serve(t);
+  await assert.rejects(startRest({ ...options, port: rest.port }), {
+    code: 'REST_LISTEN',
+    message: /rest\.port/,
+  });
+});
+
+test('routes: parameters, methods, unknown paths', () => {
+  const handler = () => ({ status: 200, body: {} });
+  const routes = [{ method: 'GET', path: '/jobs/:jobid', handler }] as const;
+  const found = matchRoute(routes, 'GET', '/v1/jobs/7');
+  assert.deepEqual(found.kind === 'found' && found.params, { jobid: '7' });
+  assert.equal(matchRoute(routes, 'POST', '/jobs/7').kind, 'wrong-method');
+  assert.equal(matchRoute(routes, 'GET', '/jobs').kind, 'unknown');
+});
+
+test('operations are bounded and keep what is under way', async () => {
+  const operations = new AsyncOperations(realEnv);
+  for (let i = 0; i < 1_000; i += 1) {
+    operations.start(`t${i}`, () => (i === 5 ? Promise.resolve({}) : new Promise(() => undefined)));
+  }
+  await delay(0);
+  operations.start('next', () => new Promise(() => undefined));
+  assert.equal(operations.result('t5'), undefined);
+  assert.equal(operations.result('t0'), null);
+  assert.throws(() => operations.start('over', () => Promise.resolve({})), {
+    code: 'TOO_MANY_OPERATIONS',
+  });
+});
+
+test('summary ranks', () => {
+  const summary = summarize([4, 1, 3, 2]);
+  assert.deepEqual([summary.min, summary.p50, summary.p99, summary.max], [1, 2, 4, 4]);
+  assert.equal(summarize([]).p50, 0);
+});
