@@ -61,7 +61,10 @@ export function checkpointFaults(history: History): string[] {
  */
 export function restoreFaults(history: History): string[] {
   return history.kills.flatMap((kill, index) => {
-    const newest = history.checkpoints.findLast((one) => one.completedAt < kill.at);
+    // Coming back from the initial manifest (no state yet) shows as no restored checkpoint.
+    const newest = history.checkpoints.findLast(
+      (one) => one.kind !== 'initial' && one.completedAt < kill.at,
+    );
     const restored = kill.restored ?? 0;
     const name = `kill ${index + 1} (${kill.reason})`;
     if (newest !== undefined && restored < newest.checkpointId) {

@@ -29,7 +29,7 @@ const DATA_RULES: ReadonlySet<string> = new Set([
 ]);
 
 /** Five users of about 20 KB per slot, of fifty: nearly every event meets an evicted user. */
-const smallCache = () => ({ taskManager: { memory: { slotCache: '100Ki' } } });
+const smallCache = () => ({ taskManager: { memory: { slotCache: '25Ki' } } });
 
 /** The last kills need something left to read. */
 const KILLING_SHARE = 0.95;

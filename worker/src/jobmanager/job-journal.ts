@@ -63,7 +63,7 @@ export class JobJournal implements Journal {
     const { env, log, store } = this.#options;
     const { checkpointId } = manifest;
     const failed = (error: unknown): TriggerJobError =>
-      new TriggerJobError('CHECKPOINT_NOT_PUBLISHED', messageOf(error), { cause: error });
+      new TriggerJobError('CHECKPOINT_NOT_PUBLISHED', messageOf(error));
     try {
       const published = await publishCheckpoint({ log, store, env, manifest });
       for (const object of objectsOf(manifest)) this.#named.add(object.name);

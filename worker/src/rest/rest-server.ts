@@ -53,8 +53,7 @@ function listen(server: Server, port: number, host: string): Promise<void> {
       reject(
         new TriggerJobError(
           'REST_LISTEN',
-          `rest.port ${port} on ${host} can't be used: ${messageOf(error)}; ` +
-            'choose another rest.port',
+          `rest.port ${port} on ${host} can't be used, choose another`,
           { cause: error },
         ),
       );

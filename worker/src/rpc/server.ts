@@ -2,7 +2,7 @@
  * The JobManager's side of the RPCs: listens, and hands over one object per TaskManager connection.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
 import { RpcConnection } from './connection.ts';
 import type { Command, Report } from './messages.ts';
 import { readReport } from './shape.ts';
@@ -41,7 +41,7 @@ export class RpcServer {
         reject(
           new TriggerJobError(
             'RPC_LISTEN',
-            `rpc.port ${options.port} on ${options.host} can't be used: ${messageOf(error)}`,
+            `rpc.port ${options.port} on ${options.host} can't be used, choose another`,
             { cause: error },
           ),
         );

@@ -266,7 +266,10 @@ export class UserState {
       out.push({ key: rows.rowKey(prefix, rows.PROFILE), value });
       this.#profileWritten = true;
     }
-    out.push({ key: rows.rowKey(prefix, rows.TAIL), value: rows.encodeEvents(rows.joinEvents(this.#tail)) });
+    out.push({
+      key: rows.rowKey(prefix, rows.TAIL),
+      value: rows.encodeEvents(rows.joinEvents(this.#tail)),
+    });
     for (const seq of this.#unwritten) {
       const value = rows.encodeEvents(this.#texts.get(seq)!);
       out.push({ key: rows.rowKey(prefix, rows.CHUNK, seq), value });

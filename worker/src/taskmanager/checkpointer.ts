@@ -27,7 +27,8 @@ import { type CapturedVolatile, encodeVolatile } from './volatile.ts';
 export interface BarrierCapture {
   checkpointId: number;
   volatile: CapturedVolatile;
-  splits: SplitPosition[];
+  /** Positions at the barrier; read when the acknowledgement is made. */
+  splits: () => SplitPosition[];
   script: ScriptVersion;
   ledger: Ledger;
   users: number;
@@ -166,7 +167,7 @@ export class Checkpointer {
       range,
       ...chain.snapshot(to),
       volatile,
-      splits: capture.splits,
+      splits: capture.splits(),
       script: capture.script,
       ledger: capture.ledger,
       figures: {

@@ -1,0 +1,161 @@
+/**
+ * The parts of one slot and how they are joined. Everything outside comes in through `SlotPorts`, so the
+ * simulation builds this very slot.
+ */
+import type { ActionExecutor, DeadLetterWriter } from '../action/action.ts';
+import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
+import { BarrierAligner } from '../exchange/aligner.ts';
+import { ChannelSender } from '../exchange/channel-sender.ts';
+import type { Frame } from '../exchange/frame.ts';
+import { InputGate } from '../exchange/input-gate.ts';
+import { ownerTable } from '../exchange/key-groups.ts';
+import { compileFilter } from '../filter/compile.ts';
+import type { CompiledFilter } from '../filter/filter.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
+import type { ScriptVersion, TaskDeployment } from '../rpc/messages.ts';
+import type { Env } from '../runtime/env.ts';
+import type { SplitReader } from '../source/source.ts';
+import type { StateBackend } from '../state/backend.ts';
+import type { ProfileApi } from '../state/profile-api.ts';
+import { UserStateManager } from '../state/user-state-manager.ts';
+import type { TaskReport } from './checkpointer.ts';
+import { EventProcessor } from './event-processor.ts';
+import { GroupLedger } from './ledger.ts';
+import { Outbox } from './outbox.ts';
+import { PauseMeter } from './pause-meter.ts';
+import { SourceTask } from './source-task.ts';
+
+export interface SlotPorts {
+  env: Env;
+  store: ObjectStore;
+  backend: StateBackend;
+  profileApi: ProfileApi | null;
+  action: ActionExecutor;
+  deadLetter: DeadLetterWriter;
+  reader: SplitReader;
+  report(report: TaskReport): void;
+  /** Sends in order, never loses silently. */
+  send(target: number, frame: Frame): void;
+  /** Gives a frame's buffer and its credit back to the sender on `channel`. */
+  credit(channel: number, bytes: Uint8Array): void;
+  /** The task can't go on: crash-only. */
+  fault(fault: unknown): void;
+}
+
+export interface SlotConfig {
+  jobId: string;
+  lineage: string;
+  plan: JobPlan;
+  script: ScriptVersion;
+  ranges: readonly KeyGroupRange[];
+  task: TaskDeployment;
+  /** Prefix of spool files; null in the simulation. */
+  spoolPath: string | null;
+  /** Deliberate defects, for tests of the checkers only. */
+  mutant: string | null;
+}
+
+/** What the parts ask of the slot that holds them. */
+export interface SlotHooks {
+  /** There may be something to do: room in the outbox, an answer. */
+  progress(): void;
+  fault(fault: unknown): void;
+}
+
+export interface SlotParts {
+  aligner: BarrierAligner;
+  gate: InputGate;
+  senders: ChannelSender[];
+  source: SourceTask;
+  manager: UserStateManager;
+  ledger: GroupLedger;
+  outbox: Outbox;
+  processor: EventProcessor;
+  pauses: PauseMeter;
+}
+
+/** The plan's filter with the text of one version (P34). */
+export function compileVersion(plan: JobPlan, script: ScriptVersion): CompiledFilter {
+  return compileFilter({ ...plan.filter, language: script.language, script: script.text });
+}
+
+export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: SlotHooks): SlotParts {
+  const { plan, task, ranges } = config;
+  const channels = ranges.length;
+  const aligner = new BarrierAligner(config.mutant === 'alignment-off' ? 1 : channels);
+  const credit = initialCredit(plan, channels);
+  const { bufferBytes } = plan;
+  const senders = ranges.map((_, target) => {
+    const send = (frame: Frame) => ports.send(target, frame);
+    return new ChannelSender({ bufferBytes, credit, send });
+  });
+  const manager = buildManager(ports, config);
+  const ledger = new GroupLedger(plan.maxParallelism);
+  const outbox = new Outbox({
+    action: ports.action,
+    deadLetter: ports.deadLetter,
+    onDone: (entry, result) => {
+      ledger.add(result, entry.keyGroup);
+      hooks.progress();
+    },
+    onFault: hooks.fault,
+  });
+  return {
+    aligner,
+    gate: new InputGate(channels, aligner),
+    senders,
+    source: buildSource(ports, config, senders),
+    manager,
+    ledger,
+    outbox,
+    processor: new EventProcessor({
+      plan,
+      lineage: config.lineage,
+      range: task.range,
+      manager,
+      outbox,
+      profileApi: ports.profileApi,
+      ledger,
+      filter: compileVersion(plan, config.script),
+      onProgress: hooks.progress,
+      onFault: hooks.fault,
+    }),
+    pauses: new PauseMeter(ports.env),
+  };
+}
+
+function buildSource(
+  ports: SlotPorts,
+  config: SlotConfig,
+  senders: readonly ChannelSender[],
+): SourceTask {
+  const { plan, task, ranges } = config;
+  return new SourceTask({
+    env: ports.env,
+    reader: ports.reader,
+    senders,
+    owners: ownerTable(ranges, plan.maxParallelism),
+    keyBy: plan.keyBy,
+    maxParallelism: plan.maxParallelism,
+    allowedSkewMs: plan.state.allowedSkewMs,
+    bufferTimeoutMs: plan.bufferTimeoutMs,
+    restored: task.restoredId > 0,
+  });
+}
+
+function buildManager(ports: SlotPorts, { plan, task, spoolPath }: SlotConfig): UserStateManager {
+  const { historyMaxEvents, maxBytesPerUser, ttlMs } = plan.state;
+  return new UserStateManager(ports.backend, ports.env, {
+    limits: { historyMaxEvents, maxBytesPerUser },
+    ttlMs,
+    cacheBytes: plan.memory.slotCacheBytes,
+    delta: { range: task.range, limitBytes: plan.memory.slotDeltaBytes, spoolPath },
+  });
+}
+
+/** Buffers per channel that the network budget of a slot allows, 2 to 8. */
+function initialCredit(plan: JobPlan, channels: number): number {
+  const perSlot = plan.memory.networkBytes / plan.slotsPerTaskManager;
+  return Math.max(2, Math.min(8, Math.floor(perSlot / (plan.bufferBytes * channels))));
+}
