@@ -1,0 +1,145 @@
+/**
+ * The benchmarks' events and users: made from their numbers alone, so any process and any other
+ * implementation makes the same bytes. User n, event i; nothing is stored but a counter per user.
+ * The Apache Flink job that we compare with reads the same stream and the same profiles.
+ */
+
+const EVENT_TYPES = ['page_view', 'click', 'add_cart', 'purchase', 'search'];
+const LANGUAGES = ['en', 'de', 'fr', 'ja', 'pt', 'es', 'hi', 'zh'];
+/** Of the four fifths of users that are not in the US. */
+const OTHER_COUNTRIES = ['DE', 'FR', 'JP', 'BR', 'IN', 'GB', 'CA', 'MX'];
+const DEVICES = ['ios', 'android', 'desktop', 'tablet'];
+
+const HISTORY_EVENTS = 100;
+const TRIGGERABLE_PER_10K = 2_000;
+const SEED = 1;
+const SECOND_SEED = SEED ^ 0x5bd1e995;
+/** Prime: multiplied by it, user numbers are a permutation as long as it does not divide `users`. */
+const STRIDE = 7_919;
+const FIRST_EVENT_MS = 1_700_000_000_000;
+
+/** A 32-bit hash of two integers, unsigned. */
+export function mix(a: number, b: number): number {
+  let h = a ^ Math.imul(b, 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+function hex8(value: number): string {
+  return value.toString(16).padStart(8, '0');
+}
+
+function pick(values: readonly string[], hash: number): string {
+  return values[hash % values.length]!;
+}
+
+function joined(count: number, item: (i: number) => string): string {
+  return Array.from({ length: count }, (_, i) => item(i)).join(',');
+}
+
+export function userId(user: number): string {
+  return `u${String(user).padStart(10, '0')}`;
+}
+
+interface EventFields {
+  id: number;
+  user: number;
+  seq: number;
+  type: string;
+  page: number;
+  ts: number;
+  triggerable: boolean;
+}
+
+function eventJson({ id, user, seq, type, page, ts, triggerable }: EventFields): string {
+  return (
+    `{"event_id":${id},"user_id":"${userId(user)}","seq":${seq},"type":"${type}",` +
+    `"page":"/p/${hex8(page)}","ts":${ts},"triggerable":${triggerable}}`
+  );
+}
+
+/** One stream of events; `next` makes event 0, 1, 2, ... The first `users` events are one each. */
+export class EventStream {
+  readonly #users: number;
+  readonly #sequences: Int32Array;
+  #next = 0;
+
+  constructor(users: number) {
+    if (users % STRIDE === 0) throw new Error(`users must not be a multiple of ${STRIDE}`);
+    this.#users = users;
+    this.#sequences = new Int32Array(users);
+  }
+
+  next(): { user: number; json: string } {
+    const id = this.#next++;
+    const users = this.#users;
+    const user = id < users ? (id * STRIDE + 13) % users : mix(SEED, id) % users;
+    return { user, json: this.#event(id, user) };
+  }
+
+  /** The next event, of a user of the caller's choice. */
+  nextOf(user: number): string {
+    return this.#event(this.#next++, user);
+  }
+
+  #event(id: number, user: number): string {
+    const seq = this.#sequences[user]!;
+    this.#sequences[user] = seq + 1;
+    return eventJson({
+      id,
+      user,
+      seq,
+      type: pick(EVENT_TYPES, mix(id, 11)),
+      page: mix(id, 12),
+      ts: FIRST_EVENT_MS + id,
+      triggerable: mix(SECOND_SEED, id) % 10_000 < TRIGGERABLE_PER_10K,
+    });
+  }
+}
+
+/** About 1.8 KB. */
+export function profileJson(n: number): string {
+  const country = mix(n, 1) % 5 === 0 ? 'US' : pick(OTHER_COUNTRIES, mix(n, 7));
+  const tags = joined(10, (i) => `"${hex8(mix(n, 100 + i))}"`);
+  const attrs = joined(38, (i) => {
+    const words = [0, 1, 2, 3].map((j) => hex8(mix(n, 200 + i * 4 + j)));
+    return `"k${String(i).padStart(2, '0')}":"${words.join('')}"`;
+  });
+  return (
+    `{"user_id":"${userId(n)}","name":"User ${n}","country":"${country}",` +
+    `"city":"City ${mix(n, 2) % 500}","age":${18 + (mix(n, 3) % 60)},` +
+    `"lang":"${pick(LANGUAGES, mix(n, 4))}","segment":"s${mix(n, 5) % 20}",` +
+    `"created":${1_500_000_000 + (mix(n, 6) % 200_000_000)},"tags":[${tags}],"attrs":{${attrs}}}`
+  );
+}
+
+/** About 1.0 KB. */
+export function visitJson(n: number): string {
+  const pages = joined(38, (i) => {
+    return `"/p/${hex8(mix(n, 400 + i * 2))}${hex8(mix(n, 401 + i * 2))}"`;
+  });
+  return (
+    `{"user_id":"${userId(n)}","visit_id":"${hex8(mix(n, 22))}${hex8(mix(n, 23))}",` +
+    `"pageviews":${mix(n, 21) % 50},"last_event":0,` +
+    `"started":${1_699_990_000_000 + (mix(n, 24) % 10_000_000)},` +
+    `"device":"${pick(DEVICES, mix(n, 25))}","ref":"https://ref.example/${hex8(mix(n, 26))}",` +
+    `"pages":[${pages}]}`
+  );
+}
+
+/** About 13 KB: the events before the stream, oldest first, with negative ids. */
+export function historyJson(n: number): string {
+  const events = joined(HISTORY_EVENTS, (i) =>
+    eventJson({
+      id: i - HISTORY_EVENTS,
+      user: n,
+      seq: i - HISTORY_EVENTS,
+      type: pick(EVENT_TYPES, mix(n, 600 + i)),
+      page: mix(n, 700 + i),
+      ts: 1_690_000_000_000 + i * 60_000,
+      triggerable: mix(n, 800 + i) % 5 === 0,
+    }),
+  );
+  return `[${events}]`;
+}

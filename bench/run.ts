@@ -1,0 +1,58 @@
+/**
+ * `npm run bench -- NAME [--users N] [--events N] [--seconds S] [--action blackhole|webhook|debug]
+ * [--profile FOLDER]`: one figure of BENCHMARKS.md. Prints what it finds and never fails for it.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import type { ActionName } from './bed.ts';
+import { printFigures, printMachine } from './report.ts';
+import { SCENARIOS } from './scenarios.ts';
+
+/** Programs of their own: they measure one function, not the job. */
+const PROGRAMS: Readonly<Record<string, string>> = {
+  filter: fileURLToPath(new URL('./filter.ts', import.meta.url)),
+  'key-scan': fileURLToPath(new URL('./key-scan.ts', import.meta.url)),
+};
+const ACTIONS: readonly ActionName[] = ['blackhole', 'webhook', 'debug'];
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      users: { type: 'string', default: '100000' },
+      events: { type: 'string' },
+      seconds: { type: 'string' },
+      action: { type: 'string', default: 'blackhole' },
+      profile: { type: 'string' },
+    },
+  });
+  const [name = '', ...rest] = positionals;
+  const program = PROGRAMS[name];
+  if (program !== undefined) {
+    printMachine(name);
+    const child = spawn(process.execPath, [program, ...rest], { stdio: 'inherit' });
+    const [code] = await once(child, 'exit');
+    return Number(code ?? 1);
+  }
+  const scenario = SCENARIOS[name];
+  const action = ACTIONS.find((known) => known === values.action);
+  if (scenario === undefined || action === undefined) {
+    const names = [...Object.keys(SCENARIOS), ...Object.keys(PROGRAMS)].join(', ');
+    console.error(`NAME is one of ${names}; --action one of ${ACTIONS.join(', ')}`);
+    return 2;
+  }
+  printMachine(name);
+  const figures = await scenario({
+    users: Number(values.users),
+    events: values.events === undefined ? null : Number(values.events),
+    seconds: values.seconds === undefined ? null : Number(values.seconds),
+    action,
+    profileFolder: values.profile,
+  });
+  printFigures(figures);
+  return 0;
+}
+
+process.exit(await main());
