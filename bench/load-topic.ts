@@ -1,35 +1,30 @@
 /** Fills the topic before a measurement begins: four partitions, key = user id, no compression. */
-import { Kafka, logLevel, type Message, Partitioners, type Producer } from 'kafkajs';
 import { EventStream, userId } from './dataset.ts';
+import { BatchBuilder, TopicWriter } from './topic-writer.ts';
 
 export const PARTITIONS = 4;
-/** Per partition and request; about 140 KB, which a busy producer's batches have, too. */
-const BATCH_RECORDS = 1_000;
+/** Some 800 events: what a busy producer's batches hold, too. */
+const BATCH_BYTES = 128 * 1024;
 /** Requests under way: the broker appends one while the next is encoded. */
-const MAX_IN_FLIGHT = 3;
+const MAX_IN_FLIGHT = 8;
+/** Prime: multiplied by it, user numbers are spread over the key space. */
+const SPREAD = 7_919;
 
 export class TopicLoader {
-  readonly #topic: string;
-  readonly #producer: Producer;
+  readonly #writer: TopicWriter;
   readonly #stream: EventStream;
   readonly #users: number;
-  readonly #open: Message[][] = Array.from({ length: PARTITIONS }, () => []);
-  readonly #inFlight = new Set<Promise<void>>();
-  /** Events given to the broker so far. */
-  sent = 0;
+  readonly #open = Array.from({ length: PARTITIONS }, () => new BatchBuilder(BATCH_BYTES));
+  readonly #inFlight: Promise<void>[] = [];
 
-  private constructor(producer: Producer, topic: string, users: number) {
-    this.#producer = producer;
-    this.#topic = topic;
+  private constructor(writer: TopicWriter, users: number) {
+    this.#writer = writer;
     this.#users = users;
     this.#stream = new EventStream(users);
   }
 
   static async connect(bootstrap: string, topic: string, users: number): Promise<TopicLoader> {
-    const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.ERROR });
-    const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner });
-    await producer.connect();
-    return new TopicLoader(producer, topic, users);
+    return new TopicLoader(await TopicWriter.connect(bootstrap, topic), users);
   }
 
   /** Appends the next `count` events of the stream. */
@@ -41,44 +36,37 @@ export class TopicLoader {
     await this.#flush();
   }
 
-  /** One event of each of the `count` users that come after the `round`-th such group. */
+  /** One event of each of `count` users; other ones in each round, until all had their turn. */
   async touch(round: number, count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
-      // Spread over the key space, and other users in each round.
-      const user = ((round * count + i) * 7_919) % this.#users;
+      const user = ((round * count + i) * SPREAD) % this.#users;
       await this.#add(user, this.#stream.nextOf(user));
     }
     await this.#flush();
   }
 
   async close(): Promise<void> {
-    await this.#producer.disconnect();
+    await this.#writer.close();
   }
 
   async #add(user: number, json: string): Promise<void> {
     // Consecutive user numbers lie in different partitions: as even as any hash.
     const partition = user % PARTITIONS;
-    const open = this.#open[partition]!;
-    open.push({ key: userId(user), value: json, partition });
-    if (open.length >= BATCH_RECORDS) await this.#send(partition);
+    const batch = this.#open[partition]!;
+    if (batch.add(userId(user), json)) return;
+    await this.#send(partition);
+    batch.add(userId(user), json);
   }
 
   async #flush(): Promise<void> {
     for (let partition = 0; partition < PARTITIONS; partition++) await this.#send(partition);
-    await Promise.all(this.#inFlight);
+    await Promise.all(this.#inFlight.splice(0));
   }
 
   async #send(partition: number): Promise<void> {
-    const messages = this.#open[partition]!;
-    if (messages.length === 0) return;
-    this.#open[partition] = [];
-    while (this.#inFlight.size >= MAX_IN_FLIGHT) await Promise.race(this.#inFlight);
-    const request = this.#producer
-      .send({ topic: this.#topic, messages, acks: 1 })
-      .then(() => {
-        this.sent += messages.length;
-      })
-      .finally(() => this.#inFlight.delete(request));
-    this.#inFlight.add(request);
+    const batch = this.#open[partition]!;
+    if (batch.count === 0) return;
+    if (this.#inFlight.length >= MAX_IN_FLIGHT) await this.#inFlight.shift();
+    this.#inFlight.push(this.#writer.append(partition, batch.take(Date.now())));
   }
 }

@@ -80,7 +80,7 @@ function settled(promise: Promise<unknown>): { done: boolean } {
 test('store: what arrives within 100 ms is one object, resolved after its put', async () => {
   const env = new HandEnv();
   const store = new PutStore();
-  const writer = openDeadLetterWriter({ kind: 'store' }, env, store, 5, silentLog);
+  const writer = await openDeadLetterWriter({ kind: 'store' }, env, store, 5, silentLog);
   const first = writer.write(entry(1));
   await env.advance(99);
   const second = writer.write(entry(2, { userId: null, raw: Buffer.from([0xff, 0x00]) }));
@@ -124,7 +124,7 @@ test('store: what arrives within 100 ms is one object, resolved after its put', 
 test('store: a full batch does not wait, and a large entry has an object of its own', async () => {
   const env = new HandEnv();
   const store = new PutStore();
-  const writer = openDeadLetterWriter({ kind: 'store' }, env, store, 0, silentLog);
+  const writer = await openDeadLetterWriter({ kind: 'store' }, env, store, 0, silentLog);
   const raw = Buffer.alloc(1024 * 1024, 0x61);
   const all = [1, 2, 3].map((n) => writer.write(entry(n, { raw })));
   await Promise.all(all);
@@ -142,7 +142,7 @@ test('store: tried again under the same name until it is acknowledged', async ()
   const store = new PutStore();
   store.fail = 6;
   store.lose = 2;
-  const writer = openDeadLetterWriter({ kind: 'store' }, env, store, 0, silentLog);
+  const writer = await openDeadLetterWriter({ kind: 'store' }, env, store, 0, silentLog);
   const written = writer.write(entry(1));
   const state = settled(written);
   await env.advance(1_000);
@@ -157,7 +157,7 @@ test('store: close rejects what is queued and what is being tried', async () => 
   const env = new HandEnv();
   const store = new PutStore();
   store.fail = Number.POSITIVE_INFINITY;
-  const writer = openDeadLetterWriter({ kind: 'store' }, env, store, 0, silentLog);
+  const writer = await openDeadLetterWriter({ kind: 'store' }, env, store, 0, silentLog);
   const trying = writer.write(entry(1));
   await env.advance(150);
   const queued = writer.write(entry(2));
@@ -185,7 +185,7 @@ test('file: every writer appends whole lines; a torn last line costs only itself
   const store = new PutStore();
   const make = (subtask: number) =>
     openDeadLetterWriter({ kind: 'file', path }, realEnv, store, subtask, silentLog);
-  const [one, two] = [make(0), make(1)];
+  const [one, two] = [await make(0), await make(1)];
   const all = entries(200).map((each, n) => (n % 2 === 0 ? one : two).write(each));
   await Promise.all(all);
   await Promise.all([one.close(), two.close()]);
@@ -194,7 +194,7 @@ test('file: every writer appends whole lines; a torn last line costs only itself
   assert.equal(ids.length, 200);
 
   await appendFile(path, '{"id":"torn by a cra');
-  const after = make(2);
+  const after = await make(2);
   await after.write(entry(777));
   await after.close();
   const all3 = (await readFile(path, 'utf8')).trimEnd().split('\n');
@@ -207,7 +207,9 @@ test('file: an unusable path holds the entry until it can be written', async (t)
   await mkdir(path);
   const limits = { initialBackoffMs: 5, maxBackoffMs: 5 };
   const plan = { kind: 'file' as const, path };
-  const writer = openDeadLetterWriter(plan, realEnv, new PutStore(), 0, silentLog, { limits });
+  const writer = await openDeadLetterWriter(plan, realEnv, new PutStore(), 0, silentLog, {
+    limits,
+  });
   const written = writer.write(entry(1));
   const state = settled(written);
   await turns(50);
@@ -276,7 +278,7 @@ function openKafka(broker: FakeBroker, env: HandEnv, store = new PutStore()) {
 test('kafka: key, raw value and headers', async () => {
   const env = new HandEnv();
   const broker = new FakeBroker();
-  const writer = openKafka(broker, env);
+  const writer = await openKafka(broker, env);
   const raw = Buffer.from([0xff, 0x00, 0x7b]);
   const both = [
     writer.write(entry(9, { userId: 'Zoë', raw })),
@@ -311,7 +313,7 @@ test('kafka: every failure ends the producer; a new one sends the batch again', 
     new Error('connection reset'),
     new ProtocolError('CLUSTER_AUTHORIZATION_FAILED'),
   );
-  const writer = openKafka(broker, env);
+  const writer = await openKafka(broker, env);
   const written = Promise.all(entries(3).map((each) => writer.write(each)));
   await env.advance(10_000);
   await written;
@@ -329,7 +331,7 @@ test('kafka: a send that never returns is given up and repeated', async () => {
   const env = new HandEnv();
   const broker = new FakeBroker();
   broker.hang = true;
-  const writer = openKafka(broker, env);
+  const writer = await openKafka(broker, env);
   const written = writer.write(entry(1));
   await env.advance(60_100);
   assert.equal(broker.producers[0]!.closed, true);
@@ -343,7 +345,7 @@ test('kafka: close ends a hanging send', async () => {
   const env = new HandEnv();
   const broker = new FakeBroker();
   broker.hang = true;
-  const writer = openKafka(broker, env);
+  const writer = await openKafka(broker, env);
   const written = assert.rejects(writer.write(entry(1)), { code: 'DEAD_LETTER_CLOSED' });
   await env.advance(10);
   assert.equal(broker.sends, 1);
@@ -358,7 +360,7 @@ test('kafka: what the topic can never take goes to the store, the rest goes on',
   const broker = new FakeBroker();
   broker.maxBytes = 1_000;
   const store = new PutStore();
-  const writer = openKafka(broker, env, store);
+  const writer = await openKafka(broker, env, store);
   const raw = Buffer.alloc(5_000, 0x62);
   const batch = entries(6).map((each) => (each.id === 'id-3' ? { ...each, raw } : each));
   const written = Promise.all(batch.map((each) => writer.write(each)));

@@ -7,10 +7,10 @@
  * hold at most a fixed number of those (P17). A batch is bounded here.
  */
 import type { Logger } from 'pino';
+import { backoffMs } from '../http/http-retry.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { DeadLetter, DeadLetterWriter } from './action.ts';
-import { backoffMs } from './http-retry.ts';
 
 export interface BatchSink {
   /** Shown in log messages. */

@@ -1,15 +1,17 @@
-/** Makes the executor and the dead letter that a job's plan names. */
+/**
+ * Makes the executor and the dead letter that a job's plan names. Imports the HTTP and the Kafka
+ * client only for a plan that uses them: each slot is a thread with its own copy of every module.
+ */
 import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { ActionPlan, DeadLetterPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import type { ActionExecutor, DeadLetterWriter } from './action.ts';
 import { FileSink } from './dead-letter-file.ts';
-import { KafkaSink, kafkaProducers, type OpenProducer } from './dead-letter-kafka.ts';
+import type { OpenProducer } from './dead-letter-kafka.ts';
 import { StoreSink } from './dead-letter-store.ts';
 import { openDebug } from './debug.ts';
 import { type BatchSink, type GroupLimits, GroupWriter } from './group-writer.ts';
-import { openWebhook } from './webhook.ts';
 
 const BACKOFF = { initialBackoffMs: 200, maxBackoffMs: 30_000 };
 /** An fsync gathers by itself: what arrives during one goes into the next. */
@@ -19,9 +21,15 @@ const KAFKA_LIMITS = { ...BACKOFF, maxDelayMs: 5, maxBytes: 512 * 1024, maxEntri
 /** One object per write would be millions of them in a bad hour. */
 const STORE_LIMITS = { ...BACKOFF, maxDelayMs: 100, maxBytes: 1024 * 1024, maxEntries: 4_096 };
 
-/** Throws TriggerJobError when the plan can never work (see webhook.ts). */
-export function openActionExecutor(plan: ActionPlan, env: Env, log: Logger): ActionExecutor {
-  return plan.kind === 'debug' ? openDebug() : openWebhook(plan, env, log);
+/** Rejects with TriggerJobError when the plan can never work (see webhook.ts). */
+export async function openActionExecutor(
+  plan: ActionPlan,
+  env: Env,
+  log: Logger,
+): Promise<ActionExecutor> {
+  if (plan.kind === 'debug') return openDebug();
+  const { openWebhook } = await import('./webhook.ts');
+  return openWebhook(plan, env, log);
 }
 
 interface DeadLetterTuning {
@@ -31,14 +39,14 @@ interface DeadLetterTuning {
 }
 
 /** `subtask` keeps names apart. Opens nothing yet: the first write does. */
-export function openDeadLetterWriter(
+export async function openDeadLetterWriter(
   plan: DeadLetterPlan,
   env: Env,
   store: ObjectStore,
   subtask: number,
   log: Logger,
   tuning: DeadLetterTuning = {},
-): DeadLetterWriter {
+): Promise<DeadLetterWriter> {
   const group = (sink: BatchSink, limits: GroupLimits) =>
     new GroupWriter(sink, { ...limits, ...tuning.limits }, env, log);
   const toStore = () => group(new StoreSink(store, env, subtask), STORE_LIMITS);
@@ -48,6 +56,7 @@ export function openDeadLetterWriter(
     case 'file':
       return group(new FileSink(plan.path), FILE_LIMITS);
     case 'kafka': {
+      const { KafkaSink, kafkaProducers } = await import('./dead-letter-kafka.ts');
       const clientId = `triggerjob-dead-letter-${subtask}`;
       const open = tuning.openProducer ?? kafkaProducers(plan.connection, clientId);
       return group(new KafkaSink(plan.topic, env, open, toStore()), KAFKA_LIMITS);

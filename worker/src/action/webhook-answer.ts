@@ -1,5 +1,5 @@
 /** What an HTTP status means for a delivery. Pure. */
-import { retryAfterMs } from './http-retry.ts';
+import { retryAfterMs } from '../http/http-retry.ts';
 
 export type WebhookVerdict =
   | { kind: 'delivered' }

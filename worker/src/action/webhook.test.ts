@@ -344,10 +344,10 @@ test('close: what is answered counts, all else rejects, connections end', async 
   assert.equal(left, 0);
 });
 
-test('the guard refuses literals at the start, in every spelling', () => {
+test('the guard refuses literals at the start, in every spelling', async () => {
   for (const host of ['127.0.0.1', '127.1', '2130706433', '0x7f.1', '[::1]', '[::ffff:10.0.0.1]']) {
     const plan = { ...PLAN, url: `http://${host}/`, allowPrivateAddresses: false };
-    assert.throws(() => openActionExecutor(plan, realEnv, silentLog), {
+    await assert.rejects(openActionExecutor(plan, realEnv, silentLog), {
       code: 'ACTION_ADDRESS_REFUSED',
     });
   }
@@ -374,13 +374,12 @@ test('the guard refuses names by their addresses: final, and nothing is sent', a
   );
 });
 
-test('headers that HTTP or this file owns are refused by name', () => {
+test('headers that HTTP or this file owns are refused by name', async () => {
   const bad = { 'CE-Id': 'x', 'webhook-signature': 'x', Host: 'x', 'a b': 'x', ok: 'a\r\nb: c' };
   for (const [name, value] of Object.entries(bad)) {
     const plan = { ...PLAN, headers: { [name]: value } };
-    assert.throws(
-      () => openActionExecutor(plan, realEnv, silentLog),
-      (error: Error) => error.message.includes(`action.webhook.headers: ${name}`),
+    await assert.rejects(openActionExecutor(plan, realEnv, silentLog), (error: Error) =>
+      error.message.includes(`action.webhook.headers: ${name}`),
     );
   }
 });

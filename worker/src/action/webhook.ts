@@ -11,6 +11,14 @@
  */
 import type { Logger } from 'pino';
 import { Pool } from 'undici';
+import {
+  exchange,
+  type HttpBody,
+  type HttpEndpoint,
+  parseEndpoint,
+} from '../http/http-exchange.ts';
+import { backoffMs, nextAttempt } from '../http/http-retry.ts';
+import { Permits } from '../http/permits.ts';
 import type { WebhookPlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -23,9 +31,6 @@ import {
   type ResolveAll,
 } from './address-guard.ts';
 import { cloudEventHeaders, headerValue } from './cloud-events.ts';
-import { exchange, type HttpBody, type HttpEndpoint, parseEndpoint } from './http-exchange.ts';
-import { backoffMs, nextAttempt } from './http-retry.ts';
-import { Permits } from './permits.ts';
 import { SigningKeys, sign } from './signing.ts';
 import { judgeAnswer, type WebhookVerdict } from './webhook-answer.ts';
 

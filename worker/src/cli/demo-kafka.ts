@@ -8,7 +8,7 @@ import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { newSourceCounters } from '../source/counters.ts';
 import { DatagenReader } from '../source/datagen.ts';
 import { guardConnections, kafkaClientOptions, kafkaErrorText } from '../source/kafka-client.ts';
-import { openKafkaTransport } from '../source/kafka-transport.ts';
+import { openKafkaTransport } from '../source/kafka-requests.ts';
 import type { Terminal } from './terminal.ts';
 
 const CLIENT = 'triggerjob-demo';

@@ -12,7 +12,11 @@ import { Launcher } from './launcher.ts';
 import { StateDir } from './state-dir.ts';
 import { Terminal } from './terminal.ts';
 
-/** Notes each start; the JobManager's SIGTERM lets the TaskManagers end. */
+/**
+ * Notes each start; the JobManager's SIGTERM lets the TaskManagers end, its SIGHUP is the end of a
+ * job. Not SIGUSR2: the test runner makes Node answer that one with a report file in the working
+ * directory.
+ */
 const STAND_IN = `
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,10 +30,10 @@ if (role === 'jobmanager' && existsSync(join(folder, 'refuse'))) {
   process.exit(1);
 }
 if (role === 'jobmanager') {
+  process.on('SIGTERM', () => { writeFileSync(join(folder, 'over'), ''); process.exit(0); });
+  process.on('SIGHUP', () => process.exit(0));
   const ports = { rpcPort: 4711, restPort: 4712, pid: process.pid };
   writeFileSync(option('--port-file'), JSON.stringify(ports));
-  process.on('SIGTERM', () => { writeFileSync(join(folder, 'over'), ''); process.exit(0); });
-  process.on('SIGUSR2', () => process.exit(0));
 }
 console.log('DEBUG EVENT of ' + role);
 console.log('{"level":40,"time":1,"msg":"careful"}');
@@ -159,7 +163,7 @@ describe('launcher', () => {
 
   it('tells the end of a job that finished by itself', async () => {
     await launcher.start();
-    process.kill(starts('jobmanager')[0]?.pid ?? 0, 'SIGUSR2');
+    process.kill(starts('jobmanager')[0]?.pid ?? 0, 'SIGHUP');
     assert.deepEqual(await launcher.ended, { kind: 'finished' });
   });
 

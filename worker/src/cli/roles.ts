@@ -1,6 +1,7 @@
-/** The roles of a cluster as commands; the only place where cli/ touches them. */
-import { runJobManager } from '../jobmanager/main.ts';
-import { runTaskManager } from '../taskmanager/main.ts';
+/**
+ * The roles of a cluster as commands; the only place where cli/ touches them. Each loads only its
+ * own modules: the JobManager's cost a TaskManager half a second before it can register.
+ */
 import { EXIT } from './exit-codes.ts';
 
 export async function runJobManagerRole(options: {
@@ -12,6 +13,7 @@ export async function runJobManagerRole(options: {
   from?: string;
   portFile?: string;
 }): Promise<number> {
+  const { runJobManager } = await import('../jobmanager/main.ts');
   await runJobManager({
     planFile: options.plan,
     planJson: options.planJson ?? null,
@@ -30,6 +32,7 @@ export async function runTaskManagerRole(options: {
   slots: number;
   id?: string;
 }): Promise<number> {
+  const { runTaskManager } = await import('../taskmanager/main.ts');
   await runTaskManager(options);
   return EXIT.ok;
 }

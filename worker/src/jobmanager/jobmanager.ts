@@ -45,6 +45,10 @@ export interface JobManagerOptions {
   hooks?: PhaseHooks;
   /** Names this process in the log. */
   writer: string;
+  /** How TaskManagers get in; the simulation has no sockets. */
+  listen?: (
+    options: Parameters<typeof RpcServer.listen>[0],
+  ) => Promise<Pick<RpcServer, 'port' | 'close'>>;
 }
 
 export interface JobManager extends JobControl {
@@ -86,7 +90,7 @@ class RunningJobManager implements JobManager {
     driver: CheckpointDriver;
     taskManagers: TaskManagers;
     lifecycle: JobLifecycle;
-    server: RpcServer;
+    server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
   #watch: ScriptWatch | null = null;
@@ -145,7 +149,8 @@ class RunningJobManager implements JobManager {
       },
       start.attempt,
     );
-    const server = await RpcServer.listen({
+    const listen = this.#options.listen ?? RpcServer.listen;
+    const server = await listen({
       host: plan.rpc.bindAddress,
       port: plan.rpc.port,
       onConnection: (connection) => taskManagers.accept(connection),

@@ -32,7 +32,7 @@ const at = (path: string, offset = 0, index = 0): SplitPosition => ({
 });
 
 async function readAll(plan: FileSourcePlan, positions: SplitPosition[]): Promise<SourceBatch[]> {
-  const reader = createSplitReader(plan, realEnv);
+  const reader = await createSplitReader(plan, realEnv);
   reader.assign(positions);
   const batches: SourceBatch[] = [];
   for (let finished = 0; finished < positions.length; ) {
@@ -120,7 +120,7 @@ test('several files end one by one; what is appended later is not followed', asy
   );
   const big = join(folder, 'growing');
   await writeFile(big, 'z'.repeat(300_000));
-  const reader = createSplitReader(planOf([big]), realEnv);
+  const reader = await createSplitReader(planOf([big]), realEnv);
   reader.assign([at(big)]);
   await reader.poll(1);
   await appendFile(big, '\nlater\n');
@@ -132,7 +132,7 @@ test('several files end one by one; what is appended later is not followed', asy
 
 test('a missing or shortened file is named', async () => {
   const path = join(folder, 'gone');
-  const reader = createSplitReader(planOf([path]), realEnv);
+  const reader = await createSplitReader(planOf([path]), realEnv);
   reader.assign([at(path)]);
   await assert.rejects(reader.poll(1), { code: 'SOURCE_FILE_UNREADABLE' });
   await writeFile(path, 'abc\ndef\n');
@@ -140,7 +140,7 @@ test('a missing or shortened file is named', async () => {
   const splits = (await enumerator.discover()).map((s, index) => ({ ...s, index }));
   assert.deepEqual([...(await enumerator.endOffsets(splits))], [[0, 8]]);
   await truncate(path, 4);
-  const shorter = createSplitReader(planOf([path]), realEnv);
+  const shorter = await createSplitReader(planOf([path]), realEnv);
   shorter.assign([at(path, 8)]);
   await assert.rejects(shorter.poll(1), (error: Error) => {
     assert.match(error.message, /\[4,8\) are lost/);

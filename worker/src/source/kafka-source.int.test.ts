@@ -127,7 +127,7 @@ async function readAll(
   plan: KafkaSourcePlan,
   from?: SplitPosition[],
 ): Promise<{ values: string[]; next: Map<number, number> }> {
-  const reader = createSplitReader(plan, realEnv);
+  const reader = await createSplitReader(plan, realEnv);
   try {
     const start = from ?? (await positions(plan));
     reader.assign(start);
@@ -173,7 +173,7 @@ test('resumes at any offset inside a batch; keeps timestamps and tombstones', TI
   const [start] = await positions(plan);
   const { values } = await readAll(plan, [{ ...start!, offset: 17 }]);
   assert.deepEqual(values, [...numbered(17, 50).map((m) => m.value), '(null)', '']);
-  const reader = createSplitReader(plan, realEnv);
+  const reader = await createSplitReader(plan, realEnv);
   reader.assign([{ ...start!, offset: 50 }]);
   let batch: SourceBatch | null = null;
   while (batch === null || batch.records.length === 0) batch = await reader.poll(1_000);
@@ -234,7 +234,7 @@ test('read_committed: aborted and open transactions stay out', TIMEOUT, async ()
 
   const open = await producer.transaction();
   await open.send({ topic: 'transactions', messages: [{ value: 'open' }] });
-  const reader = createSplitReader(plan, realEnv);
+  const reader = await createSplitReader(plan, realEnv);
   reader.assign(await positions(plan));
   const before = await read(reader, (got) => got.values.length >= expected.length);
   assert.deepEqual(before.values, expected);
@@ -267,7 +267,7 @@ test('a topic with LogAppendTime gives the time of the broker', TIMEOUT, async (
   await broker.createTopic('append-time', 1, { 'message.timestamp.type': 'LogAppendTime' });
   const before = Date.now();
   await produce('append-time', [{ value: 'x', timestamp: '1000' }]);
-  const reader = createSplitReader(planOf('append-time'), realEnv);
+  const reader = await createSplitReader(planOf('append-time'), realEnv);
   reader.assign(await positions(planOf('append-time')));
   let batch: SourceBatch | null = null;
   while (batch === null || batch.records.length === 0) batch = await reader.poll(1_000);
@@ -292,7 +292,7 @@ test('offsets that retention took away end the reader with the lost range', TIME
     [5, '[5,12)'],
     [25, '[20,25)'],
   ] as const) {
-    const reader = createSplitReader(plan, realEnv);
+    const reader = await createSplitReader(plan, realEnv);
     reader.assign([{ ...start!, offset }]);
     const error = await failureOf(reader);
     assert.equal(error.code, 'SOURCE_OFFSET_OUT_OF_RANGE');
@@ -310,7 +310,7 @@ test(
     await produce('again', numbered(0, 5));
     const plan = planOf('again');
     const old = await positions(plan);
-    const reading = createSplitReader(plan, realEnv);
+    const reading = await createSplitReader(plan, realEnv);
     reading.assign(old);
     await read(reading, caughtUp(1));
     const enumerator = createSplitEnumerator(plan, realEnv, { known: old.map((p) => p.split) });
@@ -320,7 +320,7 @@ test(
     await produce('again', numbered(100, 120));
     assert.equal((await failureOf(reading)).code, 'SOURCE_TOPIC_RECREATED');
     await reading.close();
-    const resumed = createSplitReader(plan, realEnv);
+    const resumed = await createSplitReader(plan, realEnv);
     resumed.assign(old.map((position) => ({ ...position, offset: 5 })));
     assert.equal((await failureOf(resumed)).code, 'SOURCE_TOPIC_RECREATED');
     await resumed.close();
@@ -338,7 +338,7 @@ test(
     const plan = planOf('grows');
     const enumerator = createSplitEnumerator(plan, realEnv);
     assert.equal((await enumerator.discover()).length, 1);
-    const reader = createSplitReader(plan, realEnv);
+    const reader = await createSplitReader(plan, realEnv);
     const [first] = await positions(plan);
     reader.assign([first!]);
     await read(reader, caughtUp(1));
@@ -446,7 +446,7 @@ test(
     const plan = planOf('secret', { connection: connect('SCRAM-SHA-256') });
     const start = await positions(plan);
     await writeFile(password.path, 'wrong');
-    const refused = createSplitReader(plan, hurried);
+    const refused = await createSplitReader(plan, hurried);
     refused.assign(start);
     const error = await failureOf(refused);
     assert.equal(error.code, 'SOURCE_AUTHENTICATION_FAILED');
@@ -454,14 +454,14 @@ test(
     await refused.close();
 
     // Rotation: a reader that is refused reads the corrected file by itself.
-    const rotated = createSplitReader(plan, realEnv);
+    const rotated = await createSplitReader(plan, realEnv);
     rotated.assign(start);
     await delay(1_500);
     await writeFile(password.path, USER.password);
     assert.deepEqual((await read(rotated, caughtUp(1))).values, ['v0', 'v1', 'v2']);
     await rotated.close();
     const untrusted: KafkaConnectionPlan = { bootstrapServers: [secure.bootstrap], tls: {} };
-    const stranger = createSplitReader(planOf('secret', { connection: untrusted }), realEnv);
+    const stranger = await createSplitReader(planOf('secret', { connection: untrusted }), realEnv);
     stranger.assign(start);
     assert.equal(
       await stranger.poll(2_000),
@@ -477,7 +477,7 @@ test('a broker restart is waited for: nothing lost, nothing twice', TIMEOUT, asy
   await produce('restart', [...numbered(0, 10), ...numbered(10, 20, 1)]);
   const plan = planOf('restart');
   const counters = newSourceCounters();
-  const reader = createSplitReader(plan, realEnv, { counters });
+  const reader = await createSplitReader(plan, realEnv, { counters });
   reader.assign(await positions(plan));
   const before = await read(reader, (got) => got.values.length >= 20);
   await broker.down();
@@ -498,7 +498,7 @@ test('a broker restart is waited for: nothing lost, nothing twice', TIMEOUT, asy
 
 test('a missing topic is waited for, then reported', TIMEOUT, async () => {
   const split = { index: 0, id: 'nowhere-0', partition: 0, sourceId: crypto.randomUUID() };
-  const reader = createSplitReader(planOf('nowhere'), hurried);
+  const reader = await createSplitReader(planOf('nowhere'), hurried);
   reader.assign([{ split, offset: 0, clock: -1 }]);
   assert.equal(await reader.poll(2_000), null);
   assert.equal((await failureOf(reader)).code, 'SOURCE_TOPIC_MISSING');
@@ -525,7 +525,7 @@ test('300,000 records: all arrive; prints the cost per record', TIMEOUT, async (
   await producer.disconnect();
   const plan = planOf('many');
   for (let round = 0; round < 3; round++) {
-    const reader = createSplitReader(plan, realEnv);
+    const reader = await createSplitReader(plan, realEnv);
     const start = await positions(plan);
     const cpu = process.cpuUsage();
     const began = performance.now();

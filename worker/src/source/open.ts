@@ -1,13 +1,12 @@
 /** Makes the reader of a slot and the enumerator of the JobManager for any kind of source. */
-import type { SourcePlan } from '../plan/job-plan.ts';
+import type { KafkaConnectionPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { newSourceCounters, type SourceCounters } from './counters.ts';
 import { DatagenReader } from './datagen.ts';
 import { FileReader } from './file-source.ts';
 import { datagenEnumerator, fileEnumerator } from './fixed-enumerator.ts';
 import { KafkaSplitEnumerator } from './kafka-enumerator.ts';
-import { KafkaSplitReader } from './kafka-reader.ts';
-import { openKafkaTransport } from './kafka-transport.ts';
+import type { KafkaTransport } from './kafka-transport.ts';
 import type { Split, SplitEnumerator, SplitReader } from './source.ts';
 
 export interface SplitReaderOptions {
@@ -24,15 +23,16 @@ export interface SplitEnumeratorOptions {
 }
 
 /** Connects at the first `assign`; never fails here. */
-export function createSplitReader(
+export async function createSplitReader(
   plan: SourcePlan,
   env: Env,
   options: SplitReaderOptions = {},
-): SplitReader {
+): Promise<SplitReader> {
   const { counters = newSourceCounters(), clientId = 'triggerjob-source' } = options;
   switch (plan.kind) {
     case 'kafka': {
-      const open = () => openKafkaTransport(plan.connection, clientId);
+      const { KafkaSplitReader } = await import('./kafka-reader.ts');
+      const open = opener(plan.connection, clientId);
       return new KafkaSplitReader({ topic: plan.topic, env, counters, open });
     }
     case 'datagen':
@@ -42,6 +42,7 @@ export function createSplitReader(
   }
 }
 
+/** Connects at the first question; never fails here. */
 export function createSplitEnumerator(
   plan: SourcePlan,
   env: Env,
@@ -50,7 +51,7 @@ export function createSplitEnumerator(
   const { clientId = 'triggerjob-enumerator', known = [] } = options;
   switch (plan.kind) {
     case 'kafka': {
-      const open = () => openKafkaTransport(plan.connection, clientId);
+      const open = opener(plan.connection, clientId);
       return new KafkaSplitEnumerator({ plan, env, open, known });
     }
     case 'datagen':
@@ -58,4 +59,12 @@ export function createSplitEnumerator(
     case 'file':
       return fileEnumerator(plan);
   }
+}
+
+/** Loads the Kafka client when it connects first: see kafka-transport.ts. */
+function opener(connection: KafkaConnectionPlan, clientId: string): () => Promise<KafkaTransport> {
+  return async () => {
+    const { openKafkaTransport } = await import('./kafka-requests.ts');
+    return openKafkaTransport(connection, clientId);
+  };
 }

@@ -4,8 +4,8 @@
  */
 import { isUtf8 } from 'node:buffer';
 import type { Dispatcher } from 'undici';
-import { exchange, type HttpBody, type HttpHead } from '../action/http-exchange.ts';
-import { retryAfterMs } from '../action/http-retry.ts';
+import { exchange, type HttpBody, type HttpHead } from '../http/http-exchange.ts';
+import { retryAfterMs } from '../http/http-retry.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject } from '../runtime/json.ts';

@@ -13,9 +13,9 @@
  */
 import type { Logger } from 'pino';
 import { Pool } from 'undici';
-import { type HttpEndpoint, parseEndpoint } from '../action/http-exchange.ts';
-import { backoffMs } from '../action/http-retry.ts';
-import { Permits } from '../action/permits.ts';
+import { type HttpEndpoint, parseEndpoint } from '../http/http-exchange.ts';
+import { backoffMs } from '../http/http-retry.ts';
+import { Permits } from '../http/permits.ts';
 import type { ProfileApiPlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';

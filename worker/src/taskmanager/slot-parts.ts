@@ -141,6 +141,7 @@ function buildSource(
     allowedSkewMs: plan.state.allowedSkewMs,
     bufferTimeoutMs: plan.bufferTimeoutMs,
     restored: task.restoredId > 0,
+    liveTimestamps: plan.source.kind === 'kafka',
   });
 }
 

@@ -5,14 +5,16 @@
  */
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
+import type { Logger } from 'pino';
 import { openActionExecutor, openDeadLetterWriter } from '../action/open.ts';
 import { openStore } from '../checkpoint/open-store.ts';
 import type { Frame } from '../exchange/frame.ts';
-import { realEnv } from '../runtime/env.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
+import { type Env, realEnv } from '../runtime/env.ts';
 import { invariant, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
 import { createSplitReader } from '../source/open.ts';
-import { openHttpProfileApi } from '../state/http-profile-api.ts';
+import type { ProfileApi } from '../state/profile-api.ts';
 import { openRocksDb } from '../state/rocksdb-backend.ts';
 import type { PeerMessage, SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
 import { SlotTask } from './slot-task.ts';
@@ -34,17 +36,16 @@ async function openTask(start: SlotStart, tell: (message: SlotMessage) => void):
     blockCacheBytes: plan.memory.slotBlockCacheBytes,
     memtableBytes: plan.memory.slotMemtableBytes,
   });
-  const { profileApi } = plan.state;
   const self = task.subtask;
   const slot: SlotTask = new SlotTask(
     {
       env,
       store,
       backend,
-      profileApi: profileApi === null ? null : openHttpProfileApi(profileApi, env, log),
-      action: openActionExecutor(plan.action, env, log),
-      deadLetter: openDeadLetterWriter(plan.deadLetter, env, store, self, log),
-      reader: createSplitReader(plan.source, env),
+      profileApi: await openProfileApi(plan, env, log),
+      action: await openActionExecutor(plan.action, env, log),
+      deadLetter: await openDeadLetterWriter(plan.deadLetter, env, store, self, log),
+      reader: await createSplitReader(plan.source, env),
       report: (report) => tell({ type: 'report', report }),
       send: (target, frame) => {
         if (target === self) slot.receive(self, frame);
@@ -63,6 +64,14 @@ async function openTask(start: SlotStart, tell: (message: SlotMessage) => void):
     { ...start, spoolPath: join(local, 'spool') },
   );
   return slot;
+}
+
+/** Loads the HTTP client only for a job that has a Profile API. */
+async function openProfileApi(plan: JobPlan, env: Env, log: Logger): Promise<ProfileApi | null> {
+  const { profileApi } = plan.state;
+  if (profileApi === null) return null;
+  const { openHttpProfileApi } = await import('../state/http-profile-api.ts');
+  return openHttpProfileApi(profileApi, env, log);
 }
 
 function sendFrame(start: SlotStart, target: number, frame: Frame): void {

@@ -24,6 +24,11 @@ export interface SourceTaskOptions {
   bufferTimeoutMs: number;
   /** The attempt began from a checkpoint: its first records may be a replay. */
   restored: boolean;
+  /**
+   * Records are stamped with about the time they are written, so a split at its log's end counts as now
+   * (P37). Not so for a generated or recorded stream: its users would all expire at its end.
+   */
+  liveTimestamps: boolean;
 }
 
 interface OpenSplit {
@@ -233,13 +238,14 @@ export class SourceTask {
     if (this.#options.senders.some((sender) => sender.buffered > 0)) this.#armFlush();
   }
 
-  /** P37: the slowest of our splits; one at its log's end counts as now, a finished one too. */
+  /** P37: the slowest of our splits. A finished one holds nobody back; without any, time stands still. */
   #sendClock(): void {
-    const { env, senders } = this.#options;
+    const { env, senders, liveTimestamps } = this.#options;
     this.#clockDue = env.monotonic() + CLOCK_MS;
     let time = Number.POSITIVE_INFINITY;
     for (const { position, endOffset, finished } of this.#splits.values()) {
-      const atEnd = finished || (endOffset >= 0 && position.offset >= endOffset);
+      if (finished) continue;
+      const atEnd = liveTimestamps && endOffset >= 0 && position.offset >= endOffset;
       time = Math.min(time, atEnd ? env.now() : position.clock);
     }
     for (const sender of senders) sender.control({ kind: 'clock', time });

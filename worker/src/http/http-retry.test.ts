@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { HandEnv } from '../action/test-loopback.ts';
 import { backoffMs, nextAttempt, retryAfterMs } from './http-retry.ts';
-import { HandEnv } from './test-loopback.ts';
 
 const NOW = Date.UTC(1994, 10, 6, 8, 49, 0);
 

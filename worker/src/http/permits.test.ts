@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { HandEnv, turns } from '../action/test-loopback.ts';
 import { Permits } from './permits.ts';
-import { HandEnv, turns } from './test-loopback.ts';
 
 const never = new AbortController().signal;
 

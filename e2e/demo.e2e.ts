@@ -1,0 +1,202 @@
+/**
+ * What README promises about the first five minutes, from outside: the demo's first webhook, REST in
+ * Flink's shape, a savepoint, Ctrl-C with a final checkpoint, the resume, a state dump, and a savepoint
+ * restored into another directory with another parallelism. Durations are printed with their goal.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { setTimeout as wait } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../worker/src/main.ts', import.meta.url));
+const SAMPLE = fileURLToPath(new URL('../config/samples/demo.yaml', import.meta.url));
+/** Ten times what each step usually takes. */
+const WATCHDOG_MS = 120_000;
+const FIRST_WEBHOOK_GOAL_S = 10;
+
+interface JobStatus {
+  state: string;
+  processed: number;
+  users: number;
+  restoredCheckpoint: { id: number } | null;
+  lastCheckpoint: { id: number } | null;
+  ledgerImbalance: number;
+}
+
+/** One `triggerjob` process with all it printed. */
+class Command {
+  readonly child: ChildProcess;
+  readonly args: string[];
+  output = '';
+
+  constructor(...args: string[]) {
+    this.args = args;
+    this.child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.child.stdout!, this.child.stderr!]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.output += text;
+      });
+    }
+  }
+
+  async until(pattern: RegExp): Promise<RegExpExecArray> {
+    const end = Date.now() + WATCHDOG_MS;
+    for (;;) {
+      const found = pattern.exec(this.output);
+      if (found !== null) return found;
+      const over = this.child.exitCode !== null || Date.now() > end;
+      const name = `triggerjob ${this.args.join(' ')}`;
+      assert.ok(!over, `waited for ${pattern} of "${name}", which printed:\n${this.output}`);
+      await wait(50);
+    }
+  }
+
+  async exit(): Promise<number> {
+    if (this.child.exitCode === null) {
+      const timer = setTimeout(() => this.child.kill('SIGKILL'), WATCHDOG_MS);
+      await once(this.child, 'close');
+      clearTimeout(timer);
+    }
+    return this.child.exitCode ?? -1;
+  }
+
+  interrupt(): void {
+    this.child.kill('SIGINT');
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  assert.ok(typeof address === 'object' && address !== null);
+  return address.port;
+}
+
+async function json<T>(url: string): Promise<T> {
+  const answer = await fetch(url);
+  assert.equal(answer.status, 200, url);
+  return (await answer.json()) as T;
+}
+
+async function statusUntil(rest: string, what: string, done: (status: JobStatus) => boolean) {
+  const end = Date.now() + WATCHDOG_MS;
+  for (;;) {
+    const status = await json<JobStatus>(`${rest}/api/v1/status`).catch(() => null);
+    if (status !== null && done(status)) return status;
+    assert.ok(Date.now() < end, `waited for ${what}, status ${JSON.stringify(status)}`);
+    await wait(200);
+  }
+}
+
+async function run(...args: string[]): Promise<{ code: number; output: string }> {
+  const command = new Command(...args);
+  const code = await command.exit();
+  return { code, output: command.output };
+}
+
+const folder = await mkdtemp(join(tmpdir(), 'triggerjob-demo-'));
+const started: Command[] = [];
+after(async () => {
+  for (const { child } of started) if (child.exitCode === null) child.kill('SIGKILL');
+  await rm(folder, { recursive: true, force: true, maxRetries: 5 });
+});
+
+function start(...args: string[]): Command {
+  const command = new Command(...args);
+  started.push(command);
+  return command;
+}
+
+async function restOf(command: Command): Promise<string> {
+  return (await command.until(/REST API and metrics: (http:\S+)/))[1]!;
+}
+
+let savepoint = '';
+
+test('the demo delivers, answers as Flink does, stops with a checkpoint and resumes', async (t) => {
+  const stateDir = join(folder, 'demo');
+  const demo = start('demo', '--state-dir', stateDir);
+  const seconds = Number((await demo.until(/first webhook delivered after ([\d.]+) s/))[1]);
+  const verdict = seconds <= FIRST_WEBHOOK_GOAL_S ? 'reached' : 'missed';
+  t.diagnostic(`first webhook after ${seconds} s (goal ${FIRST_WEBHOOK_GOAL_S} s: ${verdict})`);
+  const rest = await restOf(demo);
+  await flinkShapes(rest);
+  await statusUntil(rest, 'a checkpoint', (status) => status.lastCheckpoint !== null);
+  const taken = await run('savepoint', 'create', '--rest', rest);
+  assert.equal(taken.code, 0, taken.output);
+  savepoint = /file:\S+/.exec(taken.output)![0];
+  demo.interrupt();
+  const final = Number((await demo.until(/final checkpoint (\d+) /))[1]);
+  assert.equal(await demo.exit(), 0);
+  assert.match(demo.output, /webhooks: 0 repeated, 0 invalid/);
+
+  const dump = join(folder, 'dump.ndjson');
+  const dumped = await run('state', 'dump', '--state-dir', stateDir, '--out', dump);
+  assert.equal(dumped.code, 0, dumped.output);
+  const users = (await readFile(dump, 'utf8')).trim().split('\n');
+  assert.equal(users.length, 1000);
+
+  const again = start('demo', '--state-dir', stateDir);
+  await again.until(new RegExp(`resumed from checkpoint ${final} `));
+  const restAgain = await restOf(again);
+  const status = await statusUntil(restAgain, 'new events', ({ processed }) => processed > 1000);
+  assert.equal(status.users, 1000, 'users of the checkpoint are known, none is fetched anew');
+  assert.equal(status.ledgerImbalance, 0);
+  again.interrupt();
+  assert.equal(await again.exit(), 0);
+});
+
+async function flinkShapes(rest: string): Promise<void> {
+  const overview = await json<Record<string, unknown>>(`${rest}/overview`);
+  assert.equal(overview['slots-total'], 4);
+  const { jobs } = await json<{ jobs: { jid: string; state: string }[] }>(`${rest}/jobs/overview`);
+  assert.equal(jobs.length, 1);
+  const { jid } = jobs[0]!;
+  assert.match(jid, /^[0-9a-f]{32}$/);
+  const job = await json<{ jid: string; vertices: { name: string }[] }>(`${rest}/jobs/${jid}`);
+  const names = job.vertices.map(({ name }) => name);
+  assert.deepEqual(names, ['Source', 'UserStateManager', 'EventFilter', 'ActionExecutor']);
+  const checkpoints = await json<Record<string, unknown>>(`${rest}/jobs/${jid}/checkpoints`);
+  assert.deepEqual(Object.keys(checkpoints).slice(0, 3), ['counts', 'summary', 'latest']);
+}
+
+test('a savepoint restores in another directory with another parallelism', async () => {
+  const file = join(folder, 'rescaled.yaml');
+  const sample = await readFile(SAMPLE, 'utf8');
+  const rescaled = sample
+    .replace('parallelism: 4', `parallelism: 3\n  restore: { savepoint: "${savepoint}" }`)
+    .replace(/action:[\s\S]*?checkpointing:/, 'action: { debug: {} }\n  checkpointing:')
+    .replace(/profileApi:\n\s+url: \S+/, 'profileApi: { url: "http://127.0.0.1:9", timeout: 1s }');
+  await writeFile(file, rescaled);
+  const port = String(await freePort());
+  const job = start('run', file, '--state-dir', join(folder, 'rescaled'), '--rest-port', port);
+  const rest = await restOf(job);
+  const status = await statusUntil(rest, 'events', ({ processed }) => processed > 2000);
+  // The Profile API is a closed port: every user must have come with the savepoint.
+  assert.equal(status.users, 1000);
+  assert.equal(status.ledgerImbalance, 0);
+  await statusUntil(rest, 'a checkpoint', ({ lastCheckpoint }) => lastCheckpoint !== null);
+  job.interrupt();
+  await job.until(/final checkpoint \d+ /);
+  assert.equal(await job.exit(), 0);
+});
+
+test('validate names every fault with line and column', async () => {
+  const file = join(folder, 'broken.yaml');
+  const sample = await readFile(SAMPLE, 'utf8');
+  await writeFile(file, sample.replace('ttl: 10m', 'ttl: soon').replace('&& user', 'and user'));
+  const { code, output } = await run('validate', file);
+  assert.equal(code, 1);
+  assert.match(output, /broken\.yaml:\d+:\d+: .*spec\.state\.ttl/);
+  assert.match(output, /\^/, 'the script fault has a caret');
+  const good = await run('validate', SAMPLE);
+  assert.equal(good.code, 0, good.output);
+});

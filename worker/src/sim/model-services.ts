@@ -1,0 +1,207 @@
+/**
+ * The outside world of a slot: Profile API, webhook, dead letter. They are late, they fail, they are down
+ * for a while; a request on the wire arrives although its sender has died. The receivers write down all
+ * that arrives, in the order in which it does.
+ */
+import type { ActionExecutor, DeadLetter, DeadLetterWriter, Delivery } from '../action/action.ts';
+import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
+import type { Seeded } from './seeded.ts';
+import type { SimProcess } from './virtual-time.ts';
+
+export type Service = 'api' | 'webhook' | 'deadLetter' | 'store' | 'source' | 'backend';
+
+/** What the services of all slots share. */
+export interface Outside {
+  rng: Seeded;
+  isDown(service: Service): boolean;
+  /** A final failure of a delivery may happen now. */
+  readonly webhookMayFail: boolean;
+  readonly profileMayFail: boolean;
+  hit(what: string): void;
+  /** A point where a process may be made to crash. */
+  point(process: SimProcess, name: string): void;
+  arrived(receipt: Receipt): void;
+}
+
+export interface Receipt {
+  to: 'webhook' | 'deadLetter';
+  id: string;
+  userId: string;
+  partition: number;
+  offset: number;
+  body: string;
+  attempt: number;
+  /** Counts the calls of the outbox within a process: a retry of one call has its number. */
+  call: string;
+  stage: DeadLetter['stage'] | null;
+}
+
+const RETRY_MS = 300;
+const DEADLINE_MS = 6000;
+
+/** What the API says of a user: the same at every time, so that a repeat has the same body (P33). */
+export function profileOf(user: string): Omit<ProfileAnswer, 'kind'> {
+  const number = Number(user.slice(1));
+  if (number % 5 === 0) return { profile: '{}', visit: '{}', history: [] };
+  const country = number % 2 === 0 ? 'US' : 'DE';
+  return {
+    profile: `{"id":"${user}","country":"${country}"}`,
+    visit: number % 3 === 0 ? '{"event_count":7,"page":"/a"}' : '{"page":"/b"}',
+    history: Array.from({ length: number % 4 }, (_, n) => `{"old":${n}}`),
+  };
+}
+
+/** `onError: deadLetter`: users the API has no good answer for, ever. */
+export function isRefused(user: string, mayFail: boolean): boolean {
+  return mayFail && Number(user.slice(1)) % 7 === 6;
+}
+
+export class ModelProfileApi implements ProfileApi {
+  readonly #process: SimProcess;
+  readonly #outside: Outside;
+
+  constructor(process: SimProcess, outside: Outside) {
+    this.#process = process;
+    this.#outside = outside;
+  }
+
+  fetch(userId: string): Promise<ProfileAnswer | ProfileFailure> {
+    const { rng } = this.#outside;
+    return new Promise((resolve) => {
+      const answer = () => {
+        if (this.#outside.isDown('api') || rng.chance(0.1)) {
+          this.#outside.hit('api: retried');
+          this.#process.env.timer(RETRY_MS, answer);
+          return;
+        }
+        this.#outside.point(this.#process, 'profile answer');
+        if (!isRefused(userId, this.#outside.profileMayFail)) {
+          if (profileOf(userId).profile === '{}') this.#outside.hit('api: 404');
+          resolve({ kind: 'found', ...profileOf(userId) });
+          return;
+        }
+        this.#outside.hit('api: dead-lettered');
+        resolve({ kind: 'failed', error: 'no good answer' });
+      };
+      this.#process.env.timer(rng.chance(0.2) ? rng.between(50, 900) : rng.between(0, 30), answer);
+    });
+  }
+
+  stats(): Record<string, number> {
+    return {};
+  }
+
+  async close(): Promise<void> {}
+}
+
+export class ModelWebhook implements ActionExecutor {
+  readonly maxInFlight = 64;
+  readonly #process: SimProcess;
+  readonly #outside: Outside;
+  readonly #attempt: number;
+  #calls = 0;
+  #closed = false;
+
+  constructor(process: SimProcess, outside: Outside, attempt: number) {
+    this.#process = process;
+    this.#outside = outside;
+    this.#attempt = attempt;
+  }
+
+  deliver(delivery: Delivery): ReturnType<ActionExecutor['deliver']> {
+    const call = `${this.#process.name}/${this.#attempt}/${delivery.id}/${this.#calls++}`;
+    const deadline = this.#process.env.now() + DEADLINE_MS;
+    return new Promise((resolve) => {
+      let attempts = 0;
+      const answer = (kind: 'delivered' | 'failed') => {
+        this.#process.env.timer(this.#outside.rng.between(0, 40), () => {
+          if (this.#closed) return;
+          this.#outside.point(this.#process, `webhook said ${kind}`);
+          if (kind === 'delivered') resolve({ kind, attempts });
+          else resolve({ kind, attempts, error: 'final' });
+        });
+      };
+      const again = () => {
+        this.#outside.hit('webhook: retried');
+        this.#process.env.timer(RETRY_MS, post);
+      };
+      const post = () => {
+        if (this.#closed) return;
+        attempts++;
+        const late = this.#process.env.now() > deadline && this.#outside.webhookMayFail;
+        if (late || (this.#outside.webhookMayFail && this.#outside.rng.chance(0.03))) {
+          answer('failed');
+          return;
+        }
+        if (this.#outside.isDown('webhook') || this.#outside.rng.chance(0.05)) again();
+        else this.#send(delivery, call, () => answer('delivered'), again);
+      };
+      post();
+    });
+  }
+
+  /** Arrives whatever becomes of the sender. Its reply may be lost. */
+  #send(delivery: Delivery, call: string, answered: () => void, lost: () => void): void {
+    const { rng } = this.#outside;
+    this.#outside.point(this.#process, 'webhook request');
+    if (!this.#process.alive) return;
+    this.#process.time.after(rng.between(0, 60), () => {
+      const { id, userId, partition, offset, body } = delivery;
+      const place = { id, userId, partition, offset, body: body.toString() };
+      const sender = { attempt: this.#attempt, call };
+      this.#outside.arrived({ to: 'webhook', ...place, ...sender, stage: null });
+      this.#outside.point(this.#process, 'webhook arrived');
+      if (rng.chance(0.03)) {
+        this.#outside.hit('webhook: lost reply');
+        if (this.#process.alive) lost();
+      } else if (this.#process.alive) answered();
+    });
+  }
+
+  stats(): Record<string, number> {
+    return {};
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+}
+
+export class ModelDeadLetter implements DeadLetterWriter {
+  readonly #process: SimProcess;
+  readonly #outside: Outside;
+  readonly #attempt: number;
+  #calls = 0;
+  #closed = false;
+
+  constructor(process: SimProcess, outside: Outside, attempt: number) {
+    this.#process = process;
+    this.#outside = outside;
+    this.#attempt = attempt;
+  }
+
+  write(entry: DeadLetter): Promise<void> {
+    const call = `${this.#process.name}/${this.#attempt}/${entry.id}/${this.#calls++}`;
+    return new Promise((resolve) => {
+      const write = () => {
+        if (this.#closed || !this.#process.alive) return;
+        if (this.#outside.isDown('deadLetter')) {
+          this.#outside.hit('dead letter: retried');
+          this.#process.env.timer(RETRY_MS, write);
+          return;
+        }
+        const { id, userId, partition, offset, raw, stage } = entry;
+        const place = { id, userId: userId ?? '', partition, offset, body: raw.toString() };
+        const attempt = this.#attempt;
+        this.#outside.arrived({ to: 'deadLetter', ...place, attempt, call, stage });
+        this.#outside.point(this.#process, 'dead letter written');
+        this.#process.env.timer(this.#outside.rng.between(0, 30), resolve);
+      };
+      this.#process.env.timer(this.#outside.rng.between(0, 30), write);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+}

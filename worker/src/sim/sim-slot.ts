@@ -1,0 +1,192 @@
+/** One real SlotTask in the simulation: its ports, its backend that stalls, the points where it may die. */
+import type { StoredObjects } from '../checkpoint/memory-store.ts';
+import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { Frame } from '../exchange/frame.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { MemoryBackend } from '../state/memory-backend.ts';
+import type { UserRow } from '../state/user-state.ts';
+import type { TaskReport } from '../taskmanager/checkpointer.ts';
+import type { SlotConfig } from '../taskmanager/slot-parts.ts';
+import { SlotTask } from '../taskmanager/slot-task.ts';
+import { type ModelLog, ModelReader } from './model-log.ts';
+import {
+  ModelDeadLetter,
+  ModelProfileApi,
+  ModelWebhook,
+  type Outside,
+} from './model-services.ts';
+import type { SimProcess } from './virtual-time.ts';
+
+/** What a slot is given by the world. */
+export interface SlotWorld {
+  outside: Outside;
+  log: ModelLog;
+  objects: StoredObjects;
+  openStore(process: SimProcess): ObjectStore;
+  /** Between two slots; a number per direction. */
+  frameDelayMs(): number;
+  /** A defect of the harness on purpose: the report as the JobManager is to see it. */
+  mutate(report: TaskReport): Promise<TaskReport>;
+  mutant: string | null;
+}
+
+export interface SlotPeers {
+  slots: readonly SimSlot[];
+  report(report: TaskReport): void;
+  failed(subtask: number, code: string, error: string): void;
+}
+
+class SimBackend extends MemoryBackend {
+  readonly #slot: SimSlot;
+
+  constructor(slot: SimSlot) {
+    super();
+    this.#slot = slot;
+  }
+
+  override write(ops: readonly UserRow[]): void {
+    super.write(ops);
+    this.#slot.wrote();
+  }
+
+  override stalled(): boolean {
+    return this.#slot.backendStalled;
+  }
+}
+
+export class SimSlot {
+  readonly process: SimProcess;
+  readonly #world: SlotWorld;
+  readonly #config: SlotConfig;
+  readonly #peers: SlotPeers;
+  readonly #task: SlotTask;
+  readonly #barriers = new Map<number, number>();
+  /** When the last message on the way to a peer arrives there: channels keep their order. */
+  readonly #lastAt = new Map<number, number>();
+  #draining = false;
+  #closed = false;
+
+  constructor(process: SimProcess, world: SlotWorld, config: SlotConfig, peers: SlotPeers) {
+    this.process = process;
+    this.#world = world;
+    this.#config = config;
+    this.#peers = peers;
+    const { attempt, subtask } = config.task;
+    const { outside, log } = world;
+    this.#task = new SlotTask(
+      {
+        env: process.env,
+        store: world.openStore(process),
+        backend: new SimBackend(this),
+        profileApi: new ModelProfileApi(process, outside),
+        action: new ModelWebhook(process, outside, attempt),
+        deadLetter: new ModelDeadLetter(process, outside, attempt),
+        reader: new ModelReader(log, process.env),
+        report: (report) => this.#report(report),
+        send: (target, frame) => this.#send(target, frame),
+        credit: (channel, bytes) => this.#credit(channel, bytes),
+        fault: (fault) => this.#fault(fault),
+      },
+      config,
+    );
+    this.subtask = subtask;
+  }
+
+  readonly subtask: number;
+
+  get attempt(): number {
+    return this.#config.task.attempt;
+  }
+
+  get backendStalled(): boolean {
+    const stalled = this.#world.outside.isDown('backend');
+    if (stalled) this.#world.outside.hit('backend: stalled');
+    return stalled;
+  }
+
+  get task(): SlotTask {
+    return this.#task;
+  }
+
+  run(): void {
+    this.#task.start().catch((fault: unknown) => this.#fault(fault));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#task.close();
+  }
+
+  wrote(): void {
+    if (this.#draining) this.#world.outside.point(this.process, 'rows written mid-drain');
+  }
+
+  /** From the slot of `channel`; its own frames come at once, as in a thread. */
+  receive(channel: number, frame: Frame): void {
+    if (this.#closed || !this.process.alive) return;
+    this.process.time.sign();
+    this.#task.receive(channel, frame);
+    if (frame.kind !== 'barrier') return;
+    const count = (this.#barriers.get(frame.checkpointId) ?? 0) + 1;
+    this.#barriers.set(frame.checkpointId, count);
+    const all = count === this.#config.ranges.length;
+    if (all) this.#draining = true;
+    this.#world.outside.point(this.process, all ? 'all barriers came' : 'some barriers came');
+  }
+
+  credited(channel: number, bytes: Uint8Array): void {
+    if (this.#closed || !this.process.alive) return;
+    this.process.time.sign();
+    this.#task.credited(channel, bytes);
+  }
+
+  #send(target: number, frame: Frame): void {
+    if (target === this.subtask) {
+      this.receive(target, frame);
+      return;
+    }
+    // A transfer, as between threads: the sender must not look at the buffer again.
+    const sent = frame.kind === 'data' ? { ...frame, bytes: moved(frame.bytes) } : { ...frame };
+    this.#later(target, () => this.#peers.slots[target]!.receive(this.subtask, sent));
+  }
+
+  #credit(channel: number, bytes: Uint8Array): void {
+    const back = moved(bytes);
+    if (channel === this.subtask) this.credited(channel, back);
+    else this.#later(channel, () => this.#peers.slots[channel]!.credited(this.subtask, back));
+  }
+
+  #later(peer: number, fn: () => void): void {
+    const { time } = this.process;
+    const at = Math.max(this.#lastAt.get(peer) ?? 0, time.nowMs + this.#world.frameDelayMs());
+    this.#lastAt.set(peer, at);
+    time.after(at - time.nowMs, fn);
+  }
+
+  #report(report: TaskReport): void {
+    if (report.type === 'drained') this.#draining = false;
+    this.#world.outside.hit(`task: ${report.type}`);
+    this.#world.outside.point(this.process, `before ${report.type}`);
+    if (!this.process.alive) return;
+    this.#world
+      .mutate(report)
+      .then((told) => {
+        this.#peers.report(told);
+        this.#world.outside.point(this.process, `after ${report.type}`);
+      })
+      .catch((fault: unknown) => this.process.time.fail(fault));
+  }
+
+  #fault(fault: unknown): void {
+    if (!this.process.alive || this.#closed) return;
+    const code = fault instanceof TriggerJobError ? fault.code : 'SLOT_FAULT';
+    this.#peers.failed(this.subtask, code, messageOf(fault));
+  }
+}
+
+/** Another buffer with these bytes; what still looks at the old one sees garbage. */
+function moved(bytes: Uint8Array): Uint8Array {
+  const copy = bytes.slice();
+  bytes.fill(0xdb);
+  return copy;
+}
