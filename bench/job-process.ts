@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 const MAIN = fileURLToPath(new URL('../worker/src/main.ts', import.meta.url));
 const PRELOAD = new URL('./slot-preload.ts', import.meta.url).href;
 const POLL_MS = 100;
+const CHILDREN_END_MS = 500;
 
 /** The fields of /api/v1/status and its subtasks that the benchmarks read. */
 export interface Status {
@@ -59,6 +60,7 @@ export class JobProcess {
     this.#child = child;
     this.#url = url;
     this.#output = output;
+    process.once('exit', () => child.kill('SIGKILL'));
   }
 
   /** Resolves when the job runs. `env` goes to its processes. */
@@ -138,13 +140,23 @@ export class JobProcess {
     }
   }
 
-  /** Ends the launcher; its children end with it. The state is thrown away anyway. */
+  /** Ctrl-C: a final checkpoint, from which the next start goes on. */
+  async stop(): Promise<void> {
+    await this.#endBy('SIGINT');
+    if (this.#child.exitCode !== 0) throw new Error(`no final checkpoint; see ${this.#output}`);
+  }
+
+  /** Ends the launcher at once; its children end with it. */
   async end(): Promise<void> {
+    await this.#endBy('SIGKILL');
+    await wait(CHILDREN_END_MS);
+  }
+
+  async #endBy(signal: NodeJS.Signals): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const exited = once(this.#child, 'exit');
-    this.#child.kill('SIGKILL');
+    this.#child.kill(signal);
     await exited;
-    await wait(500);
   }
 
   async #get(path: string): Promise<unknown> {

@@ -55,4 +55,6 @@ async function main(): Promise<number> {
   return 0;
 }
 
+// What was started ends on 'exit', which a signal alone does not cause.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
 process.exit(await main());

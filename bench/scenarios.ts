@@ -1,9 +1,8 @@
 /** One function per figure: prepares its run, measures, returns what to print. */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { type ActionName, Bed, type JobSettings } from './bed.ts';
-import { measureWindow, untilWarm, type WindowFigures } from './measured-window.ts';
+import { measureWindow, untilFilled, untilWarm, type WindowFigures } from './measured-window.ts';
 import { peakRssBytes } from './process-figures.ts';
+import { ProfileMarks } from './profile-marks.ts';
 import { type Figure, printStep } from './report.ts';
 
 const MEBIBYTE = 1024 ** 2;
@@ -82,23 +81,17 @@ async function run(shape: RunShape, options: ScenarioOptions): Promise<WindowFig
   const { slots, checkpointInterval, slotCache } = shape;
   const bed = await Bed.open(users);
   try {
-    await fill(bed, options.events ?? shape.events);
     const settings: JobSettings = { slots, checkpointInterval, action, profileFolder };
     if (slotCache !== undefined) settings.slotCache = slotCache;
-    const startedAt = Date.now();
+    await fillState(bed, settings, users);
+    await loadEvents(bed, options.events ?? shape.events);
     const job = await bed.startJob(settings);
-    const warm = await untilWarm(job, users);
-    const warmUp = `${((Date.now() - startedAt) / 1_000).toFixed(0)} s`;
-    printStep(`warm after ${warmUp}: ${warm.users} users in state, ${warm.lag} events left`);
+    await untilWarm(job, users);
+    const profile = profileFolder === undefined ? null : new ProfileMarks(profileFolder);
+    profile?.start();
     const seconds = options.seconds ?? shape.seconds;
-    const mark = (name: string) => {
-      if (profileFolder !== undefined) writeFileSync(join(profileFolder, name), '');
-    };
-    if (profileFolder !== undefined) mkdirSync(profileFolder, { recursive: true });
-    mark('start');
-    const window = await measureWindow({ job, brokerPid: bed.brokerPid, users, seconds });
-    mark('stop');
-    if (profileFolder !== undefined) await new Promise((done) => setTimeout(done, 8_000));
+    const window = await measureWindow({ job, brokerPid: bed.brokerPid, seconds });
+    await profile?.stop();
     if (window.short) printStep('the events ended before the window did: take more --events');
     return window;
   } finally {
@@ -106,7 +99,21 @@ async function run(shape: RunShape, options: ScenarioOptions): Promise<WindowFig
   }
 }
 
-async function fill(bed: Bed, events: number): Promise<void> {
+/**
+ * Every user's state is made by a first start, which ends with a checkpoint. The measured start goes on
+ * from it: so all of its events can be in Kafka before, and its pauses are its own.
+ */
+async function fillState(bed: Bed, settings: JobSettings, users: number): Promise<void> {
+  await bed.loader.load(users);
+  const startedAt = Date.now();
+  const job = await bed.startJob({ ...settings, profileFolder: undefined });
+  await untilFilled(job, users);
+  const seconds = (Date.now() - startedAt) / 1_000;
+  printStep(`${users} users in state after ${seconds.toFixed(1)} s, each fetched once`);
+  await job.stop();
+}
+
+async function loadEvents(bed: Bed, events: number): Promise<void> {
   const startedAt = Date.now();
   await bed.loader.load(events);
   const seconds = (Date.now() - startedAt) / 1_000;
@@ -154,7 +161,7 @@ function rssFigure(bytes: number): Figure {
   return { name: 'peak RSS of the TaskManager', value: bytes / MEBIBYTE, unit: 'MiB', goal };
 }
 
-/** Of all pauses since the job's start, warm-up included: the worst of the slots' figures. */
+/** Of all pauses since the measured start, warm-up included: the worst of the slots' figures. */
 function pauseFigures({ last }: WindowFigures): Figure[] {
   const worst = (of: (subtask: (typeof last.subtasks)[number]) => number) =>
     Math.max(...last.subtasks.map(of));
@@ -170,9 +177,9 @@ async function incremental(options: ScenarioOptions): Promise<Figure[]> {
   const { users, action } = options;
   const bed = await Bed.open(users);
   try {
-    await fill(bed, users);
+    await bed.loader.load(users);
     const job = await bed.startJob({ slots: 4, checkpointInterval: '24h', action });
-    await untilWarm(job, users);
+    await untilFilled(job, users);
     const full = await job.checkpoint();
     printStep(`first checkpoint: ${full.checkpointed_size} bytes, all of the state`);
     const touched = Math.round(users * INCREMENTAL_SHARE);

@@ -1,7 +1,8 @@
 /**
- * What README promises about the first five minutes, from outside: the demo's first webhook, REST in
- * Flink's shape, a savepoint, Ctrl-C with a final checkpoint, the resume, a state dump, and a savepoint
- * restored into another directory with another parallelism. Durations are printed with their goal.
+ * What README promises about the first five minutes, from outside: the demo's first webhook, REST
+ * in Flink's shape, a savepoint, Ctrl-C with a final checkpoint, the resume, a state dump, and a
+ * savepoint restored into another directory with another parallelism. Durations are printed with
+ * their goal.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';

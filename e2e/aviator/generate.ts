@@ -4,10 +4,11 @@
  * run);
  * jars and classes stay in a cache folder outside of the project.
  */
+
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from '../testbed/cache.ts';
 import { DIFFERENCES } from './cases/differences.ts';
 import { ENVIRONMENT } from './cases/env.ts';
 import { OPERATOR_CASES } from './cases/operators.ts';
@@ -18,11 +19,6 @@ import { STATEMENT_CASES } from './cases/statements.ts';
 const HERE = import.meta.dirname;
 const CORPUS = join(HERE, '../../worker/src/filter/testdata/aviator-corpus.json');
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
-
-function cacheFolder(): string {
-  const root = process.env['TRIGGERJOB_CACHE'] ?? join(homedir(), '.cache/triggerjob');
-  return join(root, 'aviator');
-}
 
 function compileJava(cache: string): string {
   const libraries = join(cache, 'lib');
@@ -45,7 +41,7 @@ function readCases(): string[] {
 }
 
 function main(): void {
-  const classPath = compileJava(cacheFolder());
+  const classPath = compileJava(join(cacheFolder(), 'aviator'));
   const scripts = readCases();
   const input = scripts.map((expr) => JSON.stringify({ expr, env: ENVIRONMENT })).join('\n');
   const output = execFileSync('java', ['-cp', classPath, 'AviatorCorpus'], {

@@ -69,6 +69,9 @@ export class Receiver {
     if (this.fault === 'hang') {
       this.#hung.add(response);
       response.on('close', () => this.#hung.delete(response));
+      // The status is the answer: a body that never ends does not take it back.
+      receipt.status = 200;
+      receipt.answeredAt = Date.now();
       response.writeHead(200, { 'content-length': '1000' }).write('half');
       return;
     }

@@ -20,7 +20,7 @@ const BIG_EVENT_CHARS = 156_000;
 const BIG_EVENTS = 40;
 
 function bigEvent(seq: number): string {
-  const pad = String(seq % 10).repeat(BIG_EVENT_CHARS);
+  const pad = String(Math.abs(seq % 10)).repeat(BIG_EVENT_CHARS);
   return `{"user_id":"${BIG_USER}","seq":${seq},"triggerable":true,"pad":"${pad}"}`;
 }
 

@@ -81,82 +81,100 @@ async function store(target: MemoryStore, header: SegmentHeader, rows: Row[]): P
   return { name, bytes: content.length, sha256 };
 }
 
+const WRITE = fc.record({
+  group: fc.integer({ min: 0, max: 2 }),
+  user: fc.integer({ min: 0, max: 5 }),
+  value: fc.option(fc.integer({ min: 0, max: 255 }), { freq: 3 }),
+});
+const INTERVAL = fc.record({
+  runs: fc.array(fc.array(WRITE, { maxLength: 6 }), { minLength: 1, maxLength: 3 }),
+  step: fc.integer({ min: 1, max: 3 }),
+  /** The base is read after so many writes of the interval. */
+  baseAfter: fc.option(fc.nat({ max: 20 })),
+});
+type Write = typeof WRITE extends fc.Arbitrary<infer T> ? T : never;
+type Interval = typeof INTERVAL extends fc.Arbitrary<infer T> ? T : never;
+
 /**
  * A model of a task (P11-P13): intervals of writes and deletes, several runs each, aborted barriers
  * in between, and fuzzy bases that already hold some rows of the interval they begin.
  */
+class ModelTask {
+  readonly target = new MemoryStore({ now: () => 0 });
+  /** Values by key in hex. */
+  readonly state = new Map<string, Buffer>();
+  readonly bases: BaseRef[] = [];
+  readonly deltas: DeltaRef[] = [];
+  #checkpointId = 0;
+
+  /** Writes the segments of one interval and returns the id of the checkpoint that ends it. */
+  async write({ runs, step, baseAfter }: Interval): Promise<number> {
+    const from = this.#checkpointId;
+    const to = from + step;
+    let left = baseAfter ?? -1;
+    let base = left === 0 ? this.#rows() : [];
+    for (const [run, writes] of runs.entries()) {
+      const rows = new Map<string, Row>();
+      for (const write of writes) {
+        const row = this.#apply(write);
+        rows.set(row.key.toString('hex'), row);
+        left -= 1;
+        if (left === 0) base = this.#rows();
+      }
+      const header: SegmentHeader = { kind: 'delta', from, to, run, epoch: 0, range: RANGE };
+      const object = rows.size === 0 ? null : await store(this.target, header, [...rows.values()]);
+      this.deltas.push({ range: RANGE, from, to, run, object });
+    }
+    if (base.length > 0) await this.#storeBase(base, to);
+    this.#checkpointId = to;
+    return to;
+  }
+
+  #apply({ group, user, value }: Write): Row {
+    const row = { key: key(group, user), value: value === null ? null : Buffer.from([value]) };
+    const hex = row.key.toString('hex');
+    if (row.value === null) this.state.delete(hex);
+    else this.state.set(hex, row.value);
+    return row;
+  }
+
+  #rows(): Row[] {
+    return [...this.state].map(([hex, value]) => ({ key: Buffer.from(hex, 'hex'), value }));
+  }
+
+  async #storeBase(rows: Row[], epoch: number): Promise<void> {
+    const header: SegmentHeader = { kind: 'base', from: 0, to: 0, run: 0, epoch, range: RANGE };
+    const object = await store(this.target, header, rows);
+    this.bases.push({ groups: [0, 1, 2], epoch, object });
+  }
+}
+
+/** First byte of each value by key in hex, read as a restore does. */
+async function restoredRows(task: ModelTask, checkpointId: number) {
+  const { bases, deltas } = task;
+  const cache = new SegmentCache(task.target, { maxSegments: 2 });
+  const restored = new Map<string, number | undefined>();
+  for (const group of [0, 1, 2]) {
+    const rows = await collectGroup(cache, { bases, deltas, checkpointId }, group);
+    assert.deepEqual([...rows.keys()], [...rows.keys()].sort());
+    for (const [name, value] of rows) {
+      restored.set(Buffer.from(name, 'latin1').toString('hex'), value[0]);
+    }
+  }
+  return restored;
+}
+
 test('any chain that a task can write gives the state back at every checkpoint', async () => {
-  const write = fc.record({
-    group: fc.integer({ min: 0, max: 2 }),
-    user: fc.integer({ min: 0, max: 5 }),
-    value: fc.option(fc.integer({ min: 0, max: 255 }), { freq: 3 }),
-  });
-  const interval = fc.record({
-    runs: fc.array(fc.array(write, { maxLength: 6 }), { minLength: 1, maxLength: 3 }),
-    step: fc.integer({ min: 1, max: 3 }),
-    baseAfter: fc.option(fc.nat({ max: 20 })),
-  });
   let bases = 0;
   await fc.assert(
-    fc.asyncProperty(fc.array(interval, { minLength: 1, maxLength: 7 }), async (intervals) => {
-      const target = new MemoryStore({ now: () => 0 });
-      const state = new Map<string, Buffer>();
-      const parts = { bases: [] as BaseRef[], deltas: [] as DeltaRef[] };
-      let from = 0;
-      for (const { runs, step, baseAfter } of intervals) {
-        const to = from + step;
-        let left = baseAfter ?? -1;
-        const seen: Row[] = [];
-        const takeBase = () => {
-          for (const [hex, value] of state) seen.push({ key: Buffer.from(hex, 'hex'), value });
-        };
-        if (left === 0) takeBase();
-        for (const [run, writes] of runs.entries()) {
-          const rows = new Map<string, Row>();
-          for (const { group, user, value } of writes) {
-            const row = {
-              key: key(group, user),
-              value: value === null ? null : Buffer.from([value]),
-            };
-            const hex = row.key.toString('hex');
-            rows.set(hex, row);
-            if (row.value === null) state.delete(hex);
-            else state.set(hex, row.value);
-            if (--left === 0) takeBase();
-          }
-          const header: SegmentHeader = { kind: 'delta', from, to, run, epoch: 0, range: RANGE };
-          const ref = rows.size === 0 ? null : await store(target, header, [...rows.values()]);
-          parts.deltas.push({ range: RANGE, from, to, run, object: ref });
-        }
-        if (seen.length > 0) {
-          const header: SegmentHeader = {
-            kind: 'base',
-            from: 0,
-            to: 0,
-            run: 0,
-            epoch: to,
-            range: RANGE,
-          };
-          parts.bases.push({
-            groups: [0, 1, 2],
-            epoch: to,
-            object: await store(target, header, seen),
-          });
-          bases++;
-        }
-        from = to;
-        const cache = new SegmentCache(target, { maxSegments: 2 });
-        const restored = new Map<string, number | undefined>();
-        for (const group of [0, 1, 2]) {
-          const rows = await collectGroup(cache, { ...parts, checkpointId: to }, group);
-          assert.deepEqual([...rows.keys()], [...rows.keys()].sort());
-          for (const [name, value] of rows) {
-            restored.set(Buffer.from(name, 'latin1').toString('hex'), value[0]);
-          }
-        }
-        const wanted = [...state].sort().map(([hex, value]) => [hex, value[0]]);
+    fc.asyncProperty(fc.array(INTERVAL, { minLength: 1, maxLength: 7 }), async (intervals) => {
+      const task = new ModelTask();
+      for (const interval of intervals) {
+        const restored = await restoredRows(task, await task.write(interval));
+        const wanted = [...task.state].sort().map(([hex, value]) => [hex, value[0]]);
         assert.deepEqual([...restored].sort(), wanted);
       }
+      bases += task.bases.length;
     }),
     { seed: 5, numRuns: 60 },
   );

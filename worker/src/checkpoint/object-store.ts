@@ -1,4 +1,4 @@
-/** The contract of the store that holds checkpoints. directory-store.ts, memory-store.ts (sim, tests). */
+/** The contract of the checkpoint store: directory-store.ts, memory-store.ts (sim, tests). */
 
 export interface StoredObject {
   name: string;
@@ -8,15 +8,18 @@ export interface StoredObject {
 }
 
 /**
- * Names are relative to the job's folder, `/`-separated. Strongly consistent: a put that returned is
- * seen by the next get and list. A throw means "unknown", never "absent" (P41).
+ * Names are relative to the job's folder, `/`-separated. Strongly consistent: a put that returned
+ * is seen by the next get and list. A throw means "unknown", never "absent" (P41).
  */
 export interface ObjectStore {
   /** Shown in REST and messages, e.g. `file:///var/checkpoints/default/user-events`. */
   readonly url: string;
-  /** Creates or replaces; durable when it resolves. Names are unique per upload (P46), so nothing is replaced. */
+  /**
+   * Creates or replaces; durable when it resolves. Names are unique per upload (P46), so nothing is
+   * replaced.
+   */
   put(name: string, content: Buffer): Promise<void>;
-  /** Create-only (If-None-Match: *). 'exists' = someone's object is there, maybe ours after a lost reply. */
+  /** Create-only (If-None-Match: *). 'exists': one is there, maybe ours after a lost reply. */
   create(name: string, content: Buffer): Promise<'created' | 'exists'>;
   /** null only if the object is surely absent. */
   get(name: string): Promise<Buffer | null>;

@@ -73,7 +73,7 @@ export async function readSavepoint(store: ObjectStore): Promise<Manifest> {
  * when a `restore` record names the returned manifest: `restoreSavepoint`. No sweep may run
  * meanwhile.
  */
-export async function importSavepoint(request: {
+async function importSavepoint(request: {
   from: ObjectStore;
   to: ObjectStore;
   env: Pick<Env, 'id'>;

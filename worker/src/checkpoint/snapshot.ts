@@ -4,7 +4,9 @@
  */
 import type { SplitPosition } from '../source/source.ts';
 
-/** One immutable object in the store. `sha256` (hex) and `bytes` are checked before use (P22, P23). */
+/**
+ * One immutable object in the store. `sha256` (hex) and `bytes` are checked before use (P22, P23).
+ */
 export interface ObjectRef {
   name: string;
   bytes: number;
@@ -18,9 +20,9 @@ export interface KeyGroupRange {
 }
 
 /**
- * Delta of one subtask over the intervals (from, to] (checkpoint ids), P11, P12. Several runs of one
- * interval have the same from/to and rising `run`; a later run wins. `object` is null when nothing
- * changed: the entry then only proves that the chain has no gap.
+ * Delta of one subtask over the intervals (from, to] (checkpoint ids), P11, P12. Several runs of
+ * one interval have the same from/to and rising `run`; a later run wins. `object` is null when
+ * nothing changed: the entry then only proves that the chain has no gap.
  */
 export interface DeltaRef {
   range: KeyGroupRange;
@@ -30,15 +32,17 @@ export interface DeltaRef {
   object: ObjectRef | null;
 }
 
-/** Base of `groups`, taken after F(e-1) was out and before barrier `e` (P13). Serves checkpoints >= e. */
+/** Base of `groups`, made after F(e-1) was out, before barrier `e` (P13). Serves from `e` on. */
 export interface BaseRef {
-  /** Key groups whose rows this object serves in this checkpoint (a superset may be stored in it). */
+  /**
+   * Key groups whose rows this object serves in this checkpoint (a superset may be stored in it).
+   */
   groups: number[];
   epoch: number;
   object: ObjectRef;
 }
 
-/** A subtask's part of one checkpoint: the whole chain of its key groups, owed deltas included (P16). */
+/** A subtask's part of one checkpoint: all chains of its key groups, owed deltas too (P16). */
 export interface SubtaskSnapshot {
   subtask: number;
   attempt: number;

@@ -1,7 +1,7 @@
 /**
- * Barrier alignment of one state task, pure. Between the first and the last barrier of checkpoint *i* a
- * channel that has delivered its own is blocked, so that nothing after barrier *i* enters interval *i*.
- * One checkpoint at a time (P7); a later barrier supersedes an unfinished one (P21).
+ * Barrier alignment of one state task, pure. Between the first and the last barrier of checkpoint
+ * *i* a channel that has delivered its own is blocked, so that nothing after barrier *i* enters
+ * interval *i*. One checkpoint at a time (P7); a later barrier supersedes an unfinished one (P21).
  */
 
 export type BarrierOutcome =

@@ -1,7 +1,7 @@
 /**
- * The sending end of one channel: fills buffers, numbers frames, keeps to the credit that the receiver
- * grants. Data waits for credit; barriers and what stands before them never do (P17): one buffer of
- * overdraft per channel is reserved at the receiver.
+ * The sending end of one channel: fills buffers, numbers frames, keeps to the credit that the
+ * receiver grants. Data waits for credit; barriers and what stands before them never do (P17): one
+ * buffer of overdraft per channel is reserved at the receiver.
  */
 import { type Frame, FrameBuilder, type Unnumbered } from './frame.ts';
 

@@ -4,12 +4,12 @@
  *   buffer  = record*
  *   record  = u32 length | u16 split | u16 keyGroup | f64 offset | f64 time | f64 timestamp | value
  *
- * Little endian. `length` is the value's, 0xffffffff for a tombstone. `time` is the split's clock at the
- * record (P36), `timestamp` the record's own; both in ms, -1 where the source has none.
+ * Little endian. `length` is the value's, 0xffffffff for a tombstone. `time` is the split's clock
+ * at the record (P36), `timestamp` the record's own; both in ms, -1 where the source has none.
  */
 import type { Split } from '../source/source.ts';
 
-export const RECORD_HEADER_BYTES = 32;
+const RECORD_HEADER_BYTES = 32;
 const TOMBSTONE = 0xffffffff;
 
 /** Bytes on their way to one subtask. `seq` counts all items of the channel, from 0. */
@@ -21,7 +21,9 @@ export interface DataFrame {
   records: number;
 }
 
-/** Divides interval `checkpointId` from the next. The script is the one that rules after it (P34). */
+/**
+ * Divides interval `checkpointId` from the next. The script is the one that rules after it (P34).
+ */
 export interface BarrierFrame {
   kind: 'barrier';
   seq: number;
@@ -31,7 +33,9 @@ export interface BarrierFrame {
   script: { version: string; text: string; language: 'aviator' | 'filtrex' };
 }
 
-/** The source's slowest split: no earlier record is behind it. Infinity: it reads no split (P37). */
+/**
+ * The source's slowest split: no earlier record is behind it. Infinity: it reads no split (P37).
+ */
 export interface ClockFrame {
   kind: 'clock';
   seq: number;
@@ -123,7 +127,8 @@ export class FrameBuilder {
 
   #open(size: number): void {
     const fits = size <= this.#capacity;
-    // new Uint8Array, not Buffer.allocUnsafe: the pool's shared ArrayBuffer must never be transferred.
+    // new Uint8Array, not Buffer.allocUnsafe: the pool's shared ArrayBuffer must never be
+    // transferred.
     const bytes = fits
       ? (this.#spare.pop() ?? new Uint8Array(this.#capacity))
       : new Uint8Array(size);

@@ -1,7 +1,7 @@
 /**
- * The receiving end of all channels of one state task: a queue per channel, read in turn, blocked by
- * alignment. Bounded by the credit the senders hold. A gap in a channel's numbers is a lost frame: the task
- * fails at once, a channel is never resumed (P51).
+ * The receiving end of all channels of one state task: a queue per channel, read in turn, blocked
+ * by alignment. Bounded by the credit the senders hold. A gap in a channel's numbers is a lost
+ * frame: the task fails at once, a channel is never resumed (P51).
  */
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { BarrierAligner } from './aligner.ts';
@@ -57,8 +57,9 @@ export class InputGate {
   }
 
   /**
-   * For a task that can't process now: the data frames that stand before a barrier in their queue, and then
-   * that barrier's channel is at its barrier. What is returned must be kept as deferred input (P17).
+   * For a task that can't process now: the data frames that stand before a barrier in their queue,
+   * and then that barrier's channel is at its barrier. What is returned must be kept as deferred
+   * input (P17).
    */
   takeBeforeBarriers(): { channel: number; frame: DataFrame }[] {
     const taken: { channel: number; frame: DataFrame }[] = [];
@@ -73,7 +74,7 @@ export class InputGate {
     return taken;
   }
 
-  /** The next frame that is no data, of a channel that is not blocked: barriers and clocks cost no room. */
+  /** The next frame that is no data, of an unblocked channel: barriers and clocks cost no room. */
   nextControl(): Received | null {
     for (const [channel, queue] of this.#queues.entries()) {
       const first = queue[0];

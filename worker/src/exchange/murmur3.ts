@@ -1,6 +1,7 @@
 /**
- * MurmurHash3 x86_32 of a user id's UTF-8 bytes, seed 0. Frozen: the key group of every stored row comes
- * from it, so another result would be the loss of all state (murmur3.test.ts holds published vectors).
+ * MurmurHash3 x86_32 of a user id's UTF-8 bytes, seed 0. Frozen: the key group of every stored row
+ * comes from it, so another result would be the loss of all state (murmur3.test.ts holds published
+ * vectors).
  */
 
 const C1 = 0xcc9e2d51;
@@ -41,8 +42,8 @@ export function murmur3Bytes(bytes: Uint8Array, seed = 0): number {
 }
 
 /**
- * Unsigned 32-bit hash of a string's UTF-8 form. ASCII, the usual user id, is hashed from the string
- * itself: encoding it first cost three times as much per record (bench/key-scan.ts).
+ * Unsigned 32-bit hash of a string's UTF-8 form. ASCII, the usual user id, is hashed from the
+ * string itself: encoding it first cost three times as much per record (bench/key-scan.ts).
  */
 export function murmur3(text: string): number {
   const length = text.length;

@@ -467,81 +467,42 @@ test('fuzz: text is a filter or FILTER_SYNTAX, and no filter throws', () => {
   }
 });
 
+const VALUES = [
+  ...['true', 'false', 'nil', '0', '7', '-1', '2.5', '1e300', '9007199254740991'],
+  ...['"a"', '"1"', '""', '/a(b)?/', '$1'],
+  ...['event', 'event.n', 'event.s', 'event.tags', 'event.nope', 'event.big'],
+  ...['user', 'history', 'visit'],
+  ...['seq.list()', 'seq.map("k", 1)', 'seq.set(1)', 'tuple(1, nil)', 'range(0, 5)'],
+  ...['lambda(x) -> x end', 'seq.gt(1)', 'seq.entry(1, 2)'],
+  'comparator(lambda(a, b) -> a < b end)',
+];
+const OPERATORS = words('+ - * / % ** & | ^ << >> >>> && || == != < <= > >= =~');
+const OF_ONE = words(`
+  count is_empty sort str long double boolean type math.abs math.round string.length seq.keys
+  seq.vals seq.min seq.max comparator identity min max math.sqrt`);
+const OF_TWO = words(`
+  include map filter range sort cmp string.contains string.split string.indexOf seq.get seq.add
+  seq.remove seq.contains_key seq.every seq.some seq.not_any seq.entry string.join
+  string.substring math.pow seq.and min`);
+const OF_THREE = words('reduce seq.put seq.add string.replace_all range string.split');
+
+function words(text: string): string[] {
+  return text.trim().split(/\s+/);
+}
+
 /**
  * Well-formed expressions of any type, so that most of them compile and then meet wrong operands.
  */
 const expressions = fc.letrec<{ tree: string }>((tie) => {
   const tree = tie('tree');
-  const leaf = fc.constantFrom(
-    ...[
-      'true',
-      'false',
-      'nil',
-      '0',
-      '7',
-      '-1',
-      '2.5',
-      '1e300',
-      '9007199254740991',
-      '"a"',
-      '"1"',
-      '""',
-    ],
-    ...[
-      'event',
-      'event.n',
-      'event.s',
-      'event.tags',
-      'event.nope',
-      'event.big',
-      'user',
-      'history',
-      'visit',
-    ],
-    ...[
-      '/a(b)?/',
-      '$1',
-      'seq.list()',
-      'seq.map("k", 1)',
-      'seq.set(1)',
-      'tuple(1, nil)',
-      'range(0, 5)',
-    ],
-    ...[
-      'lambda(x) -> x end',
-      'seq.gt(1)',
-      'seq.entry(1, 2)',
-      'comparator(lambda(a, b) -> a < b end)',
-    ],
-  );
-  const operator = fc.constantFrom(
-    ...'+ - * / % ** & | ^ << >> >>> && || == != < <= > >= =~'.split(' '),
-  );
-  const one = fc.constantFrom(
-    ...'count is_empty sort str long double boolean type math.abs math.round string.length'.split(
-      ' ',
-    ),
-    ...'seq.keys seq.vals seq.min seq.max comparator identity min max math.sqrt'.split(' '),
-  );
-  const two = fc.constantFrom(
-    ...'include map filter range sort cmp string.contains string.split string.indexOf'.split(' '),
-    ...'seq.get seq.add seq.remove seq.contains_key seq.every seq.some seq.not_any seq.entry'.split(
-      ' ',
-    ),
-    ...'string.join string.substring math.pow seq.and min'.split(' '),
-  );
-  const three = fc.constantFrom(
-    'reduce',
-    'seq.put',
-    'seq.add',
-    'string.replace_all',
-    'range',
-    'string.split',
-  );
+  const operator = fc.constantFrom(...OPERATORS);
+  const one = fc.constantFrom(...OF_ONE);
+  const two = fc.constantFrom(...OF_TWO);
+  const three = fc.constantFrom(...OF_THREE);
   return {
     tree: fc.oneof(
       { depthSize: 'medium', withCrossShrink: true },
-      leaf,
+      fc.constantFrom(...VALUES),
       fc.tuple(tree, operator, tree).map(([a, op, b]) => `(${a} ${op} ${b})`),
       fc.tuple(fc.constantFrom('!', '-', '~'), tree).map(([op, a]) => `(${op}${a})`),
       fc.tuple(tree, tree, tree).map(([a, b, c]) => `(${a} ? ${b} : ${c})`),

@@ -4,8 +4,8 @@ import type { JsonObject, JsonValue } from '../runtime/json.ts';
 
 /**
  * What a script sees. Each property may be a getter that does work (reads chunks of history from
- * RocksDB), so an engine reads a property only when the script names it, and at most once per evaluation
- * where it can.
+ * RocksDB), so an engine reads a property only when the script names it, and at most once per
+ * evaluation where it can.
  */
 export interface FilterScope {
   readonly event: JsonObject;
@@ -17,7 +17,7 @@ export interface FilterScope {
 
 export type ScopeName = 'event' | 'user' | 'visit' | 'history';
 
-/** Anything but a clean `true` is no match. `error` is a short stable message, for counters and logs. */
+/** Anything but a clean `true` is no match. `error`: short, stable, for counters and logs. */
 export type Verdict = { match: true } | { match: false; error: string | null };
 
 export const MATCH: Verdict = Object.freeze({ match: true });

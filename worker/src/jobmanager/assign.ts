@@ -24,7 +24,7 @@ export function keyGroupRanges(parallelism: number, maxParallelism: number): Key
 }
 
 /** Splits are numbered densely in order of discovery, so this is even within one. */
-export function subtaskOfSplit(splitIndex: number, parallelism: number): number {
+function subtaskOfSplit(splitIndex: number, parallelism: number): number {
   return splitIndex % parallelism;
 }
 

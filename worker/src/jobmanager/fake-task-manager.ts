@@ -163,7 +163,7 @@ export class FakeTaskManager {
   }
 }
 
-export const NO_METRICS: SubtaskMetrics = {
+const NO_METRICS: SubtaskMetrics = {
   subtask: 0,
   attempt: 0,
   slot: 0,

@@ -214,8 +214,8 @@ export class JobLifecycle {
 
   /** Tells every TaskManager to end, and waits for that, but not for ever. */
   async #shutdown(): Promise<void> {
-    const { env, taskManagers, journal } = this.#deps;
-    taskManagers.broadcast({ type: 'shutdown', leaderEpoch: journal.leaderEpoch });
+    const { env, taskManagers } = this.#deps;
+    taskManagers.shutdown();
     const until = env.monotonic() + SHUTDOWN_LIMIT_MS;
     while (taskManagers.all().length > 0 && env.monotonic() < until) {
       await sleep(env, SHUTDOWN_POLL_MS);

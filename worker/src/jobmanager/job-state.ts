@@ -30,11 +30,11 @@ const TRANSITIONS: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
   SUSPENDED: [],
 };
 
-export function canMove(from: JobStatus, to: JobStatus): boolean {
+function canMove(from: JobStatus, to: JobStatus): boolean {
   return TRANSITIONS[from].includes(to);
 }
 
-export function isTerminal(status: JobStatus): boolean {
+function isTerminal(status: JobStatus): boolean {
   return TRANSITIONS[status].length === 0;
 }
 

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { pino } from 'pino';
 import { decodeRecord } from '../checkpoint/log-record.ts';
 import type { LogRecord, Manifest } from '../checkpoint/snapshot.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
@@ -311,13 +312,16 @@ test('P26: a split found later is in the manifest, held until a checkpoint', asy
 
 test('stop takes a final checkpoint; the next start resumes from it', async (t) => {
   const made = cluster(t);
-  const manager = await made.start();
+  const warnings: string[] = [];
+  const log = pino({ level: 'warn' }, { write: (line) => warnings.push(line) });
+  const manager = await made.start({ log });
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
   await manager.stop({ finalCheckpoint: true });
   assert.deepEqual(await manager.done, { kind: 'finished' });
   const kinds = tm.commands.map((command) => command.type);
   assert.ok(kinds.indexOf('notify') < kinds.indexOf('shutdown'));
+  assert.deepEqual(warnings, [], 'a TaskManager that was told to end is not lost');
   const final = newestManifest(made);
   assert.equal(final.kind, 'checkpoint');
   await manager.close();

@@ -7,7 +7,6 @@ import { type Logger, pino } from 'pino';
 import { openStore } from '../checkpoint/open-store.ts';
 import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
-import { loadPlanFile } from '../plan/plan-file.ts';
 import { startRest } from '../rest/rest-server.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
@@ -123,7 +122,9 @@ async function planOf(options: JobManagerRunOptions): Promise<JobPlan> {
   };
 }
 
+/** Loads the schema only when a file is read: a launcher hands the plan over resolved. */
 async function loadPlan(planFile: string): Promise<JobPlan> {
+  const { loadPlanFile } = await import('../plan/plan-file.ts');
   const { plan, faults } = await loadPlanFile(planFile);
   if (plan !== null) return plan;
   const lines = faults.map(

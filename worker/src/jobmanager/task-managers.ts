@@ -47,6 +47,7 @@ export class TaskManagers {
   readonly #events: TaskManagerEvents;
   readonly #members = new Map<string, Member>();
   #timer: Timer | null = null;
+  #ending = false;
   #closed = false;
 
   constructor(
@@ -74,6 +75,12 @@ export class TaskManagers {
     for (const member of this.all()) member.send(command);
   }
 
+  /** Tells all of them to end. One whose connection closes from now on did as it was told. */
+  shutdown(): void {
+    this.#ending = true;
+    this.broadcast({ type: 'shutdown', leaderEpoch: this.#leaderEpoch });
+  }
+
   /** Its first message must be `register`, within one heartbeat timeout. */
   accept(connection: TaskManagerConnection): void {
     if (this.#closed) {
@@ -86,8 +93,9 @@ export class TaskManagers {
     });
     connection.onClose((error) => {
       late.cancel();
-      if (member !== null)
-        this.#lose(member, error === null ? 'connection closed' : messageOf(error));
+      if (member === null) return;
+      if (this.#ending) this.#ended(member);
+      else this.#lose(member, error === null ? 'connection closed' : messageOf(error));
     });
     connection.onMessage((report) => {
       if (member !== null) {
@@ -152,6 +160,12 @@ export class TaskManagers {
     member.lastHeardAt = this.#env.monotonic();
     if (report.type === 'heartbeat') member.metrics = report.metrics;
     if (report.type !== 'register') this.#events.onReport(member, report);
+  }
+
+  #ended(member: Member): void {
+    if (this.#members.get(member.id) !== member) return;
+    this.#members.delete(member.id);
+    if (!this.#closed) this.#log.info({ taskManager: member.id }, 'TaskManager ended');
   }
 
   #lose(member: Member, reason: string): void {

@@ -9,7 +9,7 @@ import { type JobManager, type JobManagerOptions, startJobManager } from './jobm
 
 export const SCRIPT: ScriptVersion = { version: 'v1', text: 'true', language: 'aviator' };
 
-export class MemoryEnumerator implements SplitEnumerator {
+class MemoryEnumerator implements SplitEnumerator {
   partitions = 3;
   readonly commits: SplitPosition[][] = [];
   startingCalls = 0;

@@ -1,7 +1,8 @@
 /**
- * The resolved job: what every process of a job runs from. Made only by `resolveJob` (resolve.ts) from
- * the user's TriggerJob; every default is filled, every duration in milliseconds (`*Ms`), every size in
- * bytes (`*Bytes`), every cross-field rule already checked. Plain JSON: it travels in RPCs.
+ * The resolved job: what every process of a job runs from. Made only by `resolveJob` (resolve.ts)
+ * from the user's TriggerJob; every default is filled, every duration in milliseconds (`*Ms`),
+ * every size in bytes (`*Bytes`), every cross-field rule already checked. Plain JSON: it travels in
+ * RPCs.
  */
 
 /** Where one secret is read from: a file, read again at each use so that rotation works. */
@@ -128,7 +129,7 @@ export interface CheckpointingPlan {
   /** Consecutive failed checkpoints before the job is restarted. */
   tolerableFailures: number;
   retained: number;
-  /** `file:///...` or `s3://bucket/prefix/`. The job's own folder is `<directory>/<namespace>/<name>/`. */
+  /** `file:///...` or `s3://bucket/prefix/`. The job's folder in it is `<namespace>/<name>/`. */
   directory: string;
 }
 
@@ -148,7 +149,7 @@ export type RestartStrategyPlan =
 /** Byte budgets of one TaskManager process (Flink's memory model) and of one slot. */
 export interface MemoryPlan {
   processBytes: number;
-  /** taskmanager.memory.managed.fraction of the process: RocksDB and the write-back caches, all slots. */
+  /** taskmanager.memory.managed.fraction of the process: RocksDB, write-back caches, all slots. */
   managedBytes: number;
   /** taskmanager.memory.network.fraction: exchange buffers, all slots. */
   networkBytes: number;

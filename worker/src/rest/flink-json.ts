@@ -51,7 +51,7 @@ const VERTICES = [
 }[];
 
 /** 32 hex digits, the same for every job. */
-export function vertexId(name: string): string {
+function vertexId(name: string): string {
   return createHash('sha256').update(name).digest('hex').slice(0, 32);
 }
 

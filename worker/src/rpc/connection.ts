@@ -11,7 +11,7 @@ import { encodeFrame, FrameDecoder, MAX_FRAME_BYTES } from './frame.ts';
  * Bytes that may wait for a peer that does not read. Two of the largest frames: a peer further
  * behind than that is as good as dead, and is treated so.
  */
-export const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES;
+const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES;
 /**
  * How long an idle connection waits before the kernel probes a peer that vanished without a FIN.
  */

@@ -1,6 +1,7 @@
 /**
- * The RPCs between JobManager and TaskManagers: one union each way, JSON, length-prefixed (frame.ts).
- * The TaskManager connects. Commands bear the leaderEpoch; a TaskManager refuses an older one than it has seen (P38).
+ * The RPCs between JobManager and TaskManagers: one union each way, JSON, length-prefixed
+ * (frame.ts). The TaskManager connects. Commands bear the leaderEpoch; a TaskManager refuses an
+ * older one than it has seen (P38).
  */
 import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
@@ -17,8 +18,8 @@ export interface TaskDeployment {
   /** Splits this subtask's source reads. */
   splits: SplitPosition[];
   /**
-   * Snapshots of the checkpoint to restore whose range overlaps this one; empty = fresh. The task takes
-   * from each only its own key groups.
+   * Snapshots of the checkpoint to restore whose range overlaps this one; empty = fresh. The task
+   * takes from each only its own key groups.
    */
   restore: SubtaskSnapshot[];
   /** The restored checkpoint; the first interval of the task is (restoredId, next]. 0 = fresh. */
@@ -58,8 +59,16 @@ export type Command =
     }
   | { type: 'notify'; leaderEpoch: number; attempt: number; checkpointId: number }
   | { type: 'abort'; leaderEpoch: number; attempt: number; checkpointId: number }
-  | { type: 'add-splits'; leaderEpoch: number; attempt: number; subtask: number; splits: SplitPosition[] }
-  /** End the process after finishing what runs; sent at a graceful stop, after the final checkpoint. */
+  | {
+      type: 'add-splits';
+      leaderEpoch: number;
+      attempt: number;
+      subtask: number;
+      splits: SplitPosition[];
+    }
+  /**
+   * End the process after finishing what runs; sent at a graceful stop, after the final checkpoint.
+   */
   | { type: 'shutdown'; leaderEpoch: number };
 
 /** TaskManager -> JobManager. */
@@ -75,11 +84,37 @@ export type Report =
   | { type: 'heartbeat'; taskManagerId: string; leaderEpoch: number; metrics: TaskManagerMetrics }
   | { type: 'running'; taskManagerId: string; attempt: number; subtask: number; restoreMs: number }
   /** The source of the task took the barrier; the coordinator counts progress by it. */
-  | { type: 'ack'; taskManagerId: string; attempt: number; checkpointId: number; snapshot: SubtaskSnapshot }
-  | { type: 'decline'; taskManagerId: string; attempt: number; checkpointId: number; subtask: number; reason: string }
+  | {
+      type: 'ack';
+      taskManagerId: string;
+      attempt: number;
+      checkpointId: number;
+      snapshot: SubtaskSnapshot;
+    }
+  | {
+      type: 'decline';
+      taskManagerId: string;
+      attempt: number;
+      checkpointId: number;
+      subtask: number;
+      reason: string;
+    }
   /** F(checkpointId) is written out (P7): the next checkpoint may be triggered. */
-  | { type: 'drained'; taskManagerId: string; attempt: number; checkpointId: number; subtask: number }
-  | { type: 'failed'; taskManagerId: string; attempt: number; subtask: number; code: string; error: string }
+  | {
+      type: 'drained';
+      taskManagerId: string;
+      attempt: number;
+      checkpointId: number;
+      subtask: number;
+    }
+  | {
+      type: 'failed';
+      taskManagerId: string;
+      attempt: number;
+      subtask: number;
+      code: string;
+      error: string;
+    }
   | { type: 'canceled'; taskManagerId: string; attempt: number };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */

@@ -1,7 +1,8 @@
 /**
- * Time, chance and timers as a value. Everything in worker/ that needs them takes an `Env`, so that a
- * whole cluster can run in one process under a seeded virtual clock (sim/). Nothing else in worker/
- * may call Date.now, Math.random, setTimeout or crypto.randomUUID; tidy.test.ts checks that.
+ * Time, chance and timers as a value. Everything in worker/ that needs them takes an `Env`, so that
+ * a whole cluster can run in one process under a seeded virtual clock (sim/). Nothing else in
+ * worker/ may call Date.now, Math.random, setTimeout or crypto.randomUUID; tidy.test.ts checks
+ * that.
  */
 import { randomUUID } from 'node:crypto';
 

@@ -2,8 +2,9 @@
  * What must come out: each user's events applied once each, in order, by the plainest code there is. Knows
  * the model's records and the documented rules, and nothing of state/, taskmanager/ or checkpoint/.
  */
-import { isRefused, profileOf } from './model-services.ts';
+
 import { type ModelSplit, userName } from './model-log.ts';
+import { isRefused, profileOf } from './model-services.ts';
 
 export interface FoldUser {
   profile: string;
@@ -19,6 +20,8 @@ export interface FoldEvent {
   /** Bodies and verdicts: enriched as the user was before the event. */
   body: string;
   verdicts: Readonly<Record<string, boolean>>;
+  /** The user was unknown or expired (P36). */
+  fresh: boolean;
   after: FoldUser;
 }
 
@@ -75,10 +78,11 @@ export class Fold {
       }
       const user = userName(record.user);
       const raw = record.value!.toString();
-      const before = known(users.get(user), clocks[split]!, limits.ttlMs) ?? fresh(user);
-      const applied = apply(before, raw, { timestamp, time: clocks[split]! }, limits);
+      const before = known(users.get(user), clocks[split]!, limits.ttlMs);
+      const times = { timestamp, time: clocks[split]! };
+      const applied = apply(before ?? fetched(user), raw, times, limits);
       users.set(user, applied.after);
-      const event = { split, offset, user, ...applied };
+      const event = { split, offset, user, fresh: before === null, ...applied };
       this.events.set(placeKey(split, offset), event);
       const list = this.byUser.get(user) ?? [];
       list.push(event);
@@ -106,7 +110,7 @@ function known(user: FoldUser | undefined, time: number, ttlMs: number): FoldUse
   return expired ? null : user;
 }
 
-function fresh(user: string): FoldUser {
+function fetched(user: string): FoldUser {
   return { ...profileOf(user), lastAccess: -1 };
 }
 

@@ -121,7 +121,12 @@ export class ModelLog {
       discover: () =>
         ask(() =>
           this.splits
-            .map(({ id, appearsAt }, partition) => ({ id, sourceId: 'topic', partition, appearsAt }))
+            .map(({ id, appearsAt }, partition) => ({
+              id,
+              sourceId: 'topic',
+              partition,
+              appearsAt,
+            }))
             .filter(({ appearsAt }) => appearsAt <= this.#now())
             .map(({ appearsAt: _, ...split }) => split),
         ),

@@ -8,6 +8,9 @@ import { readCommand, readReport } from '../rpc/shape.ts';
 import type { Seeded } from './seeded.ts';
 import type { SimProcess, VirtualTime } from './virtual-time.ts';
 
+/** The kernel's probes of a peer that does not answer. */
+const PROBED_AFTER_MS = 8000;
+
 type Read<In> = (value: unknown) => In | string;
 
 /** One end, with the methods of RpcConnection. */
@@ -58,10 +61,12 @@ export class LinkEnd<Out extends object, In> {
     this.gone(error);
   }
 
-  /** The process of this end died; `silent`: so did its machine, and nobody tells the peer. */
+  /** The process of this end died; `silent`: so did its machine, and only probes tell the peer. */
   died(silent: boolean): void {
     this.#closed = true;
-    if (!silent) this.#later(() => this.peer?.gone(new Error('connection reset')));
+    const tell = () => this.peer?.gone(new Error('connection reset'));
+    if (silent) this.#time.after(PROBED_AFTER_MS, tell);
+    else this.#later(tell);
   }
 
   deliver(text: string): void {

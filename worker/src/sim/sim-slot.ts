@@ -1,7 +1,7 @@
 /** One real SlotTask in the simulation: its ports, its backend that stalls, the points where it may die. */
-import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { Frame } from '../exchange/frame.ts';
+import type { Command } from '../rpc/messages.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { UserRow } from '../state/user-state.ts';
@@ -9,24 +9,23 @@ import type { TaskReport } from '../taskmanager/checkpointer.ts';
 import type { SlotConfig } from '../taskmanager/slot-parts.ts';
 import { SlotTask } from '../taskmanager/slot-task.ts';
 import { type ModelLog, ModelReader } from './model-log.ts';
-import {
-  ModelDeadLetter,
-  ModelProfileApi,
-  ModelWebhook,
-  type Outside,
-} from './model-services.ts';
+import { ModelDeadLetter, ModelProfileApi, ModelWebhook, type Outside } from './model-services.ts';
 import type { SimProcess } from './virtual-time.ts';
+
+type Deploy = Extract<Command, { type: 'deploy' }>;
 
 /** What a slot is given by the world. */
 export interface SlotWorld {
   outside: Outside;
   log: ModelLog;
-  objects: StoredObjects;
   openStore(process: SimProcess): ObjectStore;
   /** Between two slots; a number per direction. */
   frameDelayMs(): number;
-  /** A defect of the harness on purpose: the report as the JobManager is to see it. */
+  /** Every report, as the task made it. */
+  told(report: TaskReport): void;
+  /** Reports and deployments as a defect on purpose makes them (mutants.ts). */
   mutate(report: TaskReport): Promise<TaskReport>;
+  deployment(command: Deploy): Deploy;
   mutant: string | null;
 }
 
@@ -99,9 +98,7 @@ export class SimSlot {
   }
 
   get backendStalled(): boolean {
-    const stalled = this.#world.outside.isDown('backend');
-    if (stalled) this.#world.outside.hit('backend: stalled');
-    return stalled;
+    return this.#world.outside.isDown('backend');
   }
 
   get task(): SlotTask {
@@ -131,6 +128,11 @@ export class SimSlot {
     this.#barriers.set(frame.checkpointId, count);
     const all = count === this.#config.ranges.length;
     if (all) this.#draining = true;
+    const { outboxBytes } = this.#task.metrics(0);
+    if (outboxBytes > this.#config.plan.memory.slotOutboxBytes) {
+      this.#world.outside.hit('barrier at a full outbox (P17)');
+    }
+    if (this.backendStalled) this.#world.outside.hit('barrier at a stalled backend (P17)');
     this.#world.outside.point(this.process, all ? 'all barriers came' : 'some barriers came');
   }
 
@@ -166,6 +168,7 @@ export class SimSlot {
   #report(report: TaskReport): void {
     if (report.type === 'drained') this.#draining = false;
     this.#world.outside.hit(`task: ${report.type}`);
+    this.#world.told(report);
     this.#world.outside.point(this.process, `before ${report.type}`);
     if (!this.process.alive) return;
     this.#world

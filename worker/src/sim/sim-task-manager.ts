@@ -119,10 +119,10 @@ export class SimTaskManager {
   #deploy(command: Extract<Command, { type: 'deploy' }>): void {
     if (!this.process.alive) return;
     this.#hooks.deployed(command);
-    const { jobId, lineage, plan, script, ranges } = command;
+    const { jobId, lineage, plan, script, ranges, tasks } = this.#world.deployment(command);
     const { mutant } = this.#world;
     const slots: SimSlot[] = [];
-    for (const task of command.tasks) {
+    for (const task of tasks) {
       const config = { jobId, lineage, plan, script, ranges, task, spoolPath: null, mutant };
       const peers = {
         slots,

@@ -38,6 +38,10 @@ export class VirtualTime {
     this.#failure ??= fault;
   }
 
+  throwFailure(): void {
+    if (this.#failure !== null) throw this.#failure;
+  }
+
   after(delayMs: number, fn: () => void): Timer {
     this.#signs++;
     const due: Due = { at: this.nowMs + Math.max(0, delayMs), order: this.#order++, fn };
@@ -63,7 +67,7 @@ export class VirtualTime {
     for (;;) {
       const before = this.#signs;
       await new Promise<void>((resolve) => setImmediate(resolve));
-      if (this.#failure !== null) throw this.#failure;
+      this.throwFailure();
       if (this.#fireOne() || this.#signs !== before) {
         quiet = 0;
         continue;

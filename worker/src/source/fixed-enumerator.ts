@@ -7,7 +7,7 @@ import type { Split, SplitEnumerator } from './source.ts';
 
 type Discovered = Omit<Split, 'index'>;
 
-export class FixedEnumerator implements SplitEnumerator {
+class FixedEnumerator implements SplitEnumerator {
   readonly #splits: readonly Discovered[];
   readonly #endOf: (split: Split) => Promise<number>;
 

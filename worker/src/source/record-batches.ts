@@ -15,7 +15,7 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import type { SourceRecord } from './source.ts';
 
 /** One batch may not expand beyond this: a small batch of zeros would take the process down. */
-export const MAX_DECOMPRESSED_BATCH_BYTES = 256 * 1024 * 1024;
+const MAX_DECOMPRESSED_BATCH_BYTES = 256 * 1024 * 1024;
 
 const HEADER_BYTES = 61;
 const LENGTH_END = 12;

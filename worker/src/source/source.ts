@@ -2,7 +2,7 @@
 
 /** A part of the input that is read in order: a Kafka partition, a generator's split, a file. */
 export interface Split {
-  /** Dense number given by the JobManager when the split is first seen; fixed for the life of the state. */
+  /** Dense number, given by the JobManager at first sight; fixed for the life of the state. */
   index: number;
   /** Unique and stable within the job: `<topic>-<partition>`, `datagen-<n>`, `<path>`. */
   id: string;
@@ -12,7 +12,7 @@ export interface Split {
   partition: number;
 }
 
-/** Next offset to read, and the split's clock (P36): running maximum of record timestamps, ms; -1 none. */
+/** Next offset to read, and the split's clock (P36): maximum of record timestamps, ms; -1 none. */
 export interface SplitPosition {
   split: Split;
   offset: number;
@@ -55,14 +55,16 @@ export interface SplitReader {
 
 /** The JobManager's side: which splits exist, where a first start begins, offsets for lag tools. */
 export interface SplitEnumerator {
-  /** All splits that exist now, in stable order, without `index`. Throws when a known topic was recreated. */
+  /** All splits that exist now, in stable order, no `index`. Throws when a topic was recreated. */
   discover(): Promise<Omit<Split, 'index'>[]>;
   /** First offset of each split for a first start (P25) by the plan's startingOffsets. */
   startingOffsets(splits: readonly Split[]): Promise<Map<number, number>>;
   /** Earliest offset, for splits found later (P26); and the current end of each split. */
   earliestOffsets(splits: readonly Split[]): Promise<Map<number, number>>;
   endOffsets(splits: readonly Split[]): Promise<Map<number, number>>;
-  /** Commits next-to-read offsets to the consumer group; only for lag tools, failures are not fatal. */
+  /**
+   * Commits next-to-read offsets to the consumer group; only for lag tools, failures are not fatal.
+   */
   commit(positions: readonly SplitPosition[]): Promise<void>;
   close(): Promise<void>;
 }

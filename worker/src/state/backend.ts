@@ -1,4 +1,4 @@
-/** The port of the state backend. rocksdb-backend.ts holds real state, memory-backend.ts the simulation's. */
+/** The port of the state backend: rocksdb-backend.ts; in the simulation memory-backend.ts. */
 import type { UserRow } from './user-state.ts';
 
 export interface ScanOptions {
@@ -11,8 +11,9 @@ export interface ScanOptions {
 }
 
 /**
- * Rows of one slot. `getMany` and `write` are synchronous: a slot owns its thread, and a synchronous
- * multi-get did 101 K users/s against 49 K/s through libuv (FACTS); what follows needs its rows anyway.
+ * Rows of one slot. `getMany` and `write` are synchronous: a slot owns its thread, and a
+ * synchronous multi-get did 101 K users/s against 49 K/s through libuv (FACTS); what follows needs
+ * its rows anyway.
  */
 export interface StateBackend {
   /** undefined = surely absent. Any fault throws and ends the process (P3). */

@@ -1,8 +1,9 @@
 /**
- * Fresh bases for the key groups that are due (P13-P15): all rows of a group as the backend shows them,
- * beside event processing. Starts after F(e-1) is out; each group's iterator is made in one turn, and none
- * after barrier e, so every base of a run serves checkpoints from e on. It may hold rows of interval e:
- * the deltas from e on correct it. It copies what it sees and leaves no user out (P14).
+ * Fresh bases for the key groups that are due (P13-P15): all rows of a group as the backend shows
+ * them, beside event processing. Starts after F(e-1) is out; each group's iterator is made in one
+ * turn, and none after barrier e, so every base of a run serves checkpoints from e on. It may hold
+ * rows of interval e: the deltas from e on correct it. It copies what it sees and leaves no user
+ * out (P14).
  */
 import { type FinishedSegment, SegmentWriter } from '../checkpoint/segment.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';

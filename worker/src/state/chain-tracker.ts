@@ -1,7 +1,8 @@
 /**
- * Which segments make up the state of one task, pure: per key group a base and the deltas since, in the
- * shape that `SubtaskSnapshot` carries. The task owns this list, so a delta of an aborted checkpoint stays
- * in it and goes into the next manifest by itself: owed deltas (P16) need no second bookkeeping.
+ * Which segments make up the state of one task, pure: per key group a base and the deltas since, in
+ * the shape that `SubtaskSnapshot` carries. The task owns this list, so a delta of an aborted
+ * checkpoint stays in it and goes into the next manifest by itself: owed deltas (P16) need no
+ * second bookkeeping.
  */
 import type { BaseRef, DeltaRef, KeyGroupRange, ObjectRef } from '../checkpoint/snapshot.ts';
 
@@ -44,7 +45,9 @@ export class ChainTracker {
     this.#deltas.push({ ref, groupBytes });
   }
 
-  /** `groupBytes` names the key groups the base serves. An older base never replaces a newer one. */
+  /**
+   * `groupBytes` names the key groups the base serves. An older base never replaces a newer one.
+   */
   addBase(object: ObjectRef, epoch: number, groupBytes: ReadonlyMap<number, number>): void {
     for (const [group, bytes] of groupBytes) {
       const known = this.#bases.get(group);
@@ -71,8 +74,8 @@ export class ChainTracker {
   }
 
   /**
-   * Key groups whose base is due (P15), longest chain first, within a byte budget: their deltas outweigh
-   * the base, or the chain is at its maximum. `clean` groups never get one.
+   * Key groups whose base is due (P15), longest chain first, within a byte budget: their deltas
+   * outweigh the base, or the chain is at its maximum. `clean` groups never get one.
    */
   due(budgetBytes: number): number[] {
     const candidates: { group: number; length: number; bytes: number }[] = [];
@@ -96,7 +99,9 @@ export class ChainTracker {
     return due.sort((a, b) => a - b);
   }
 
-  /** Continuity entries (object null) cost a reader nothing, so only real deltas make a chain long. */
+  /**
+   * Continuity entries (object null) cost a reader nothing, so only real deltas make a chain long.
+   */
   #chainOf(group: number, epoch: number): { length: number; bytes: number } {
     let length = 0;
     let bytes = 0;

@@ -1,7 +1,7 @@
 /**
- * The delta of one interval (P11): the final image, or tombstone, of every row that reached RocksDB with a
- * value that arose in it. Above a memory limit its rows go to a spool file as one run; a later run wins
- * (P12). `seal` turns the runs into segments, giving the event loop its turns.
+ * The delta of one interval (P11): the final image, or tombstone, of every row that reached RocksDB
+ * with a value that arose in it. Above a memory limit its rows go to a spool file as one run; a
+ * later run wins (P12). `seal` turns the runs into segments, giving the event loop its turns.
  */
 import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -56,7 +56,9 @@ export class DeltaLog {
     if (this.#bytes > this.#options.limitBytes && this.#options.spoolPath !== null) this.#spool();
   }
 
-  /** Moves the rows in memory to disk as one run. The write itself happens beside event processing. */
+  /**
+   * Moves the rows in memory to disk as one run. The write itself happens beside event processing.
+   */
   #spool(): void {
     const groups = this.#groups;
     const file = `${this.#options.spoolPath}-${this.#runs.length}.run`;
@@ -68,7 +70,7 @@ export class DeltaLog {
     this.#runs.push(run);
   }
 
-  /** The interval is over and its frozen set is out: its segments, in run order; none if nothing changed. */
+  /** The interval is over, its frozen set out: its segments in run order; none: nothing changed. */
   async seal(from: number, to: number): Promise<FinishedSegment[]> {
     if (this.#groups.size > 0)
       this.#runs.push(Promise.resolve({ groups: this.#groups, spool: null }));
@@ -116,7 +118,7 @@ async function fill(writer: SegmentWriter, run: Run): Promise<void> {
   }
 }
 
-/** One run: key groups rising, rows sorted; row = u16 key | u32 value (0xffffffff = tombstone) | bytes. */
+/** A run: key groups rising, rows sorted; row = u16 key | u32 value (0xffffffff: none) | bytes. */
 async function writeRun(groups: Map<number, GroupRows>, file: string): Promise<Run> {
   await mkdir(dirname(file), { recursive: true });
   const handle = await open(file, 'w');

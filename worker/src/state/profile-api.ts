@@ -16,11 +16,11 @@ export interface ProfileFailure {
 
 export interface ProfileApi {
   /**
-   * The user's three parts; 404 of a part is an answer ({} or []). The caller asks once per user at a
-   * time. With `onError: retry` it settles only with an answer (or rejects after `close`).
+   * The user's three parts; 404 of a part is an answer ({} or []). The caller asks once per user at
+   * a time. With `onError: retry` it settles only with an answer (or rejects after `close`).
    */
   fetch(userId: string): Promise<ProfileAnswer | ProfileFailure>;
-  /** Counters since the start: requests, errors, retries, breaker state (0 closed, 1 open), inFlight. */
+  /** Counters since the start: requests, errors, retries, inFlight, breaker (0 closed, 1 open). */
   stats(): Record<string, number>;
   close(): Promise<void>;
 }

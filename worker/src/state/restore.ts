@@ -1,6 +1,7 @@
 /**
- * Fills a fresh backend with the key groups of one task from a checkpoint: base, then deltas in order, later
- * rows win. Also rebuilds what no segment holds: the expiry marks, the number of users, the chain.
+ * Fills a fresh backend with the key groups of one task from a checkpoint: base, then deltas in
+ * order, later rows win. Also rebuilds what no segment holds: the expiry marks, the number of
+ * users, the chain.
  */
 import { chainOf, mergeChain, planChain } from '../checkpoint/chain.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';

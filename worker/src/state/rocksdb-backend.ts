@@ -1,6 +1,6 @@
 /**
- * RocksDB behind the StateBackend port: one database per slot and attempt (P10). Its directory is removed
- * before use and after: local state is a cache of the checkpoint, never a source of truth.
+ * RocksDB behind the StateBackend port: one database per slot and attempt (P10). Its directory is
+ * removed before use and after: local state is a cache of the checkpoint, never a source of truth.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { type RawIterator, RocksLevel } from 'rocksdb';
@@ -14,9 +14,13 @@ export interface RocksDbOptions {
   memtableBytes: number;
 }
 
-/** One multi-get copies at most this much into the heap; keys skipped for it are read again (P3). */
+/**
+ * One multi-get copies at most this much into the heap; keys skipped for it are read again (P3).
+ */
 const MULTI_GET_BYTES = 64 * 1024 * 1024;
-/** Written through one batch before it goes to RocksDB: keeps a synchronous write near 1 ms (P8). */
+/**
+ * Written through one batch before it goes to RocksDB: keeps a synchronous write near 1 ms (P8).
+ */
 const BATCH_BYTES = 1024 * 1024;
 
 export async function openRocksDb(options: RocksDbOptions): Promise<StateBackend> {

@@ -1,4 +1,6 @@
-/** The part of @nxtedition/rocksdb 12.2.12 that rocksdb-backend.ts uses; the package ships no types. */
+/**
+ * The part of @nxtedition/rocksdb 12.2.12 that rocksdb-backend.ts uses; the package ships no types.
+ */
 declare module 'rocksdb' {
   export interface OpenOptions {
     createIfMissing?: boolean;

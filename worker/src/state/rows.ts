@@ -6,13 +6,14 @@
  *             | u32 tailSeq | u32 truncated | text lastEventName | text lastEventAt
  *             | u32 profileBytes | u16 chunks | (u32 seq | u32 bytes)*             (little endian)
  *   profile = u32 length | profile JSON | visit JSON
- *   tail, chunk = u16 events | u32 length* | the event JSONs joined by ","           (lengths in UTF-16 units)
+ *   tail, chunk = u16 events | u32 length* | the event JSONs joined by "," (length in UTF-16 units)
  *   text    = u32 length | UTF-8; length 0xffffffff = null
  *
- * The length before the id makes keys prefix-free: with a separator, an id that contains it could fall
- * among another user's rows. What is written per event is the head (about 100 bytes) and the tail (at
- * most 8 events); profile and visit JSON are written once, at the load. DESIGN has the visit JSON in the
- * head; 1 KB more per written event cost a third of the throughput when users do not fit the cache.
+ * The length before the id makes keys prefix-free: with a separator, an id that contains it could
+ * fall among another user's rows. What is written per event is the head (about 100 bytes) and the
+ * tail (at most 8 events); profile and visit JSON are written once, at the load. DESIGN has the
+ * visit JSON in the head; 1 KB more per written event cost a third of the throughput when users do
+ * not fit the cache.
  */
 
 export const HEAD = 0;
@@ -106,6 +107,22 @@ function readText(source: Buffer, at: number): { text: string | null; end: numbe
   return { text: source.toString('utf8', at + 4, end), end };
 }
 
+/** Of a user without events. */
+export function newHead(lastAccess: number, profileBytes: number): Head {
+  return {
+    lastAccess,
+    eventCount: 0,
+    lastEventName: null,
+    lastEventAt: null,
+    firstSeq: 0,
+    nextSeq: 0,
+    tailSeq: 0,
+    truncated: 0,
+    profileBytes,
+    chunks: [],
+  };
+}
+
 export function encodeHead(head: Head): Buffer {
   const out = Buffer.allocUnsafe(
     39 + textBytes(head.lastEventName) + textBytes(head.lastEventAt) + head.chunks.length * 8,
@@ -174,8 +191,9 @@ export function decodeProfile(row: Buffer): { profile: string; visit: string } {
 }
 
 /**
- * A run of history events in memory: one string and its lengths, in the form a body embeds. One string per
- * event made ten times as many heap objects, and marking them took half of the thread (bench/one-slot.ts).
+ * A run of history events in memory: one string and its lengths, in the form a body embeds. One
+ * string per event made ten times as many heap objects, and marking them took half of the thread
+ * (bench/one-slot.ts).
  */
 export interface EventRun {
   joined: string;

@@ -1,6 +1,7 @@
 /**
- * The heart against a model: random events, barriers, slices, evictions, bases, expiries and crashes. After
- * each restore the state must be the fold of the events before the restored barrier, byte for byte (I1).
+ * The heart against a model: random events, barriers, slices, evictions, bases, expiries and
+ * crashes. After each restore the state must be the fold of the events before the restored barrier,
+ * byte for byte (I1).
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,10 +1,10 @@
 /**
- * The users of one slot: write-back cache over the state backend, frozen set and deltas of a checkpoint
- * (P1-P8, P11), TTL (P36, P37). Owns no clock and no network; a turn of it is synchronous, so between
- * two turns every row is in the cache, in `#pending`, or in the backend.
+ * The users of one slot: write-back cache over the state backend, frozen set and deltas of a
+ * checkpoint (P1-P8, P11), TTL (P36, P37). Owns no clock and no network; a turn of it is
+ * synchronous, so between two turns every row is in the cache, in `#pending`, or in the backend.
  *
- *   dirty  --freeze at barrier i-->  frozen  --slice or fork-->  #pending + D(i)  --write-->  backend
- *   dirty  --eviction----------------------------------------->  #pending + D(i+1) --write--> backend
+ *   dirty --freeze at barrier i--> frozen --slice or fork--> #pending + D(i)   --write--> backend
+ *   dirty --eviction---------------------------------------> #pending + D(i+1) --write--> backend
  */
 import type { Env } from '../runtime/env.ts';
 import { invariant } from '../runtime/errors.ts';
@@ -126,7 +126,9 @@ export class UserStateManager {
     return this.#users.get(userId);
   }
 
-  /** Reads users that are not cached in one multi-get (P2); those not found are surely absent (P3). */
+  /**
+   * Reads users that are not cached in one multi-get (P2); those not found are surely absent (P3).
+   */
   load(wanted: ReadonlyMap<string, number>): void {
     const keys: Buffer[] = [];
     for (const [userId, keyGroup] of wanted) {
@@ -168,8 +170,8 @@ export class UserStateManager {
 
   /**
    * Applies one judged event. A frozen user is forked first: its image of the barrier is kept (P5).
-   * `bytesBefore` is user.bytes before the event was judged: the filter may have parsed the profile or
-   * loaded history.
+   * `bytesBefore` is user.bytes before the event was judged: the filter may have parsed the profile
+   * or loaded history.
    */
   append(user: UserState, event: Parameters<UserState['append']>[0], bytesBefore: number): void {
     // What judging added, then the fork, which accounts for itself, then what the event adds.
@@ -194,8 +196,8 @@ export class UserStateManager {
   }
 
   /**
-   * Purges marked users that expired before `time` (P37), unless `busy`: parked or in the outbox. A mark
-   * of a user that was accessed since is only removed: the later head bears a later mark.
+   * Purges marked users that expired before `time` (P37), unless `busy`: parked or in the outbox. A
+   * mark of a user that was accessed since is only removed: the later head bears a later mark.
    */
   purge(marks: readonly ExpiryMark[], time: number, busy: (userId: string) => boolean): void {
     const cold: ExpiryMark[] = [];
@@ -209,16 +211,20 @@ export class UserStateManager {
     const heads = this.#read(
       cold.map((mark) => rowKey(userPrefix(mark.keyGroup, mark.userId), HEAD)),
     );
+    const purged = new Set<string>();
     cold.forEach((mark, i) => {
       const row = heads[i];
       this.#pending.push({ key: mark.key, value: null });
-      if (row === undefined) return;
+      // One of several marks of a user: counted again, the number of users went below zero, and no
+      // manifest with such a figure is accepted.
+      if (row === undefined || purged.has(mark.userId)) return;
       const head = decodeHead(row);
       if (head.lastAccess < 0 || time - head.lastAccess <= this.#options.ttlMs) return;
       const seqs = head.chunks.map((chunk) => chunk.seq);
       for (const gone of tombstonesOf(mark.keyGroup, mark.userId, seqs)) {
         this.#put(this.#open, mark.keyGroup, gone);
       }
+      purged.add(mark.userId);
       this.#userCount--;
       this.#expired++;
     });
@@ -271,7 +277,8 @@ export class UserStateManager {
     if (this.#cacheBytes <= this.#options.cacheBytes) return;
     while (this.#cacheBytes > this.#options.cacheBytes && this.#users.size > 1) {
       let user = this.#nextUser();
-      // Bounded: with every user hot, a full round of the clock per eviction took 15 % of the thread.
+      // Bounded: with every user hot, a full round of the clock per eviction took 15 % of the
+      // thread.
       for (let looks = MAX_LOOKS; user.referenced && looks > 0; looks--) {
         user.referenced = false;
         user = this.#nextUser();

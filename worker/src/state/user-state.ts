@@ -1,21 +1,21 @@
 /**
- * One user's live state and what an event does to it. Pure memory: rows go out through `takeRows`, closed
- * chunks of history come in through the `ChunkReader` when a script or a body asks for them.
+ * One user's live state and what an event does to it. Pure memory: rows go out through `takeRows`,
+ * closed chunks of history come in through the `ChunkReader` when a script or a body asks for them.
  */
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import * as rows from './rows.ts';
 
-/** A tail is closed into a chunk at either bound: an event costs about its own bytes, not the history. */
+/** A tail is closed into a chunk at either bound: an event costs its own bytes, no history's. */
 const CHUNK_EVENTS = 8;
 const CHUNK_BYTES = 4096;
 
-/** Heap bytes of a user beyond its texts: objects, map entries, key. Measured with 100,000 users. */
+/** Heap bytes of a user beyond its texts: objects, map entries, key. Measured with 100,000. */
 const OBJECT_BYTES = 700;
 /** Heap bytes of parsed JSON per byte of its text. */
 const PARSED_FACTOR = 4;
 /**
- * Smaller profiles and visits are parsed again when a script asks: 2.4 us for 1.8 KB. Kept parsed, the 60
- * objects of each made the collector's marking cost more than that per event.
+ * Smaller profiles and visits are parsed again when a script asks: 2.4 us for 1.8 KB. Kept parsed,
+ * the 60 objects of each made the collector's marking cost more than that per event.
  */
 const KEEP_PARSED_BYTES = 16 * 1024;
 
@@ -126,18 +126,8 @@ export class UserState {
     lastAccess: number,
     limits: UserLimits,
   ): UserState {
-    const head: rows.Head = {
-      lastAccess,
-      eventCount: 0,
-      lastEventName: null,
-      lastEventAt: null,
-      firstSeq: 0,
-      nextSeq: 0,
-      tailSeq: 0,
-      truncated: 0,
-      profileBytes: Buffer.byteLength(answer.profile) + Buffer.byteLength(answer.visit),
-      chunks: [],
-    };
+    const profileBytes = Buffer.byteLength(answer.profile) + Buffer.byteLength(answer.visit);
+    const head = rows.newHead(lastAccess, profileBytes);
     const user = new UserState(id, keyGroup, head, answer, [], false);
     user.fetched = true;
     user.dirty = true;
@@ -192,7 +182,7 @@ export class UserState {
     return this.#profileBytes + this.#chunkBytes + this.#tailBytes;
   }
 
-  /** The history as JSON texts joined by commas, oldest first. Reads the chunks that are not in memory. */
+  /** History as JSON texts joined by commas, oldest first. Reads chunks that are not in memory. */
   historyText(read: ChunkReader): string {
     this.#loadChunks(read);
     const parts: string[] = [];
@@ -233,7 +223,7 @@ export class UserState {
     });
   }
 
-  /** An event has been judged: it joins the history and moves the counters. Returns truncated events. */
+  /** A judged event joins the history and moves the counters. Returns how many were truncated. */
   append(
     event: { raw: string; bytes: number; parsed: JsonObject; timestamp: number; time: number },
     limits: UserLimits,

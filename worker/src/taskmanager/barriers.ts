@@ -1,6 +1,6 @@
 /**
- * A task's barriers: where its source stood, alignment, the synchronous part of a checkpoint (P19, P21, P34).
- * What follows the barrier's turn is the checkpointer's.
+ * A task's barriers: where its source stood, alignment, the synchronous part of a checkpoint (P19,
+ * P21, P34). What follows the barrier's turn is the checkpointer's.
  */
 import type { BarrierFrame } from '../exchange/frame.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
@@ -37,8 +37,9 @@ export class TaskBarriers {
   }
 
   /**
-   * The JobManager gave the checkpoint up (P21). A task that has not taken it says so: the coordinator
-   * waits for a word of every task before the next one (P7). One that has will report `drained`.
+   * The JobManager gave the checkpoint up (P21). A task that has not taken it says so: the
+   * coordinator waits for a word of every task before the next one (P7). One that has will report
+   * `drained`.
    */
   abort(checkpointId: number): void {
     if (checkpointId <= this.#lastTaken) return;
@@ -113,7 +114,8 @@ export class TaskBarriers {
   #takePositions(checkpointId: number): () => SplitPosition[] {
     const taken = this.#positions.get(checkpointId) ?? [];
     this.#positions.delete(checkpointId);
-    // The defect `offsets-before-snapshot`: positions of the upload's end, beyond what the state has seen.
+    // The defect `offsets-before-snapshot`: positions of the upload's end, beyond what the state
+    // has seen.
     const { config, parts } = this.#options;
     return config.mutant === 'offsets-before-snapshot'
       ? () => parts.source.positions()
@@ -126,8 +128,8 @@ export class TaskBarriers {
       ...place,
       value: Buffer.from(event.raw),
     }));
-    // Copies: a deferred record is a view on its frame, whose buffer goes back to the sender once it is
-    // processed, which may be before the volatile part is encoded.
+    // Copies: a deferred record is a view on its frame, whose buffer goes back to the sender once
+    // it is processed, which may be before the volatile part is encoded.
     const deferred = this.#options.deferred().map((record) => ({
       ...record,
       value: record.value === null ? null : Buffer.from(record.value),

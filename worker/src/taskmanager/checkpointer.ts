@@ -1,7 +1,8 @@
 /**
- * A task's side of a checkpoint after the barrier: frozen set out, delta sealed, segments stored, then the
- * acknowledgement (P5, P11, P16, P22). Checkpoints are finished one after the other; what could not be
- * stored stays owed and is tried again with the next one. Also runs the base builder between barriers.
+ * A task's side of a checkpoint after the barrier: frozen set out, delta sealed, segments stored,
+ * then the acknowledgement (P5, P11, P16, P22). Checkpoints are finished one after the other; what
+ * could not be stored stays owed and is tried again with the next one. Also runs the base builder
+ * between barriers.
  */
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { segmentPath } from '../checkpoint/paths.ts';

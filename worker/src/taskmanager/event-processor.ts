@@ -1,9 +1,10 @@
 /**
- * State, filter and action of one slot, chained: what happens to a record that arrived. Synchronous per
- * micro-batch, so a barrier falls between two batches and no event is half done (P19).
+ * State, filter and action of one slot, chained: what happens to a record that arrived. Synchronous
+ * per micro-batch, so a barrier falls between two batches and no event is half done (P19).
  *
  *   decode -> poison? dead letter -> users of the batch in one multi-get -> per record, in order:
- *     user unknown: park, ask the Profile API once   |  user known: judge, outbox entry, append to history
+ *     user unknown: park, ask the Profile API once
+ *     user known: judge, outbox entry, append to history
  */
 import type { Delivery } from '../action/action.ts';
 import { deliveryId } from '../action/delivery-id.ts';
@@ -153,7 +154,9 @@ export class EventProcessor {
     return [...this.#loading.values()].flat();
   }
 
-  /** The records of one buffer, accepted here and now (P35). Their values are views on the buffer. */
+  /**
+   * The records of one buffer, accepted here and now (P35). Their values are views on the buffer.
+   */
   accept(frame: { bytes: Uint8Array; length: number }): IncomingRecord[] {
     const records = readRecords(frame, (index) => this.splitOf(index));
     for (const { keyGroup } of records) this.#deps.ledger.add('accepted', keyGroup);
@@ -292,7 +295,7 @@ export class EventProcessor {
     manager.append(user, { raw, bytes, parsed, timestamp, time }, bytesBefore);
   }
 
-  /** The enriched event: user, visit and history as they were before this event. Texts go in verbatim. */
+  /** The enriched event: user, visit and history as they were before it. Texts go in verbatim. */
   #body(user: UserState, event: UserEvent): Buffer {
     const history = user.historyText(this.#deps.manager.readChunks);
     const visit = JSON.stringify(user.visit);

@@ -1,4 +1,4 @@
-/** Once in a while, beside event processing: expired users leave the state (P37), RocksDB's brake (P8). */
+/** Now and then, beside event processing: expired users leave (P37), RocksDB's brake (P8). */
 import type { SlotConfig, SlotParts, SlotPorts } from './slot-parts.ts';
 
 const PERIOD_MS = 250;

@@ -1,6 +1,7 @@
 /**
- * Conservation (I9, P35): every accepted record is in exactly one place. Counted per key group, so that a
- * rescale moves the counts with the group; parked and outbox counts are taken from the things themselves.
+ * Conservation (I9, P35): every accepted record is in exactly one place. Counted per key group, so
+ * that a rescale moves the counts with the group; parked and outbox counts are taken from the
+ * things themselves.
  */
 import type { Ledger } from '../checkpoint/snapshot.ts';
 
@@ -19,7 +20,9 @@ export class GroupLedger {
     this.#counts[counter][keyGroup]! += count;
   }
 
-  /** Counts of one key group in the order accepted, noMatch, delivered, deadLettered; null if all 0. */
+  /**
+   * Counts of one key group in the order accepted, noMatch, delivered, deadLettered; null if all 0.
+   */
   group(keyGroup: number): number[] | null {
     const counts = COUNTERS.map((name) => this.#counts[name][keyGroup]!);
     return counts.some((count) => count !== 0) ? counts : null;

@@ -12,7 +12,6 @@ export interface TaskManagerRole {
   slots: number;
   localStateDir: string;
   id?: string;
-  heartbeatMs?: number;
   logLevel?: string;
 }
 
@@ -36,7 +35,6 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     host: hostname(),
     slots: role.slots,
     localStateDir: role.localStateDir,
-    heartbeatMs: role.heartbeatMs ?? 1000,
     mutant: process.env['TRIGGERJOB_TEST_MUTANT'] ?? null,
     slotCacheBytes: cacheBytes === undefined ? null : Number(cacheBytes),
   });

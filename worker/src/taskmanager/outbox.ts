@@ -1,7 +1,7 @@
 /**
- * Verdicts that have not had their effect yet. An entry is made in the turn of its state change and leaves
- * when the webhook has answered 2xx or the dead letter has acknowledged it (P29); it is part of every
- * checkpoint in between. One delivery at a time per user, in order (P31).
+ * Verdicts that have not had their effect yet. An entry is made in the turn of its state change and
+ * leaves when the webhook has answered 2xx or the dead letter has acknowledged it (P29); it is part
+ * of every checkpoint in between. One delivery at a time per user, in order (P31).
  */
 import type { ActionExecutor, DeadLetter, DeadLetterWriter, Delivery } from '../action/action.ts';
 
@@ -33,8 +33,9 @@ export interface OutboxOptions {
 /** Heap bytes of an entry beyond its body. */
 const ENTRY_BYTES = 600;
 /**
- * Deliveries under way at a time, each for another user. Not the action's maxInFlight: it bounds requests
- * on the wire itself, and one that waits for its next attempt must not keep other users waiting.
+ * Deliveries under way at a time, each for another user. Not the action's maxInFlight: it bounds
+ * requests on the wire itself, and one that waits for its next attempt must not keep other users
+ * waiting.
  */
 const MAX_UNDER_WAY = 4096;
 

@@ -1,7 +1,7 @@
 /**
- * How long checkpoints kept a subtask from processing: between the first and the last barrier, the time in
- * which no data frame was being handled, plus the synchronous part. An upper bound: time in which there was
- * nothing to process anyway counts too.
+ * How long checkpoints kept a subtask from processing: between the first and the last barrier, the
+ * time in which no data frame was being handled, plus the synchronous part. An upper bound: time in
+ * which there was nothing to process anyway counts too.
  */
 import type { Env } from '../runtime/env.ts';
 
@@ -65,7 +65,9 @@ export class PauseMeter {
     current.alignedAt = now;
   }
 
-  /** The synchronous part is over: processing goes on. Returns the figures of the acknowledgement. */
+  /**
+   * The synchronous part is over: processing goes on. Returns the figures of the acknowledgement.
+   */
   synced(checkpointId: number): { alignmentMs: number; syncMs: number; startDelayMs: number } {
     const current = this.#of(checkpointId);
     if (current === null) return { alignmentMs: 0, syncMs: 0, startDelayMs: 0 };

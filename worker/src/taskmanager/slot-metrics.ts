@@ -26,7 +26,9 @@ export interface SlotMetricParts {
   restoreMs: number;
   pauses: PauseMeter;
   ports: { profileApi: ProfileApi | null; action: ActionExecutor; backend: StateBackend };
-  /** Counters of the ledger at the start of the attempt, so that metrics count this attempt alone. */
+  /**
+   * Counters of the ledger at the start of the attempt, so that metrics count this attempt alone.
+   */
   restored: { delivered: number; deadLettered: number };
 }
 

@@ -1,6 +1,6 @@
 /**
- * The parts of one slot and how they are joined. Everything outside comes in through `SlotPorts`, so the
- * simulation builds this very slot.
+ * The parts of one slot and how they are joined. Everything outside comes in through `SlotPorts`,
+ * so the simulation builds this very slot.
  */
 import type { ActionExecutor, DeadLetterWriter } from '../action/action.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';

@@ -1,4 +1,6 @@
-/** Messages between the TaskManager's main thread and the thread of one slot, and between two slots. */
+/**
+ * Messages between the TaskManager's main thread and the thread of one slot, and between two slots.
+ */
 import type { MessagePort } from 'node:worker_threads';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import type { Frame } from '../exchange/frame.ts';

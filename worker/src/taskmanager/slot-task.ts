@@ -1,5 +1,6 @@
 /**
- * One subtask: source, exchange, state, filter and action of one slot, driven by a pump that never blocks.
+ * One subtask: source, exchange, state, filter and action of one slot, driven by a pump that never
+ * blocks.
  *
  *   source -> senders -> (ports) -> gate -> processor -> outbox
  *                          barrier: gate aligned -> capture -> freeze -> slices -> checkpointer
@@ -32,7 +33,7 @@ export class SlotTask {
   readonly #config: SlotConfig;
   readonly #parts: SlotParts;
   readonly #housekeeping: Housekeeping;
-  /** Accepted by the exchange before a barrier while the task could not process: kept in order (P17). */
+  /** Accepted before a barrier while the task could not process: kept in order (P17). */
   #deferred: { channel: number; frame: DataFrame; records: IncomingRecord[] }[] = [];
   /** null while the state is being restored. */
   #running: RunningParts | null = null;
@@ -247,8 +248,8 @@ export class SlotTask {
   }
 
   /**
-   * Stalled, but barriers must pass (I10): what stands before them is accepted and kept as it is, at most
-   * the credit the senders hold, which they get back only once it is processed.
+   * Stalled, but barriers must pass (I10): what stands before them is accepted and kept as it is,
+   * at most the credit the senders hold, which they get back only once it is processed.
    */
   #stepStalled(barriers: TaskBarriers): boolean {
     const { gate, processor } = this.#parts;
@@ -276,7 +277,9 @@ export class SlotTask {
         processor.addSplits(frame.splits, frame.replayUntil);
         return;
       case 'clock':
-        this.#housekeeping.clock(channel, frame.time);
+        // Never ahead of deferred records: their users would be purged before they are handled
+        // (P37).
+        if (this.#deferred.length === 0) this.#housekeeping.clock(channel, frame.time);
         return;
     }
   }

@@ -1,7 +1,7 @@
 /**
- * The thread of one slot: opens what the subtask needs and joins `SlotTask` to ports and main thread.
- * Crash-only: any fault is reported once and the process ends, because a worker that dies alone would
- * leave its peers waiting on channels that nobody fills.
+ * The thread of one slot: opens what the subtask needs and joins `SlotTask` to ports and main
+ * thread. Crash-only: any fault is reported once and the process ends, because a worker that dies
+ * alone would leave its peers waiting on channels that nobody fills.
  */
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';

@@ -1,7 +1,7 @@
 /**
- * The Source stage of one slot: reads its splits, finds each record's key in the raw bytes, appends the
- * record to the buffer of the subtask that owns its key group. Positions move with the append, so a barrier
- * triggered between two records divides them exactly (P27).
+ * The Source stage of one slot: reads its splits, finds each record's key in the raw bytes, appends
+ * the record to the buffer of the subtask that owns its key group. Positions move with the append,
+ * so a barrier triggered between two records divides them exactly (P27).
  */
 import type { ChannelSender } from '../exchange/channel-sender.ts';
 import { keyGroupOf } from '../exchange/key-groups.ts';
@@ -25,8 +25,8 @@ export interface SourceTaskOptions {
   /** The attempt began from a checkpoint: its first records may be a replay. */
   restored: boolean;
   /**
-   * Records are stamped with about the time they are written, so a split at its log's end counts as now
-   * (P37). Not so for a generated or recorded stream: its users would all expire at its end.
+   * Records are stamped with about the time they are written, so a split at its log's end counts as
+   * now (P37). Not so for a generated or recorded stream: its users would all expire at its end.
    */
   liveTimestamps: boolean;
 }
@@ -58,6 +58,8 @@ export class SourceTask {
   #wake: (() => void) | null = null;
   #flushTimer: Timer | null = null;
   #clockDue = 0;
+  /** When the reader was last asked what there is. */
+  #polledAt = 0;
   #closed = false;
   #paused = false;
   #stats = { recordsRead: 0, bytesRead: 0, busyMs: 0, backPressuredMs: 0, skewedRecords: 0 };
@@ -86,7 +88,9 @@ export class SourceTask {
     this.#options.reader.assign(positions.map((position) => ({ ...position })));
   }
 
-  /** Emits barrier `checkpointId` now, on every channel, credit or not; returns the positions at it. */
+  /**
+   * Emits barrier `checkpointId` now, on every channel, credit or not; returns the positions at it.
+   */
   barrier(checkpointId: number, triggeredAt: number, script: ScriptVersion): SplitPosition[] {
     for (const sender of this.#options.senders) {
       sender.control({ kind: 'barrier', checkpointId, triggeredAt, script });
@@ -126,6 +130,7 @@ export class SourceTask {
         continue;
       }
       const batch = await reader.poll(POLL_MS);
+      this.#polledAt = env.now();
       if (batch === null) this.#flush();
       else if (!this.#closed) await this.#emit(batch);
     }
@@ -206,7 +211,7 @@ export class SourceTask {
     return position.clock;
   }
 
-  /** Records without a key go by their place; the state task parses them again and dead-letters them. */
+  /** Records without a key go by their place; the state task parses and dead-letters them. */
   #keyGroup(split: OpenSplit, offset: number, value: Buffer | null): number {
     const { keyBy, maxParallelism } = this.#options;
     if (value !== null) {
@@ -238,7 +243,7 @@ export class SourceTask {
     if (this.#options.senders.some((sender) => sender.buffered > 0)) this.#armFlush();
   }
 
-  /** P37: the slowest of our splits. A finished one holds nobody back; without any, time stands still. */
+  /** P37: our slowest split. A finished one holds nobody back; without any, time stands still. */
   #sendClock(): void {
     const { env, senders, liveTimestamps } = this.#options;
     this.#clockDue = env.monotonic() + CLOCK_MS;
@@ -246,7 +251,7 @@ export class SourceTask {
     for (const { position, endOffset, finished } of this.#splits.values()) {
       if (finished) continue;
       const atEnd = liveTimestamps && endOffset >= 0 && position.offset >= endOffset;
-      time = Math.min(time, atEnd ? env.now() : position.clock);
+      time = Math.min(time, atEnd ? this.#polledAt : position.clock);
     }
     for (const sender of senders) sender.control({ kind: 'clock', time });
   }

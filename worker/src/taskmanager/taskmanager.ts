@@ -1,7 +1,7 @@
 /**
- * The TaskManager process: registers with the JobManager, runs a thread per slot, passes commands down and
- * reports up, sends heartbeats. It decides nothing but two things: to refuse an older leader's commands
- * (P38) and to end itself when a slot fails (crash-only).
+ * The TaskManager process: registers with the JobManager, runs a thread per slot, passes commands
+ * down and reports up, sends heartbeats. It decides nothing but two things: to refuse an older
+ * leader's commands (P38) and to end itself when a slot fails (crash-only).
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
@@ -20,7 +20,6 @@ export interface TaskManagerOptions {
   host: string;
   slots: number;
   localStateDir: string;
-  heartbeatMs: number;
   mutant: string | null;
   /** Overrides of the memory plan, for tests that need a small cache. */
   slotCacheBytes: number | null;
@@ -36,11 +35,19 @@ interface RunningSlot {
 
 /** A slot that does not close by itself by then is terminated. */
 const CLOSE_LIMIT_MS = 5000;
+/**
+ * Room for young objects: with V8's 16 MB an event's objects are promoted before they die, and the
+ * collector marks the whole heap of live users more often (bench/one-slot.ts).
+ */
+const YOUNG_MB = 64;
+const FIRST_HEARTBEAT_MS = 1000;
 
 export class TaskManager {
   readonly #options: TaskManagerOptions;
   #slots: RunningSlot[] = [];
   #leaderEpoch = 0;
+  /** Until the first deployment brings the plan's. */
+  #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
   #end: ((fault: unknown) => void) | null = null;
   #closing = false;
@@ -113,7 +120,8 @@ export class TaskManager {
         this.#toSlots(command.attempt, { type: 'abort', checkpointId: command.checkpointId });
         return;
       case 'notify':
-        // Offsets are committed and garbage collected by the JobManager; a task keeps nothing for it.
+        // Offsets are committed and garbage collected by the JobManager; a task keeps nothing for
+        // it.
         return;
       case 'add-splits': {
         const { attempt, subtask, splits } = command;
@@ -131,6 +139,7 @@ export class TaskManager {
   async #deploy(command: Extract<Command, { type: 'deploy' }>): Promise<void> {
     await this.#closeSlots();
     const { tasks, plan, ranges } = command;
+    this.#heartbeatMs = plan.heartbeatIntervalMs;
     const { slotCacheBytes } = this.#options;
     if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
     const ports = pairPorts(ranges.length);
@@ -160,7 +169,10 @@ export class TaskManager {
       workerData: start,
       transferList: start.peers.filter((port) => port !== null),
       name: `slot-${task.slot}`,
-      resourceLimits: { maxOldGenerationSizeMb: slotHeapMb(plan) },
+      resourceLimits: {
+        maxOldGenerationSizeMb: slotHeapMb(plan),
+        maxYoungGenerationSizeMb: YOUNG_MB,
+      },
     });
     let closed = () => {};
     const slot: RunningSlot = {
@@ -229,7 +241,6 @@ export class TaskManager {
   }
 
   #beat(): void {
-    const { env, heartbeatMs } = this.#options;
     this.#heartbeat?.cancel();
     const usage = process.cpuUsage();
     const memory = process.memoryUsage();
@@ -243,7 +254,7 @@ export class TaskManager {
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
       },
     });
-    this.#heartbeat = env.timer(heartbeatMs, () => {
+    this.#heartbeat = this.#options.env.timer(this.#heartbeatMs, () => {
       if (!this.#closing) this.#beat();
     });
   }
@@ -266,10 +277,7 @@ function pairPorts(count: number): (MessagePort | null)[][] {
   return ports;
 }
 
-/** V8's limit for one slot: its share of the heap, with room for the cache it is told to fill. */
+/** V8's limit for one slot: its share of what the plan gives to all heaps (plan/memory.ts). */
 function slotHeapMb(plan: SlotStart['plan']): number {
-  const share = plan.memory.heapBytes / plan.slotsPerTaskManager;
-  const cached =
-    plan.memory.slotCacheBytes + plan.memory.slotOutboxBytes + plan.memory.slotDeltaBytes;
-  return Math.ceil(Math.max(share, cached * 1.5) / 1024 / 1024) + 64;
+  return Math.ceil(plan.memory.heapBytes / plan.slotsPerTaskManager / 1024 / 1024);
 }

@@ -1,13 +1,13 @@
 /**
- * UserEvent: one record's value as the state task sees it. Only the key is required; event_name, triggerable
- * and timestamp are typed when present; everything else is kept as it came. Anything else is poison: it
- * costs that record (I8), never the job.
+ * UserEvent: one record's value as the state task sees it. Only the key is required; event_name,
+ * triggerable and timestamp are typed when present; everything else is kept as it came. Anything
+ * else is poison: it costs that record (I8), never the job.
  */
 import { isAscii, isUtf8 } from 'node:buffer';
 import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 
 /** The key is part of every row key; longer ones are refused as poison. */
-export const MAX_USER_ID_BYTES = 1024;
+const MAX_USER_ID_BYTES = 1024;
 
 export interface UserEvent {
   userId: string;

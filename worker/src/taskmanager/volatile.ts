@@ -1,7 +1,7 @@
 /**
- * The volatile part of a checkpoint (P18) as rows of one segment, grouped by key group so that it moves
- * with its group on a rescale: ledger, parked records, outbox. Small and short-lived: written in full each
- * time, never chained.
+ * The volatile part of a checkpoint (P18) as rows of one segment, grouped by key group so that it
+ * moves with its group on a rescale: ledger, parked records, outbox. Small and short-lived: written
+ * in full each time, never chained.
  *
  *   key = u16 keyGroup | u8 kind | u32 number        values are JSON heads followed by raw bytes
  */
@@ -96,7 +96,7 @@ export async function encodeVolatile(
   return writer.finish();
 }
 
-/** The volatile part of our key groups, from every snapshot that owned some of them; fills the ledger. */
+/** The volatile part of our key groups, from every snapshot that had some; fills the ledger. */
 export async function restoreVolatile(
   store: ObjectStore,
   snapshots: readonly SubtaskSnapshot[],

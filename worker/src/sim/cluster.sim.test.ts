@@ -1,0 +1,56 @@
+/**
+ * The cluster under crashes at every step, 500 seeds. A failure names its seed; that run again, with a
+ * trace:  TRIGGERJOB_SIM_SEED=<n> node --test worker/src/sim/cluster.sim.test.ts
+ */
+import './quiet-zstd.ts';
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { MUTANTS } from './mutants.ts';
+import { JOBMANAGER_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
+import { Hits } from './seeded.ts';
+import { runSeed } from './world.ts';
+
+const SEEDS = 500;
+const MUTANT_SEEDS = 60;
+const FILE = 'worker/src/sim/cluster.sim.test.ts';
+const only = process.env['TRIGGERJOB_SIM_SEED'];
+
+async function runOne(seed: number, hits: Hits): Promise<void> {
+  try {
+    await runSeed(seed, hits);
+  } catch (fault) {
+    const again = `TRIGGERJOB_SIM_SEED=${seed} npx node --test ${FILE}`;
+    throw new Error(`seed ${seed}: ${(fault as Error).message}\nagain: ${again}`, { cause: fault });
+  }
+}
+
+test('one seed, traced', { skip: only === undefined }, async () => {
+  const trace = (line: string) => process.stdout.write(`${line}\n`);
+  await runSeed(Number(only), new Hits(), { trace });
+});
+
+test(`${SEEDS} seeds`, { skip: only !== undefined }, async (t) => {
+  const hits = new Hits();
+  for (let seed = 1; seed <= SEEDS; seed++) await runOne(seed, hits);
+  for (const [what, count] of [...hits.counts].sort()) t.diagnostic(`${count}\t${what}`);
+  const wanted = [
+    ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
+    ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
+  ];
+  const missed = wanted.filter((what) => !hits.counts.has(what));
+  assert.deepEqual(missed, [], 'these were never hit');
+});
+
+for (const mutant of MUTANTS) {
+  test(`red: ${mutant}`, { skip: only !== undefined }, async (t) => {
+    for (let seed = 1; seed <= MUTANT_SEEDS; seed++) {
+      try {
+        await runSeed(seed, new Hits(), { mutant, ledgers: false });
+      } catch (fault) {
+        t.diagnostic(`found by seed ${seed}: ${(fault as Error).message.slice(0, 200)}`);
+        return;
+      }
+    }
+    assert.fail(`${MUTANT_SEEDS} seeds did not find ${mutant}`);
+  });
+}

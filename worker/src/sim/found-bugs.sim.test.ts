@@ -1,0 +1,82 @@
+/** What the simulation found, each as the smallest scenario that shows it. */
+import './quiet-zstd.ts';
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { MemoryBackend } from '../state/memory-backend.ts';
+import type { UserRow } from '../state/user-state.ts';
+import { UserStateManager } from '../state/user-state-manager.ts';
+import { type Action, type Scenario, scenarioOf } from './scenario.ts';
+import { Hits } from './seeded.ts';
+import { runScenario } from './world.ts';
+
+/** Nothing goes wrong but what is named; users expire after four seconds. */
+function calm(...actions: { atMs: number; action: Action }[]): Scenario {
+  const scenario = scenarioOf(1);
+  scenario.plan.state.ttlMs = 4_000;
+  scenario.plan.checkpointing.tolerableFailures = 100;
+  scenario.plan.checkpointing.timeoutMs = 5_000;
+  scenario.plan.checkpointing.intervalMs = 500;
+  return {
+    ...scenario,
+    users: 9,
+    events: 200,
+    newSplitAtMs: null,
+    storeFaults: { slow: 0, throws: 0, lostReply: 0 },
+    webhookMayFail: false,
+    profileMayFail: false,
+    actions,
+    crashPoints: [],
+  };
+}
+
+test('a clock never overtakes deferred records: their users stay (P17, P37)', async () => {
+  const hits = new Hits();
+  const action = { do: 'outage', service: 'backend', ms: 6_500 } as const;
+  await runScenario(calm({ atMs: 9_000, action }), hits);
+  assert.ok((hits.counts.get('barrier at a stalled backend (P17)') ?? 0) > 0);
+});
+
+test('after a pause, a split counts as read to its end only once it was read again (P37)', async () => {
+  const hits = new Hits();
+  const scenario = calm({ atMs: 9_000, action: { do: 'outage', service: 'webhook', ms: 9_000 } });
+  scenario.plan.memory.slotOutboxBytes = 2_000;
+  await runScenario(scenario, hits);
+  assert.ok((hits.counts.get('barrier at a full outbox (P17)') ?? 0) > 0);
+});
+
+test('a user with two expiry marks is purged once, and counted once', () => {
+  const backend = new MemoryBackend();
+  const env = { ...timeless };
+  const manager = new UserStateManager(backend, env, {
+    limits: { historyMaxEvents: 5, maxBytesPerUser: 1 << 20 },
+    ttlMs: 10_000,
+    cacheBytes: 0,
+    delta: { range: { first: 0, last: 0 }, limitBytes: 1 << 20, spoolPath: null },
+  });
+  const answer = { kind: 'found', profile: '{}', visit: '{}', history: [] } as const;
+  const user = manager.create('u1', 0, { ...answer, history: [] }, 1_000);
+  const marks: UserRow[] = [];
+  for (const time of [1_000, 3_000]) {
+    const event = { raw: '{}', bytes: 2, parsed: {}, timestamp: time, time };
+    manager.append(user, event, user.bytes);
+    marks.push(manager.expiry.markRow(user)!);
+  }
+  manager.create('u2', 0, { ...answer, history: [] }, 90_000);
+  manager.evict();
+  assert.equal(manager.peek('u1'), undefined, 'u1 is cold');
+  manager.purge(
+    marks.map(({ key }) => manager.expiry.parse(key)),
+    60_000,
+    () => false,
+  );
+  assert.equal(manager.stats.users, 1);
+  assert.equal(manager.stats.expired, 1);
+});
+
+const timeless = {
+  now: () => 0,
+  monotonic: () => 0,
+  random: () => 0,
+  id: () => '0',
+  timer: () => ({ cancel: () => undefined }),
+};

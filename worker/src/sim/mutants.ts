@@ -1,0 +1,100 @@
+/**
+ * Defects on purpose, to see the checks go red. Two are built into the slot (SlotConfig.mutant); these act
+ * on what passes between the parts, as if the code behind it had the bug.
+ */
+import type { StoredObjects } from '../checkpoint/memory-store.ts';
+import { SegmentWriter } from '../checkpoint/segment.ts';
+import { openSegment } from '../checkpoint/segment-reader.ts';
+import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import { overlapping, splitsBySubtask } from '../jobmanager/assign.ts';
+import type { Command } from '../rpc/messages.ts';
+import type { TaskReport } from '../taskmanager/checkpointer.ts';
+import { readLine } from './stored-job.ts';
+
+export const MUTANTS = [
+  'alignment-off',
+  'offsets-before-snapshot',
+  'owed-delta-dropped',
+  'parked-left-out',
+  'outbox-left-out',
+  'older-checkpoint-restored',
+] as const;
+export type Mutant = (typeof MUTANTS)[number];
+
+export interface Mutation {
+  mutant: Mutant | null;
+  objects: StoredObjects;
+  /** Names of objects that a published manifest names. */
+  published: ReadonlySet<string>;
+}
+
+const PARKED = 1;
+const OUTBOX = 2;
+
+export async function mutated(report: TaskReport, mutation: Mutation): Promise<TaskReport> {
+  if (report.type !== 'ack') return report;
+  const { snapshot, checkpointId } = report;
+  switch (mutation.mutant) {
+    case 'owed-delta-dropped':
+      return { ...report, snapshot: withoutOwed(snapshot, checkpointId, mutation) };
+    case 'parked-left-out':
+      return { ...report, snapshot: await withoutRows(snapshot, PARKED, mutation) };
+    case 'outbox-left-out':
+      return { ...report, snapshot: await withoutRows(snapshot, OUTBOX, mutation) };
+    default:
+      return report;
+  }
+}
+
+/** What an aborted checkpoint stored is forgotten, as if its rows were dirty still (P16). */
+function withoutOwed(
+  snapshot: SubtaskSnapshot,
+  checkpointId: number,
+  { published }: Mutation,
+): SubtaskSnapshot {
+  const deltas = snapshot.deltas.map((delta) => {
+    const owed =
+      delta.to < checkpointId && delta.object !== null && !published.has(delta.object.name);
+    return owed ? { ...delta, object: null } : delta;
+  });
+  return { ...snapshot, deltas };
+}
+
+async function withoutRows(
+  snapshot: SubtaskSnapshot,
+  kind: number,
+  { objects }: Mutation,
+): Promise<SubtaskSnapshot> {
+  const ref = snapshot.volatile;
+  if (ref === null) return snapshot;
+  const reader = await openSegment(objects.get(ref.name)!.content, ref.name);
+  const writer = new SegmentWriter({ ...reader.header });
+  for (const keyGroup of reader.groups.keys()) {
+    const rows = [];
+    for await (const batch of reader.readGroup(keyGroup)) {
+      rows.push(...batch.filter(({ key }) => key[2] !== kind));
+    }
+    await writer.addGroup(keyGroup, rows);
+  }
+  const { content, bytes, sha256 } = await writer.finish();
+  const volatile: ObjectRef = { name: `${ref.name}x`, bytes, sha256 };
+  objects.set(volatile.name, { content, modifiedAt: objects.get(ref.name)!.modifiedAt });
+  return { ...snapshot, volatile };
+}
+
+type Deploy = Extract<Command, { type: 'deploy' }>;
+
+/** The checkpoint before the one that the log says. */
+export function deploymentOf(command: Deploy, { mutant, objects }: Mutation): Deploy {
+  if (mutant !== 'older-checkpoint-restored') return command;
+  const older = readLine(objects).at(-2);
+  if (older === undefined || older.kind === 'initial') return command;
+  const splits = splitsBySubtask(older.splits, command.tasks.length);
+  const tasks = command.tasks.map((task) => ({
+    ...task,
+    splits: splits[task.subtask]!,
+    restore: overlapping(older.subtasks, task.range),
+    restoredId: older.checkpointId,
+  }));
+  return { ...command, tasks };
+}

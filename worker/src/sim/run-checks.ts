@@ -1,0 +1,192 @@
+/**
+ * The judge of one run. At every checkpoint of the log:
+ *   I1 its users are the fold of the events before its positions, parked ones apart
+ *   I9 its ledgers balance, and sum to the records before its positions
+ * At the end:
+ *   I2 every matching event arrived, every refused record is a dead letter
+ *   I3 what arrived was due in the attempt that sent it (P32), with the right body, once per attempt
+ *   I4 each user's first arrivals are in order
+ *   I10 a checkpoint completed within two intervals after healing
+ */
+import type { StoredObjects } from '../checkpoint/memory-store.ts';
+import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { Command } from '../rpc/messages.ts';
+import type { TaskReport } from '../taskmanager/checkpointer.ts';
+import { checkBalance, checkState } from './checkpoint-checks.ts';
+import { checkDeliveries, type StartedAttempt } from './delivery-checks.ts';
+import { Fold } from './fold.ts';
+import type { ModelSplit } from './model-log.ts';
+import type { Receipt } from './model-services.ts';
+import type { Scenario } from './scenario.ts';
+import { manifestAt, readLine, readVolatile, recordOf } from './stored-job.ts';
+import type { VirtualTime } from './virtual-time.ts';
+
+/** What a checkpoint may take beside the two intervals: messages, uploads, a look at the clock. */
+const CHECKPOINT_SLACK_MS = 1500;
+
+export interface RunChecksOptions {
+  scenario: Scenario;
+  splits: readonly ModelSplit[];
+  objects: StoredObjects;
+  time: VirtualTime;
+  hit: (what: string) => void;
+  /** false: only what users would see counts, to show that the effects alone give a defect away. */
+  ledgers: boolean;
+}
+
+export class RunChecks {
+  /** Versions that any barrier may have brought. */
+  readonly scripts = new Set(['v1']);
+  /** Names of all objects that a published manifest names. */
+  readonly published = new Set<string>();
+  readonly #options: RunChecksOptions;
+  readonly #fold: Fold;
+  readonly #receipts: Receipt[] = [];
+  readonly #attempts = new Map<number, StartedAttempt>();
+  readonly #records = new Set<string>();
+  #pending: Promise<void>[] = [];
+  #newest: Manifest | null = null;
+  #healedAt: number | null = null;
+  #runningAt = Number.POSITIVE_INFINITY;
+  #awaited = { attempt: 0, tasks: 0 };
+  #calm = false;
+
+  constructor(options: RunChecksOptions) {
+    this.#options = options;
+    const { ttlMs, historyMaxEvents } = options.scenario.plan.state;
+    const { profileMayFail } = options.scenario;
+    this.#fold = new Fold(options.splits, { ttlMs, historyMaxEvents, profileMayFail });
+  }
+
+  arrived(receipt: Receipt): void {
+    this.#receipts.push(receipt);
+  }
+
+  healed(): void {
+    this.#healedAt = this.#options.time.nowMs;
+  }
+
+  told(report: TaskReport): void {
+    if (report.type !== 'running' || report.attempt !== this.#awaited.attempt) return;
+    if (--this.#awaited.tasks === 0) this.#runningAt = this.#options.time.nowMs;
+  }
+
+  deployed({ tasks }: Extract<Command, { type: 'deploy' }>): void {
+    const attempt = tasks[0]!.attempt;
+    const highest = Math.max(0, ...this.#attempts.keys());
+    if (attempt <= highest) throw new Error(`P10: attempt ${attempt} after ${highest}`);
+    this.#awaited = { attempt, tasks: tasks.length };
+    this.#runningAt = Number.POSITIVE_INFINITY;
+    const objects = new Map(this.#options.objects);
+    const restored = readLine(objects).at(-1)!;
+    if (restored.parallelism > tasks.length) this.#options.hit('restored: fewer subtasks');
+    if (restored.parallelism < tasks.length) this.#options.hit('restored: more subtasks');
+    if (restored.kind === 'initial') this.#options.hit('restored: the initial manifest');
+    const started: StartedAttempt = { manifest: restored, parked: new Set(), outbox: new Set() };
+    this.#attempts.set(attempt, started);
+    this.#check(async () => {
+      const { parked, outbox } = await readVolatile(objects, restored);
+      started.parked = parked;
+      started.outbox = outbox;
+      if (parked.size > 0) this.#options.hit('restored: parked events');
+      if (outbox.size > 0) this.#options.hit('restored: outbox entries');
+      if (restored.splits.some(({ held }) => held)) this.#options.hit('restored: a held split');
+    });
+  }
+
+  /** An object was created; a log record may have come into being. */
+  created(name: string): void {
+    if (!name.startsWith('log/') || this.#records.has(name)) return;
+    this.#records.add(name);
+    // Inside a call of the code under test, which must not get what is thrown here.
+    try {
+      this.#recorded(name);
+    } catch (fault) {
+      this.#options.time.fail(fault);
+    }
+  }
+
+  #recorded(name: string): void {
+    const record = recordOf(this.#options.objects, name);
+    this.#options.hit(`log: ${record.kind}`);
+    if (record.kind !== 'checkpoint') return;
+    const objects = new Map(this.#options.objects);
+    const manifest = manifestAt(objects, record.manifest.name);
+    if (manifest === null)
+      throw new Error(`the log names ${record.manifest.name}, which is absent`);
+    this.#newest = manifest;
+    this.#note(manifest);
+    this.#timely();
+    if (manifest.kind === 'initial') return;
+    this.#check(async () => {
+      const volatile = await readVolatile(objects, manifest);
+      const { splits, scenario, ledgers, hit } = this.#options;
+      if (ledgers) checkBalance(manifest, volatile, splits);
+      const limits = scenario.plan.state;
+      await checkState({ objects, manifest, volatile, fold: this.#fold, limits, hit });
+    });
+  }
+
+  /** The newest checkpoint holds all records, and nothing waits in it. */
+  drained(): boolean {
+    const { splits } = this.#options;
+    if (this.#newest === null || this.#newest.splits.length < splits.length) return false;
+    const idle = this.#newest.subtasks.every(
+      ({ ledger }) => ledger.parked === 0 && ledger.inOutbox === 0,
+    );
+    return (
+      idle &&
+      this.#newest.splits.every(
+        ({ split, offset }) => offset > (splits[split.partition]!.records.at(-1)?.offset ?? -1),
+      )
+    );
+  }
+
+  async finished(): Promise<void> {
+    await Promise.all(this.#pending);
+  }
+
+  final(): void {
+    checkDeliveries({
+      fold: this.#fold,
+      receipts: this.#receipts,
+      attempts: this.#attempts,
+      scripts: this.scripts,
+      hit: this.#options.hit,
+    });
+  }
+
+  /** I10: after healing, from the moment all tasks run. */
+  #timely(): void {
+    if (this.#healedAt === null || this.#calm) return;
+    this.#calm = true;
+    const since = Math.max(this.#healedAt, this.#runningAt);
+    const took = this.#options.time.nowMs - since;
+    const { intervalMs, minPauseMs } = this.#options.scenario.plan.checkpointing;
+    const limit = 2 * Math.max(intervalMs, minPauseMs) + CHECKPOINT_SLACK_MS;
+    if (took > limit) throw new Error(`I10: the first checkpoint came after ${took} ms`);
+  }
+
+  #note(manifest: Manifest): void {
+    const { hit } = this.#options;
+    for (const { bases, deltas, ledger } of manifest.subtasks) {
+      if (bases.length > 0) hit('manifest: bases');
+      if (ledger.parked > 0) hit('manifest: parked events');
+      if (ledger.inOutbox > 0) hit('manifest: outbox entries');
+      for (const { object, to } of deltas) {
+        if (object === null) hit('manifest: an interval without changes');
+        else if (to < manifest.checkpointId && !this.published.has(object.name)) {
+          hit('manifest: owed delta of an aborted checkpoint');
+        }
+      }
+      for (const { object } of [...bases, ...deltas]) {
+        if (object !== null) this.published.add(object.name);
+      }
+    }
+  }
+
+  #check(work: () => Promise<void>): void {
+    const done = work().catch((fault: unknown) => this.#options.time.fail(fault));
+    this.#pending.push(done);
+  }
+}

@@ -1,0 +1,205 @@
+/** What one seed stands for: the size of the job, what goes wrong when, where processes die. */
+import { testPlan } from '../jobmanager/test-cluster.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
+import type { Service } from './model-services.ts';
+import { Seeded } from './seeded.ts';
+import type { StoreFaults } from './sim-store.ts';
+
+export type Action =
+  | { do: 'crash'; role: 'jobmanager' | 'taskmanager'; silent: boolean }
+  | { do: 'outage'; service: Service; ms: number }
+  | { do: 'rescale'; parallelism: number; graceful: boolean }
+  | { do: 'script'; version: string }
+  /** A second leader, while the first one lives on. */
+  | { do: 'twin' }
+  | { do: 'checkpoint' };
+
+export interface CrashPoint {
+  role: 'jobmanager' | 'taskmanager';
+  point: string;
+  /** It dies when it is there for the nth time. */
+  nth: number;
+}
+
+export interface Scenario {
+  seed: number;
+  users: number;
+  events: number;
+  productionMs: number;
+  newSplitAtMs: number | null;
+  parallelism: number;
+  plan: JobPlan;
+  /** What a look at the clock costs. */
+  stepMs: number;
+  storeLagMs: number;
+  storeFaults: StoreFaults;
+  webhookMayFail: boolean;
+  profileMayFail: boolean;
+  frameDelayMs: number;
+  actions: { atMs: number; action: Action }[];
+  crashPoints: CrashPoint[];
+}
+
+/** Everything after it is calm. */
+export const FAULTS_END_MS = 28_000;
+const PRODUCTION_MS = 26_000;
+
+/** Where a TaskManager may die; the names are those the simulation gives at `point`. */
+export const TASKMANAGER_POINTS = [
+  'told to registered',
+  'told to deploy',
+  'told to trigger',
+  'told to abort',
+  'told to notify',
+  'told to cancel',
+  'before barrier',
+  'barrier sent',
+  'some barriers came',
+  'all barriers came',
+  'rows written mid-drain',
+  'before running',
+  'after running',
+  'before drained',
+  'after drained',
+  'before ack',
+  'after ack',
+  'before decline',
+  'after decline',
+  'before put delta',
+  'after put delta',
+  'before put base',
+  'after put base',
+  'before put volatile',
+  'after put volatile',
+  'after get delta',
+  'after get base',
+  'after get volatile',
+  'profile answer',
+  'webhook request',
+  'webhook arrived',
+  'webhook said delivered',
+  'webhook said failed',
+  'dead letter written',
+] as const;
+
+export const JOBMANAGER_POINTS = [
+  'before create manifest',
+  'after create manifest',
+  'before create log checkpoint',
+  'after create log checkpoint',
+  'before create log restore',
+  'after create log restore',
+  'before create log takeover',
+  'after create log takeover',
+  'before create log abort',
+  'after create log abort',
+  'before create log genesis',
+  'after create log genesis',
+  'before list segment',
+  'after get manifest',
+  'before delete manifest',
+  'before delete delta',
+  'after delete delta',
+  'before delete base',
+  'before delete volatile',
+  'after delete volatile',
+] as const;
+
+/** Comes a few times in a run at best. */
+const RARE =
+  /told to (registered|deploy|abort|cancel|add)|running|decline|get|log (restore|takeover|abort)|delete|failed/;
+/** Once in a run if at all, so the first time must do, and it must be tried more often. */
+const RAREST = /base|genesis|said failed|dead letter/;
+
+export function scenarioOf(seed: number): Scenario {
+  const rng = new Seeded(seed);
+  const newSplitAtMs = rng.chance(0.2) ? rng.between(5_000, 15_000) : null;
+  return {
+    seed,
+    users: rng.between(9, 18),
+    events: rng.between(120, 260),
+    productionMs: PRODUCTION_MS,
+    newSplitAtMs,
+    parallelism: rng.between(2, 3),
+    plan: planOf(rng, newSplitAtMs !== null),
+    stepMs: rng.pick([0.01, 0.2, 0.9]),
+    storeLagMs: rng.chance(0.7) ? 59_000 : 0,
+    storeFaults: rng.chance(0.6)
+      ? { slow: 0.05, throws: rng.next() * 0.03, lostReply: rng.next() * 0.03 }
+      : { slow: 0.02, throws: 0, lostReply: 0 },
+    webhookMayFail: rng.chance(0.5),
+    profileMayFail: rng.chance(0.3),
+    frameDelayMs: rng.pick([2, 10, 60]),
+    actions: actionsOf(rng),
+    crashPoints: crashPointsOf(rng),
+  };
+}
+
+function planOf(rng: Seeded, newSplit: boolean): JobPlan {
+  const plan = testPlan({
+    intervalMs: rng.pick([rng.between(300, 700), rng.between(700, 1500)]),
+    timeoutMs: rng.between(1500, 6000),
+    minPauseMs: rng.pick([0, 0, 200]),
+    tolerableFailures: rng.pick([2, 5, 100]),
+    retained: rng.between(1, 3),
+  });
+  plan.parallelism = 3;
+  plan.slotsPerTaskManager = 3;
+  const kilobytes = (from: number, to: number) => rng.between(from, to) * 1024;
+  plan.memory.slotCacheBytes = rng.pick([kilobytes(1, 4), kilobytes(8, 64)]);
+  plan.memory.slotOutboxBytes = rng.pick([kilobytes(3, 8), kilobytes(32, 64)]);
+  plan.bufferBytes = rng.pick([300, 800, 2048]);
+  plan.memory.networkBytes = plan.bufferBytes * 3 * 3 * rng.between(2, 5);
+  plan.bufferTimeoutMs = rng.pick([5, 40]);
+  plan.heartbeatTimeoutMs = 3000;
+  plan.restartStrategy = { type: 'fixed-delay', attempts: 100_000, delayMs: rng.between(1, 500) };
+  plan.state.ttlMs = newSplit ? 600_000 : rng.pick([4_000, 9_000, 600_000]);
+  plan.state.ttlGraceMs = 1_500;
+  plan.state.allowedSkewMs = 1_000;
+  plan.state.historyMaxEvents = rng.between(5, 24);
+  if (plan.source.kind === 'kafka') plan.source.discoveryIntervalMs = 900;
+  return plan;
+}
+
+function actionsOf(rng: Seeded): Scenario['actions'] {
+  const actions: Scenario['actions'] = [];
+  const add = (action: Action) => {
+    actions.push({ atMs: rng.between(500, FAULTS_END_MS - 1500), action });
+  };
+  for (let count = rng.between(0, 3); count > 0; count--) {
+    const role = rng.chance(0.7) ? 'taskmanager' : 'jobmanager';
+    add({ do: 'crash', role, silent: rng.chance(0.2) });
+  }
+  for (let count = rng.between(0, 4); count > 0; count--) {
+    const service = rng.pick<Service>(['api', 'webhook', 'deadLetter', 'backend']);
+    add({ do: 'outage', service, ms: rng.between(200, 7000) });
+  }
+  if (rng.chance(0.35)) {
+    // Over early: the log asks again after as long as it has tried in vain, and I10 is measured.
+    const ms = rng.between(200, 6000);
+    const atMs = rng.between(500, FAULTS_END_MS - 2 * ms - 1500);
+    actions.push({ atMs, action: { do: 'outage', service: 'store', ms } });
+  }
+  // Shorter than the grace: a split that can't be read counts as read to its end (P37).
+  if (rng.chance(0.3)) add({ do: 'outage', service: 'source', ms: rng.between(100, 1000) });
+  if (rng.chance(0.4)) {
+    for (let count = rng.between(1, 3); count > 0; count--) {
+      add({ do: 'rescale', parallelism: rng.between(1, 3), graceful: rng.chance(0.6) });
+    }
+  }
+  if (rng.chance(0.3)) add({ do: 'script', version: rng.pick(['v2', 'v3']) });
+  if (rng.chance(0.3)) add({ do: 'checkpoint' });
+  if (rng.chance(0.15)) add({ do: 'twin' });
+  return actions.sort((a, b) => a.atMs - b.atMs);
+}
+
+function crashPointsOf(rng: Seeded): CrashPoint[] {
+  return Array.from({ length: rng.between(1, 4) }, () => {
+    const role = rng.chance(0.6) ? 'taskmanager' : 'jobmanager';
+    const points: readonly string[] =
+      role === 'taskmanager' ? TASKMANAGER_POINTS : JOBMANAGER_POINTS;
+    const point = rng.pick(rng.chance(0.2) ? points.filter((one) => RAREST.test(one)) : points);
+    if (RAREST.test(point)) return { role, point, nth: 1 };
+    return { role, point, nth: rng.between(1, RARE.test(point) ? 3 : 25) };
+  });
+}

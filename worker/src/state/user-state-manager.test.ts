@@ -1,0 +1,389 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { openSegment } from '../checkpoint/segment-reader.ts';
+import { keyGroupOf } from '../exchange/key-groups.ts';
+import { type Env, realEnv } from '../runtime/env.ts';
+import type { DeltaLog } from './delta-log.ts';
+import { MemoryBackend } from './memory-backend.ts';
+import * as rows from './rows.ts';
+import type { UserRow, UserState } from './user-state.ts';
+import { UserStateManager } from './user-state-manager.ts';
+
+const GROUPS = 4;
+const RANGE = { first: 0, last: GROUPS - 1 };
+const TTL_MS = 1000;
+/** Of the day 2027; far above zero, as every record's time is. */
+const T0 = 1_800_000_000_000;
+
+/** No wall clock decides anything here (P36): looking at it is a failure. */
+const env: Env = {
+  ...realEnv,
+  monotonic: () => 0,
+  now: () => assert.fail('the wall clock was asked'),
+};
+
+class RecordingBackend extends MemoryBackend {
+  readonly written: UserRow[] = [];
+  override write(ops: readonly UserRow[]): void {
+    this.written.push(...ops);
+    super.write(ops);
+  }
+}
+
+class Rig {
+  readonly backend = new RecordingBackend();
+  readonly manager: UserStateManager;
+  #n = 0;
+
+  constructor(cacheBytes = 1 << 24) {
+    this.manager = new UserStateManager(this.backend, env, {
+      limits: { historyMaxEvents: 20, maxBytesPerUser: 1 << 20 },
+      ttlMs: TTL_MS,
+      cacheBytes,
+      delta: { range: RANGE, limitBytes: 1 << 20, spoolPath: null },
+    });
+  }
+
+  user(id: string): UserState | undefined {
+    if (this.manager.peek(id) === undefined) {
+      this.manager.load(new Map([[id, keyGroupOf(id, GROUPS)]]));
+    }
+    return this.manager.cached(id);
+  }
+
+  /** What the processor does with an event, TTL apart. */
+  event(id: string, time = T0, pad = 0, readHistory = false): UserState {
+    const { manager } = this;
+    const answer = { kind: 'found', profile: '{"p":1}', visit: '{}', history: [] } as const;
+    let user = this.user(id);
+    user ??= manager.create(id, keyGroupOf(id, GROUPS), { ...answer, history: [] }, time);
+    const parsed = { n: this.#n++, pad: 'x'.repeat(pad) };
+    const raw = JSON.stringify(parsed);
+    const before = user.bytes;
+    if (readHistory) user.history(manager.readChunks);
+    manager.append(user, { raw, bytes: raw.length, parsed, timestamp: time, time }, before);
+    return user;
+  }
+
+  drain(): DeltaLog {
+    while (!this.manager.flushSlice(0));
+    return this.manager.takeClosedDelta();
+  }
+
+  history(id: string): number[] {
+    const texts = this.user(id)!.historyTexts(this.manager.readChunks);
+    return texts.map((text) => (JSON.parse(text) as { n: number }).n);
+  }
+}
+
+/** Event counts of the heads in a delta; null = tombstone. */
+async function headsOf(delta: DeltaLog): Promise<Record<string, number | null>> {
+  const found: Record<string, number | null> = {};
+  for (const segment of await delta.seal(0, 1)) {
+    const reader = await openSegment(segment.content, 'delta');
+    for (const group of reader.groups.keys()) {
+      for await (const batch of reader.readGroup(group)) {
+        for (const { key, value } of batch.filter((row) => rows.isHeadKey(row.key))) {
+          const { userId } = rows.parseKey(key);
+          found[userId] = value === null ? null : rows.decodeHead(value).eventCount;
+        }
+      }
+    }
+  }
+  return found;
+}
+
+async function marksOf({ backend, manager }: Rig, time: number) {
+  const marks = [];
+  const range = manager.expiry.expiredRange(time);
+  for await (const batch of backend.scan({ ...range, maxRows: 100, maxBytes: 1 << 20 })) {
+    marks.push(...batch.map(({ key }) => manager.expiry.parse(key)));
+  }
+  return marks;
+}
+
+test('expired at ttl + 1, not at ttl; never backwards, never without a time', () => {
+  const rig = new Rig();
+  const user = rig.event('u', T0);
+  assert.equal(rig.manager.isExpired(user, T0 + TTL_MS), false);
+  assert.equal(rig.manager.isExpired(user, T0 + TTL_MS + 1), true);
+  assert.equal(rig.manager.isExpired(user, T0 - 10 * TTL_MS), false);
+  assert.equal(rig.manager.isExpired(user, -1), false);
+  const timeless = rig.event('timeless', -1);
+  assert.equal(rig.manager.isExpired(timeless, T0), false);
+});
+
+test('an event of a slower split never moves the last access back', () => {
+  const rig = new Rig();
+  const user = rig.event('u', T0);
+  rig.event('u', T0 - 5 * TTL_MS);
+  assert.equal(user.lastAccess, T0);
+  assert.equal(rig.manager.isExpired(user, T0 + TTL_MS), false);
+});
+
+test('the last access survives an eviction', () => {
+  const rig = new Rig(1);
+  rig.event('u', T0);
+  rig.event('v', T0 + 7);
+  rig.manager.evict();
+  rig.event('w', T0);
+  rig.manager.evict();
+  assert.equal(rig.manager.stats.cached, 1);
+  assert.equal(rig.user('u')!.lastAccess, T0);
+  assert.equal(rig.user('v')!.lastAccess, T0 + 7);
+});
+
+test('a frozen user is forked: the barrier image in D(i), the event in D(i+1)', async () => {
+  const rig = new Rig();
+  rig.event('u');
+  rig.event('other');
+  rig.manager.freeze();
+  rig.event('u');
+  rig.event('late');
+  assert.deepEqual(await headsOf(rig.drain()), { u: 1, other: 1 });
+  rig.manager.freeze();
+  assert.deepEqual(await headsOf(rig.drain()), { u: 2, late: 1 });
+});
+
+test('an eviction after the barrier writes interval i before i+1, each into its delta', async () => {
+  const rig = new Rig(1);
+  rig.event('u');
+  rig.manager.freeze();
+  rig.event('u');
+  rig.event('filler');
+  rig.manager.evict();
+  const closing = rig.drain();
+  const heads = rig.backend.written.filter(
+    ({ key, value }) => value !== null && value.length > 0 && rows.isHeadKey(key),
+  );
+  const counts = heads
+    .filter(({ key }) => rows.parseKey(key).userId === 'u')
+    .map(({ value }) => rows.decodeHead(value!).eventCount);
+  assert.deepEqual(counts, [1, 2], 'P6');
+  assert.deepEqual(await headsOf(closing), { u: 1 });
+});
+
+test('a user dropped after the barrier is whole in D(i) and a tombstone in D(i+1)', async () => {
+  const rig = new Rig();
+  const user = rig.event('u');
+  rig.manager.freeze();
+  rig.manager.drop(user);
+  assert.equal(rig.user('u'), undefined);
+  assert.deepEqual(await headsOf(rig.drain()), { u: 1 });
+  rig.manager.freeze();
+  assert.deepEqual(await headsOf(rig.drain()), { u: null });
+  assert.equal(rig.manager.stats.users, 0);
+});
+
+test('a user dropped and created anew in one interval starts from nothing', async () => {
+  const rig = new Rig();
+  for (let n = 0; n < 30; n++) rig.event('u');
+  rig.manager.freeze();
+  rig.drain();
+  rig.manager.drop(rig.user('u')!);
+  rig.event('u');
+  assert.deepEqual(rig.history('u'), [30]);
+  rig.manager.freeze();
+  assert.deepEqual(await headsOf(rig.drain()), { u: 1 });
+  const left = rig.backend.stats()['rows']!;
+  assert.equal(left, 4, 'head, profile, tail and one mark: no chunk of the former life');
+});
+
+test('a slice ends with the clock; what is left stays findable and comes later', () => {
+  const rig = new Rig();
+  for (let n = 0; n < 40; n++) rig.event(`u${n}`);
+  rig.manager.freeze();
+  assert.equal(rig.manager.flushSlice(0), false);
+  const left = rig.manager.frozenUsers;
+  assert.ok(left > 0 && left < 40, `${left} left`);
+  assert.equal(rig.user('u39')!.frozen, true);
+  assert.throws(() => rig.manager.takeClosedDelta(), { code: 'INVARIANT' });
+  assert.throws(() => rig.manager.freeze(), { code: 'INVARIANT' }, 'P7');
+  rig.drain();
+  assert.equal(rig.manager.frozenUsers, 0);
+});
+
+test('an idle interval has no rows, and flushing without a barrier does nothing', async () => {
+  const rig = new Rig();
+  assert.equal(rig.manager.flushSlice(1), true);
+  rig.manager.freeze();
+  assert.deepEqual(await rig.drain().seal(1, 2), []);
+});
+
+test('a read never overtakes a pending write', () => {
+  const rig = new Rig();
+  const user = rig.event('u');
+  rig.event('u', T0 + 5);
+  rig.manager.freeze();
+  // The fork leaves the rows of the barrier pending; the drop adds tombstones behind them.
+  rig.event('u', T0 + 6);
+  rig.manager.drop(user);
+  assert.equal(rig.user('u'), undefined, 'the tombstone was overtaken');
+});
+
+test('torn rows, a lost chunk and a second creation end the process', () => {
+  const rig = new Rig(1);
+  for (let n = 0; n < 9; n++) rig.event('u');
+  rig.event('v');
+  rig.manager.evict();
+  rig.event('w');
+  rig.manager.evict();
+  const prefix = rows.userPrefix(keyGroupOf('u', GROUPS), 'u');
+  const lose = (row: number) => {
+    const key = rows.rowKey(prefix, row);
+    const [value] = rig.backend.getMany([key]);
+    rig.backend.write([{ key, value: null }]);
+    return () => rig.backend.write([{ key, value: value! }]);
+  };
+  for (const row of [rows.HEAD, rows.PROFILE, rows.TAIL]) {
+    const back = lose(row);
+    assert.throws(() => rig.user('u'), { code: 'INVARIANT' }, `row ${row}`);
+    back();
+  }
+  const user = rig.user('u')!;
+  lose(rows.CHUNK);
+  assert.throws(() => user.historyTexts(rig.manager.readChunks), { code: 'INVARIANT' });
+  const answer = { kind: 'found', profile: '{}', visit: '{}', history: [] } as const;
+  const again = () => rig.manager.create('u', 0, { ...answer, history: [] }, T0);
+  assert.throws(again, { code: 'INVARIANT' });
+});
+
+const step = fc.oneof(
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      do: fc.constant('event' as const),
+      user: fc.nat(9),
+      pad: fc.nat(900),
+      read: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.constant({ do: 'barrier' as const }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'slice' as const }) },
+  { weight: 2, arbitrary: fc.constant({ do: 'evict' as const }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('drop' as const), user: fc.nat(9) }) },
+);
+
+test('the cache knows its bytes exactly and keeps to its budget, whatever happens', () => {
+  let evictions = 0;
+  fc.assert(
+    fc.property(fc.array(step, { size: 'max', maxLength: 200 }), (steps) => {
+      const rig = new Rig(12_000);
+      let closing = false;
+      for (const one of steps) {
+        if (one.do === 'event') rig.event(`u${one.user}`, T0, one.pad, one.read);
+        else if (one.do === 'drop') {
+          const user = rig.manager.peek(`u${one.user}`);
+          if (user !== undefined) rig.manager.drop(user);
+        } else if (one.do === 'evict') {
+          rig.manager.evict();
+          const { cacheBytes, cached } = rig.manager.stats;
+          assert.ok(cacheBytes <= 12_000 || cached === 1);
+          evictions += 10 - cached;
+        } else if (one.do === 'slice' && closing) {
+          if (rig.manager.flushSlice(0)) {
+            rig.manager.takeClosedDelta();
+            closing = false;
+          }
+        } else if (one.do === 'barrier' && !closing) {
+          rig.manager.freeze();
+          closing = true;
+        }
+        let sum = 0;
+        for (let n = 0; n < 10; n++) sum += rig.manager.peek(`u${n}`)?.bytes ?? 0;
+        assert.equal(rig.manager.stats.cacheBytes, sum, `after ${JSON.stringify(one)}`);
+      }
+    }),
+    { seed: 7, numRuns: 100 },
+  );
+  assert.ok(evictions > 100);
+});
+
+test('a purge deletes every row of cold expired users, and only of them', async () => {
+  const rig = new Rig(1);
+  for (let n = 0; n < 12; n++) rig.event('cold', T0);
+  rig.event('edge', T0 + 5000);
+  rig.event('live', T0 + 5001);
+  rig.manager.evict();
+  rig.event('filler', T0 + 9000);
+  rig.manager.evict();
+  assert.equal(rig.manager.peek('cold'), undefined);
+  const before = rig.manager.stats.users;
+  const time = T0 + 5000 + TTL_MS;
+  const users = ['cold', 'edge', 'live'].map((userId) => {
+    const keyGroup = keyGroupOf(userId, GROUPS);
+    const mark = rig.manager.expiry.markRow({ id: userId, keyGroup, lastAccess: T0 });
+    return { key: mark!.key, keyGroup, userId };
+  });
+  rig.manager.purge(users, time, () => false);
+  assert.equal(rig.manager.stats.users, before - 1);
+  assert.equal(rig.user('cold'), undefined);
+  assert.ok(rig.user('edge'), 'exactly ttl old: alive');
+  assert.ok(rig.user('live'));
+  rig.manager.freeze();
+  const heads = await headsOf(rig.drain());
+  assert.equal(heads['cold'], null);
+  assert.equal(heads['edge'], 1);
+  const cold = rig.backend.getMany(
+    [0, 8].map((seq) =>
+      rows.rowKey(rows.userPrefix(keyGroupOf('cold', GROUPS), 'cold'), rows.CHUNK, seq),
+    ),
+  );
+  assert.deepEqual(cold, [undefined, undefined]);
+});
+
+test('a purge drops a cached expired user, keeps a busy one and its mark', async () => {
+  const rig = new Rig();
+  for (const id of ['gone', 'busy', 'back']) rig.event(id, T0);
+  rig.manager.freeze();
+  rig.drain();
+  const time = T0 + 60_000;
+  rig.event('back', time - 1);
+  const marks = await marksOf(rig, time);
+  assert.deepEqual(marks.map(({ userId }) => userId).sort(), ['back', 'busy', 'gone']);
+  rig.manager.purge(marks, time, (userId) => userId === 'busy');
+  assert.equal(rig.manager.peek('gone'), undefined);
+  assert.ok(rig.manager.peek('busy'));
+  assert.ok(rig.manager.peek('back'), 'accessed since its mark');
+  const left = await marksOf(rig, time);
+  assert.deepEqual(
+    left.map(({ userId }) => userId),
+    ['busy'],
+    'it is looked at again',
+  );
+  rig.manager.purge(left, time, () => false);
+  assert.deepEqual(await marksOf(rig, time), []);
+  assert.equal(rig.manager.stats.expired, 2);
+  rig.manager.freeze();
+  rig.drain();
+  const later = await marksOf(rig, time + 60_000);
+  assert.deepEqual(
+    later.map(({ userId }) => userId),
+    ['back'],
+    'the later access bears its own mark',
+  );
+});
+
+test('stale marks of a user that is long gone do no harm', async () => {
+  const rig = new Rig();
+  const mark = rig.manager.expiry.markRow({ id: 'ghost', keyGroup: 1, lastAccess: T0 })!;
+  rig.backend.write([mark]);
+  const marks = await marksOf(rig, T0 + 60_000);
+  rig.manager.purge(marks, T0 + 60_000, () => false);
+  assert.equal(rig.manager.stats.expired, 0);
+  assert.equal(rig.backend.stats()['rows'], 0);
+});
+
+test('a purge after the barrier enters the open delta only', async () => {
+  const rig = new Rig();
+  rig.event('u', T0);
+  rig.manager.freeze();
+  rig.drain();
+  rig.event('u', T0 + 1);
+  rig.manager.freeze();
+  rig.manager.purge(await marksOf(rig, T0 + 60_000), T0 + 60_000, () => false);
+  assert.deepEqual(await headsOf(rig.drain()), { u: 2 });
+  rig.manager.freeze();
+  assert.deepEqual(await headsOf(rig.drain()), { u: null });
+});

@@ -1,0 +1,384 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { MemoryStore } from '../checkpoint/memory-store.ts';
+import { openStored } from '../checkpoint/segment-reader.ts';
+import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import { type Env, realEnv } from '../runtime/env.ts';
+import { ChainTracker } from '../state/chain-tracker.ts';
+import { DeltaLog } from '../state/delta-log.ts';
+import { ExpiryIndex } from '../state/expiry-index.ts';
+import { MemoryBackend } from '../state/memory-backend.ts';
+import { restoreState } from '../state/restore.ts';
+import { rowKey, TAIL, userPrefix } from '../state/rows.ts';
+import { type BarrierCapture, Checkpointer, type TaskReport } from './checkpointer.ts';
+
+const RANGE = { first: 0, last: 3 };
+const NO_LEDGER = {
+  accepted: 0,
+  noMatch: 0,
+  delivered: 0,
+  deadLettered: 0,
+  parked: 0,
+  inOutbox: 0,
+};
+
+class Rig {
+  readonly store = new MemoryStore(realEnv);
+  readonly backend = new MemoryBackend();
+  readonly chain = new ChainTracker(RANGE);
+  readonly reports: TaskReport[] = [];
+  readonly faults: unknown[] = [];
+  now = 0;
+  readonly checkpointer: Checkpointer;
+
+  constructor(lastBarrier = 0) {
+    const env: Env = { ...realEnv, monotonic: () => this.now };
+    this.checkpointer = new Checkpointer({
+      env,
+      store: this.store,
+      backend: this.backend,
+      chain: this.chain,
+      range: RANGE,
+      subtask: 2,
+      attempt: 7,
+      lastBarrier,
+      report: (report) => this.reports.push(report),
+      onFault: (fault) => this.faults.push(fault),
+    });
+  }
+
+  /** What the barrier's turn captures; a delta of `rows` (group:user=value) follows. */
+  begin(checkpointId: number, more: Partial<BarrierCapture> = {}): void {
+    this.checkpointer.begin({
+      checkpointId,
+      volatile: { ledger: [], parked: [], outbox: [] },
+      splits: () => [],
+      script: { version: 'v', text: 'true', language: 'aviator' },
+      ledger: NO_LEDGER,
+      users: 1,
+      figures: { alignmentMs: 1, syncMs: 2, startDelayMs: 3 },
+      ...more,
+    });
+  }
+
+  drained(...rows: string[]): void {
+    const delta = new DeltaLog({ range: RANGE, limitBytes: 1 << 20, spoolPath: null });
+    for (const row of rows) {
+      const [, group, user, value] = /(\d):(.*)=(.*)/.exec(row)!;
+      const key = rowKey(userPrefix(Number(group), user!), TAIL);
+      const op = { key, value: value === '' ? null : Buffer.from(value!) };
+      delta.add(Number(group), op);
+      this.backend.write([op]);
+    }
+    this.checkpointer.drained(delta);
+  }
+
+  async checkpoint(checkpointId: number, ...rows: string[]): Promise<void> {
+    this.begin(checkpointId);
+    this.drained(...rows);
+    await this.said('ack', checkpointId, 'decline');
+  }
+
+  /** Waits until the checkpoint was acknowledged or declined. */
+  async said(...wanted: (string | number)[]): Promise<void> {
+    const id = wanted.find((one) => typeof one === 'number');
+    for (let n = 0; n < 2000; n++) {
+      const found = this.reports.some(
+        (report) =>
+          wanted.includes(report.type) && 'checkpointId' in report && report.checkpointId === id,
+      );
+      if (found) return;
+      await turn();
+    }
+    assert.fail(`no ${wanted.join(' ')} among ${this.types().join(', ')}`);
+  }
+
+  types(): string[] {
+    return this.reports.map((report) =>
+      'checkpointId' in report ? `${report.type} ${report.checkpointId}` : report.type,
+    );
+  }
+
+  snapshot(checkpointId: number): SubtaskSnapshot {
+    const ack = this.reports.find(
+      (report) => report.type === 'ack' && report.checkpointId === checkpointId,
+    );
+    assert.ok(ack?.type === 'ack', `checkpoint ${checkpointId} was not acknowledged`);
+    return ack.snapshot;
+  }
+
+  /** Tails of a checkpoint, restored from its objects alone. */
+  async restored(checkpointId: number): Promise<Record<string, string>> {
+    const backend = new MemoryBackend();
+    await restoreState({
+      store: this.store,
+      backend,
+      expiry: new ExpiryIndex(1000),
+      range: RANGE,
+      snapshots: [this.snapshot(checkpointId)],
+      checkpointId,
+    });
+    const found: Record<string, string> = {};
+    const all = { gte: Buffer.from([0]), lt: Buffer.from([9]), maxRows: 1000, maxBytes: 1 << 20 };
+    for await (const batch of backend.scan(all)) {
+      for (const { key, value } of batch) {
+        found[key.toString('latin1', 4, key.length - 5)] = value.toString();
+      }
+    }
+    return found;
+  }
+}
+
+const spans = ({ deltas }: SubtaskSnapshot) =>
+  deltas.map(({ from, to, object }) => `(${from},${to}]${object === null ? ' none' : ''}`);
+
+test('drained is reported in its turn, the ack once everything is stored', async () => {
+  const rig = new Rig();
+  assert.equal(rig.checkpointer.draining, false);
+  rig.begin(3);
+  assert.equal(rig.checkpointer.draining, true);
+  assert.deepEqual(rig.types(), []);
+  rig.now = 40;
+  rig.drained('1:a=x');
+  assert.equal(rig.checkpointer.draining, false);
+  assert.deepEqual(rig.types(), ['drained 3']);
+  await rig.said('ack', 3);
+  const { subtask, attempt, range, figures, volatile, deltas } = rig.snapshot(3);
+  assert.deepEqual([subtask, attempt, range, volatile], [2, 7, RANGE, null]);
+  assert.equal(figures.asyncMs, 40);
+  assert.deepEqual([figures.alignmentMs, figures.syncMs, figures.startDelayMs], [1, 2, 3]);
+  assert.equal(figures.uploadedBytes, deltas[0]!.object!.bytes);
+  assert.equal(figures.stateBytes, rig.checkpointer.stateBytes);
+  assert.deepEqual(await rig.restored(3), { a: 'x' });
+});
+
+test('an idle interval is a continuity entry, and the chain has no gap', async () => {
+  const rig = new Rig();
+  await rig.checkpoint(2, '1:a=x');
+  await rig.checkpoint(5);
+  await rig.checkpoint(9, '1:a=y', '2:b=z');
+  assert.deepEqual(spans(rig.snapshot(9)), ['(0,2]', '(2,5] none', '(5,9]']);
+  assert.deepEqual(await rig.restored(9), { a: 'y', b: 'z' });
+  assert.deepEqual(await rig.restored(5), { a: 'x' });
+});
+
+test('what a failed checkpoint could not store is owed, in order, with its idle intervals', async () => {
+  const rig = new Rig();
+  await rig.checkpoint(1, '1:a=1', '1:gone=1');
+  rig.store.onCall = () => {
+    throw new Error('503 slow down');
+  };
+  await rig.checkpoint(2, '1:a=2', '1:gone=');
+  const owed = rig.checkpointer.owedBytes;
+  assert.ok(owed > 0);
+  await rig.checkpoint(4);
+  assert.equal(rig.checkpointer.owedBytes, owed, 'an idle interval owes no bytes');
+  await rig.checkpoint(5, '2:b=5');
+  assert.ok(rig.checkpointer.owedBytes > owed);
+  const declined = rig.reports.find((report) => report.type === 'decline');
+  assert.match(declined!.type === 'decline' ? declined.reason : '', /store: 503 slow down/);
+  rig.store.onCall = null;
+  await rig.checkpoint(8);
+  assert.deepEqual(spans(rig.snapshot(8)), ['(0,1]', '(1,2]', '(2,4] none', '(4,5]', '(5,8] none']);
+  assert.equal(rig.checkpointer.owedBytes, 0);
+  assert.deepEqual(await rig.restored(8), { a: '2', b: '5' });
+  assert.deepEqual(rig.faults, []);
+});
+
+test('a store that fails halfway leaves the rest owed, and nothing is stored under two names', async () => {
+  const rig = new Rig();
+  rig.store.onCall = () => {
+    throw new Error('down');
+  };
+  await rig.checkpoint(1, '1:a=1');
+  await rig.checkpoint(2, '1:a=2');
+  let puts = 0;
+  rig.store.onCall = ({ when }) => {
+    if (when === 'before' && ++puts > 1) throw new Error('down again');
+  };
+  await rig.checkpoint(3, '1:a=3');
+  assert.equal(rig.types().at(-1), 'decline 3');
+  rig.store.onCall = null;
+  await rig.checkpoint(4);
+  const { deltas } = rig.snapshot(4);
+  assert.deepEqual(spans(rig.snapshot(4)), ['(0,1]', '(1,2]', '(2,3]', '(3,4] none']);
+  const names = deltas.flatMap(({ object }) => (object === null ? [] : [object.name]));
+  assert.equal(new Set(names).size, 3);
+  assert.equal(rig.store.objects.size, 3, 'the one that was stored is not stored again');
+  assert.deepEqual(await rig.restored(4), { a: '3' });
+});
+
+test('a lost reply: the retry has a name of its own', async () => {
+  const rig = new Rig();
+  rig.store.onCall = ({ when }) => {
+    if (when === 'after') throw new Error('connection reset');
+  };
+  await rig.checkpoint(1, '1:a=1');
+  rig.store.onCall = null;
+  await rig.checkpoint(2);
+  assert.equal(rig.store.objects.size, 2, 'P46: never "exists, so skip"');
+  assert.deepEqual(await rig.restored(2), { a: '1' });
+});
+
+test('checkpoints are finished one after the other, however slow the store is', async () => {
+  const rig = new Rig();
+  const held: (() => void)[] = [];
+  rig.store.onCall = ({ when }) =>
+    when === 'before' ? new Promise<void>((resolve) => held.push(resolve)) : undefined;
+  rig.begin(1);
+  rig.drained('1:a=1');
+  await turn();
+  rig.begin(2);
+  rig.drained('1:a=2');
+  for (let n = 0; n < 50; n++) await turn();
+  assert.deepEqual(rig.types(), ['drained 1', 'drained 2']);
+  assert.equal(held.length, 1);
+  rig.store.onCall = null;
+  held[0]!();
+  await rig.said('ack', 2);
+  assert.deepEqual(rig.types(), ['drained 1', 'drained 2', 'ack 1', 'ack 2']);
+  assert.deepEqual(spans(rig.snapshot(1)), ['(0,1]'], 'nothing of 2 is in 1');
+  assert.deepEqual(await rig.restored(1), { a: '1' });
+  assert.deepEqual(await rig.restored(2), { a: '2' });
+});
+
+test('a base enters no checkpoint before its epoch, and the ones after it are whole', async () => {
+  const rig = new Rig();
+  let id = 0;
+  const rows = () => ['0:a', '1:b', '2:c', '3:d'].map((row) => `${row}=${id}`);
+  for (let n = 0; n < 40; n++) {
+    id += 1 + (n % 3);
+    await rig.checkpoint(id, ...rows());
+    for (let wait = 0; wait < 30; wait++) await turn();
+    for (const base of rig.snapshot(id).bases) {
+      assert.ok(base.epoch <= id, `base of ${base.epoch} in checkpoint ${id}`);
+    }
+    const wanted = { a: `${id}`, b: `${id}`, c: `${id}`, d: `${id}` };
+    assert.deepEqual(await rig.restored(id), wanted);
+  }
+  const { bases, deltas } = rig.snapshot(id);
+  assert.ok(bases.length > 0, 'no base was ever built');
+  assert.ok(deltas.length < 40, 'the old deltas were not dropped');
+});
+
+test('a base that could not be stored joins a later checkpoint', async () => {
+  const rig = new Rig();
+  for (let id = 1; id <= 25; id++) await rig.checkpoint(id, `0:a=${id}`);
+  for (let wait = 0; wait < 30; wait++) await turn();
+  rig.store.onCall = ({ name }) => {
+    if (name.includes('-base-')) throw new Error('down');
+  };
+  await rig.checkpoint(26, '0:a=26');
+  assert.equal(rig.types().at(-1), 'decline 26');
+  rig.store.onCall = null;
+  await rig.checkpoint(27, '0:a=27');
+  const { bases } = rig.snapshot(27);
+  assert.deepEqual(
+    bases.map(({ groups }) => groups),
+    [[0]],
+  );
+  assert.ok(bases[0]!.epoch === 26 || bases[0]!.epoch === 27);
+  assert.deepEqual(await rig.restored(27), { a: '27' });
+});
+
+/** Builds what is due, until `checkpoints` have passed; the bases that were uploaded in the end. */
+async function basesAfter(rig: Rig, checkpoints: number): Promise<string[]> {
+  for (let id = 26; id < 26 + checkpoints; id++) {
+    await rig.checkpoint(id, '0:a=x');
+    for (let wait = 0; wait < 30; wait++) await turn();
+  }
+  rig.store.onCall = null;
+  await rig.checkpoint(26 + checkpoints);
+  return [...rig.store.objects.keys()].filter((name) => name.includes('-base-'));
+}
+
+test('a group gets one base when it is due', {
+  todo: 'bug: due() is asked again before the base that was built is in the chain',
+}, async () => {
+  const rig = new Rig();
+  const big = 'x'.repeat(400);
+  for (let id = 1; id <= 25; id++) await rig.checkpoint(id, `0:a=${id}${big}`);
+  for (let wait = 0; wait < 30; wait++) await turn();
+  const bases = await basesAfter(rig, 2);
+  assert.equal(bases.length, 1, bases.join(', '));
+});
+
+/** I7: bases that wait for the store are in memory, up to 64 MiB each, and not in `owedBytes`. */
+test('while the store is down no further base of the same group is built', {
+  todo: 'bug: each checkpoint builds the same bases again and keeps them all',
+}, async () => {
+  const rig = new Rig();
+  for (let id = 1; id <= 25; id++) await rig.checkpoint(id, `0:a=${id}`);
+  for (let wait = 0; wait < 30; wait++) await turn();
+  rig.store.onCall = () => {
+    throw new Error('down');
+  };
+  const bases = await basesAfter(rig, 10);
+  assert.ok(bases.length <= 2, `${bases.length} bases of one group`);
+});
+
+test('a base whose scan is under way at the barrier is of the interval before', async () => {
+  const rig = new Rig();
+  for (let id = 1; id <= 24; id++) await rig.checkpoint(id, `0:a=${id}`, `1:b=${id}`);
+  rig.begin(25);
+  rig.drained('0:a=25', '1:b=25');
+  // The build has begun in that turn; the next barrier comes before it could go on.
+  rig.begin(26);
+  rig.drained('0:a=26', '1:b=26');
+  await rig.said('ack', 26);
+  await rig.checkpoint(27, '0:a=27');
+  const bases = rig.snapshot(27).bases.map(({ epoch, groups }) => [epoch, groups]);
+  assert.deepEqual(bases, [[26, [0]]], 'group 1 was not begun before the barrier');
+  assert.deepEqual(await rig.restored(27), { a: '27', b: '26' });
+});
+
+test('the volatile part is stored as captured, positions are those of the barrier', async () => {
+  const rig = new Rig();
+  const split = { index: 0, id: 's', sourceId: 's', partition: 0 };
+  const record = { split, keyGroup: 2, offset: 5, time: 5, timestamp: 5, value: Buffer.from('v') };
+  rig.begin(1, {
+    volatile: { ledger: [{ keyGroup: 2, counts: [1, 0, 0, 0] }], parked: [record], outbox: [] },
+    splits: () => [{ split, offset: 6, clock: 5 }],
+  });
+  rig.drained();
+  await rig.said('ack', 1);
+  const snapshot = rig.snapshot(1);
+  assert.deepEqual(snapshot.splits, [{ split, offset: 6, clock: 5 }]);
+  const reader = await openStored(rig.store, snapshot.volatile!);
+  assert.equal(reader.header.kind, 'volatile');
+  assert.deepEqual([...reader.groups.keys()], [2]);
+  assert.equal(snapshot.figures.uploadedBytes, snapshot.volatile!.bytes);
+});
+
+test('a restored task goes on from its checkpoint', async () => {
+  const rig = new Rig(12);
+  await rig.checkpoint(15, '1:a=x');
+  assert.deepEqual(spans(rig.snapshot(15)), ['(12,15]']);
+});
+
+test('after close nothing is acknowledged; a delta that cannot be sealed is a fault', async () => {
+  const rig = new Rig();
+  let release = () => {};
+  rig.store.onCall = ({ when }) =>
+    when === 'before'
+      ? new Promise<void>((resolve) => {
+          release = resolve;
+        })
+      : undefined;
+  rig.begin(1);
+  rig.drained('1:a=1');
+  for (let n = 0; n < 20; n++) await turn();
+  const closed = rig.checkpointer.close();
+  release();
+  await closed;
+  assert.deepEqual(rig.types(), ['drained 1']);
+
+  const broken = new Rig();
+  broken.begin(1);
+  const delta = new DeltaLog({ range: RANGE, limitBytes: 1 << 20, spoolPath: null });
+  delta.add(9, { key: Buffer.from([0, 9, 1]), value: null });
+  broken.checkpointer.drained(delta);
+  for (let n = 0; n < 20; n++) await turn();
+  assert.equal(broken.faults.length, 1);
+});
