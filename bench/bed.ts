@@ -1,7 +1,8 @@
 /** What surrounds the job under measurement: broker, topic, Profile API, job file; one folder. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type KafkaBroker, startKafka } from '../e2e/testbed/kafka.ts';
@@ -42,6 +43,7 @@ export class Bed {
     this.#profiles = profiles.child;
     this.#profilePort = profiles.port;
     this.#loader = loader;
+    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   }
 
   static async open(users: number): Promise<Bed> {
@@ -81,7 +83,7 @@ export class Bed {
     await this.#loader.close();
     this.#profiles.disconnect();
     await this.#broker.stop();
-    await rm(this.folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 
   #jobFile({ slots, checkpointInterval, action, slotCache }: JobSettings): object {

@@ -36,8 +36,10 @@ export class ChannelSender {
 
   /** false: the buffer is full and there is no credit to send it; try again after `grant`. */
   append(record: OutgoingRecord): boolean {
+    // The one reserved buffer is in use: nothing more until the receiver has caught up.
+    if (this.#credit < 0) return false;
     if (this.#builder.append(record)) return true;
-    if (this.#credit <= 0) return false;
+    if (this.#credit === 0) return false;
     this.flush();
     return this.#builder.append(record);
   }

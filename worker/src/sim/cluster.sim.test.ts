@@ -29,6 +29,17 @@ test('one seed, traced', { skip: only === undefined }, async () => {
   await runSeed(Number(only), new Hits(), { trace });
 });
 
+test('a seed is one run', { skip: only !== undefined }, async () => {
+  const traces: string[] = [];
+  for (let time = 0; time < 2; time++) {
+    const lines: string[] = [];
+    await runSeed(7, new Hits(), { trace: (line) => lines.push(line) });
+    traces.push(lines.join('\n'));
+  }
+  assert.ok(traces[0]!.length > 10_000);
+  assert.equal(traces[0], traces[1]);
+});
+
 test(`${SEEDS} seeds`, { skip: only !== undefined }, async (t) => {
   const hits = new Hits();
   for (let seed = 1; seed <= SEEDS; seed++) await runOne(seed, hits);

@@ -13,7 +13,8 @@ export type Service = 'api' | 'webhook' | 'deadLetter' | 'store' | 'source' | 'b
 /** What the services of all slots share. */
 export interface Outside {
   rng: Seeded;
-  isDown(service: Service): boolean;
+  /** `subtask`: for what may be down for one slot alone. */
+  isDown(service: Service, subtask?: number): boolean;
   /** A final failure of a delivery may happen now. */
   readonly webhookMayFail: boolean;
   readonly profileMayFail: boolean;
@@ -99,13 +100,15 @@ export class ModelWebhook implements ActionExecutor {
   readonly #process: SimProcess;
   readonly #outside: Outside;
   readonly #attempt: number;
+  readonly #subtask: number;
   #calls = 0;
   #closed = false;
 
-  constructor(process: SimProcess, outside: Outside, attempt: number) {
+  constructor(process: SimProcess, outside: Outside, attempt: number, subtask: number) {
     this.#process = process;
     this.#outside = outside;
     this.#attempt = attempt;
+    this.#subtask = subtask;
   }
 
   deliver(delivery: Delivery): ReturnType<ActionExecutor['deliver']> {
@@ -133,7 +136,8 @@ export class ModelWebhook implements ActionExecutor {
           answer('failed');
           return;
         }
-        if (this.#outside.isDown('webhook') || this.#outside.rng.chance(0.05)) again();
+        if (this.#outside.isDown('webhook', this.#subtask) || this.#outside.rng.chance(0.05))
+          again();
         else this.#send(delivery, call, () => answer('delivered'), again);
       };
       post();

@@ -7,7 +7,8 @@ import type { StoreFaults } from './sim-store.ts';
 
 export type Action =
   | { do: 'crash'; role: 'jobmanager' | 'taskmanager'; silent: boolean }
-  | { do: 'outage'; service: Service; ms: number }
+  /** Of every slot, or of one. */
+  | { do: 'outage'; service: Service; ms: number; subtask?: number }
   | { do: 'rescale'; parallelism: number; graceful: boolean }
   | { do: 'script'; version: string }
   /** A second leader, while the first one lives on. */
@@ -43,6 +44,8 @@ export interface Scenario {
 /** Everything after it is calm. */
 export const FAULTS_END_MS = 28_000;
 const PRODUCTION_MS = 26_000;
+/** One more than there are splits, so that a source may have none (P20). */
+export const MAX_PARALLELISM = 4;
 
 /** Where a TaskManager may die; the names are those the simulation gives at `point`. */
 export const TASKMANAGER_POINTS = [
@@ -120,7 +123,7 @@ export function scenarioOf(seed: number): Scenario {
     events: rng.between(120, 260),
     productionMs: PRODUCTION_MS,
     newSplitAtMs,
-    parallelism: rng.between(2, 3),
+    parallelism: rng.between(2, MAX_PARALLELISM),
     plan: planOf(rng, newSplitAtMs !== null),
     stepMs: rng.pick([0.01, 0.2, 0.9]),
     storeLagMs: rng.chance(0.7) ? 59_000 : 0,
@@ -143,13 +146,13 @@ function planOf(rng: Seeded, newSplit: boolean): JobPlan {
     tolerableFailures: rng.pick([2, 5, 100]),
     retained: rng.between(1, 3),
   });
-  plan.parallelism = 3;
-  plan.slotsPerTaskManager = 3;
+  plan.parallelism = MAX_PARALLELISM;
+  plan.slotsPerTaskManager = MAX_PARALLELISM;
   const kilobytes = (from: number, to: number) => rng.between(from, to) * 1024;
   plan.memory.slotCacheBytes = rng.pick([kilobytes(1, 4), kilobytes(8, 64)]);
   plan.memory.slotOutboxBytes = rng.pick([kilobytes(3, 8), kilobytes(32, 64)]);
   plan.bufferBytes = rng.pick([300, 800, 2048]);
-  plan.memory.networkBytes = plan.bufferBytes * 3 * 3 * rng.between(2, 5);
+  plan.memory.networkBytes = plan.bufferBytes * MAX_PARALLELISM ** 2 * rng.between(2, 5);
   plan.bufferTimeoutMs = rng.pick([5, 40]);
   plan.heartbeatTimeoutMs = 3000;
   plan.restartStrategy = { type: 'fixed-delay', attempts: 100_000, delayMs: rng.between(1, 500) };
@@ -172,7 +175,9 @@ function actionsOf(rng: Seeded): Scenario['actions'] {
   }
   for (let count = rng.between(0, 4); count > 0; count--) {
     const service = rng.pick<Service>(['api', 'webhook', 'deadLetter', 'backend']);
-    add({ do: 'outage', service, ms: rng.between(200, 7000) });
+    const ms = rng.between(200, 7000);
+    const one = (service === 'backend' || service === 'webhook') && rng.chance(0.5);
+    add({ do: 'outage', service, ms, ...(one && { subtask: rng.between(0, 3) }) });
   }
   if (rng.chance(0.35)) {
     // Over early: the log asks again after as long as it has tried in vain, and I10 is measured.
@@ -184,7 +189,11 @@ function actionsOf(rng: Seeded): Scenario['actions'] {
   if (rng.chance(0.3)) add({ do: 'outage', service: 'source', ms: rng.between(100, 1000) });
   if (rng.chance(0.4)) {
     for (let count = rng.between(1, 3); count > 0; count--) {
-      add({ do: 'rescale', parallelism: rng.between(1, 3), graceful: rng.chance(0.6) });
+      add({
+        do: 'rescale',
+        parallelism: rng.between(1, MAX_PARALLELISM),
+        graceful: rng.chance(0.6),
+      });
     }
   }
   if (rng.chance(0.3)) add({ do: 'script', version: rng.pick(['v2', 'v3']) });

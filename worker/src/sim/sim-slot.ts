@@ -78,7 +78,7 @@ export class SimSlot {
         store: world.openStore(process),
         backend: new SimBackend(this),
         profileApi: new ModelProfileApi(process, outside),
-        action: new ModelWebhook(process, outside, attempt),
+        action: new ModelWebhook(process, outside, attempt, subtask),
         deadLetter: new ModelDeadLetter(process, outside, attempt),
         reader: new ModelReader(log, process.env),
         report: (report) => this.#report(report),
@@ -98,7 +98,7 @@ export class SimSlot {
   }
 
   get backendStalled(): boolean {
-    return this.#world.outside.isDown('backend');
+    return this.#world.outside.isDown('backend', this.subtask);
   }
 
   get task(): SlotTask {

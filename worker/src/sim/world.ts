@@ -18,7 +18,13 @@ import type { Outside, Receipt, Service } from './model-services.ts';
 import { deploymentOf, type Mutant, mutated } from './mutants.ts';
 import { asConnection, type LinkEnd, link } from './rpc-link.ts';
 import { RunChecks } from './run-checks.ts';
-import { type Action, FAULTS_END_MS, type Scenario, scenarioOf } from './scenario.ts';
+import {
+  type Action,
+  FAULTS_END_MS,
+  MAX_PARALLELISM,
+  type Scenario,
+  scenarioOf,
+} from './scenario.ts';
 import { Hits, Seeded } from './seeded.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
@@ -27,7 +33,6 @@ import { EPOCH_MS, SimProcess, VirtualTime } from './virtual-time.ts';
 
 /** After healing, everything must be read, delivered and in a checkpoint by then. */
 const DRAIN_LIMIT_MS = 120_000;
-const SLOTS = 3;
 /** What a broken store or source makes a process end with. Anything else is a bug. */
 const FROM_OUTSIDE = /503 slow down|connection refused|connection reset|broker does not answer/;
 const NO_FAULTS = { slow: 0, throws: 0, lostReply: 0 };
@@ -67,7 +72,7 @@ class World implements Outside {
   readonly #options: RunOptions;
   readonly #objects: StoredObjects = new Map();
   readonly #log: ModelLog;
-  readonly #downUntil = new Map<Service, number>();
+  readonly #down = new Map<Service, { untilMs: number; only?: number | undefined }>();
   readonly #crashes: { role: string; point: string; nth: number }[];
   readonly #links = new Map<SimProcess, LinkEnd<never, never>[]>();
   #healed = false;
@@ -120,7 +125,7 @@ class World implements Outside {
     this.time.after(FAULTS_END_MS, () => {});
     await this.time.run(() => this.time.nowMs >= healAt, FAULTS_END_MS * 2);
     this.#healed = true;
-    this.#downUntil.clear();
+    this.#down.clear();
     this.#crashes.length = 0;
     this.#trace('healed');
     this.checks.healed();
@@ -137,8 +142,9 @@ class World implements Outside {
     this.#taskManager?.process.kill();
   }
 
-  isDown(service: Service): boolean {
-    return this.time.nowMs < (this.#downUntil.get(service) ?? 0);
+  isDown(service: Service, subtask?: number): boolean {
+    const { untilMs, only } = this.#down.get(service) ?? { untilMs: 0 };
+    return this.time.nowMs < untilMs && (only === undefined || only === subtask);
   }
 
   hit(what: string): void {
@@ -174,7 +180,10 @@ class World implements Outside {
         return;
       }
       case 'outage':
-        this.#downUntil.set(action.service, this.time.nowMs + action.ms);
+        this.#down.set(action.service, {
+          untilMs: this.time.nowMs + action.ms,
+          only: action.subtask,
+        });
         return;
       case 'script':
         this.#script = action.version;
@@ -290,7 +299,7 @@ class World implements Outside {
     });
     this.#taskManager = taskManager;
     this.#accept(asConnection(server));
-    taskManager.run(SLOTS);
+    taskManager.run(MAX_PARALLELISM);
   }
 
   #slotWorld(): SlotWorld {

@@ -91,9 +91,26 @@ export class FileReader implements SplitReader {
           'was read; put the old file back, or start without the old state',
       );
     }
-    const [readAt, lineStart] = [offset, offset];
+    const readAt = await nextLineStart(handle, offset, size);
+    const lineStart = readAt;
     return { index: split.index, path, handle, size, readAt, lineStart, parts: [], partBytes: 0 };
   }
+}
+
+/**
+ * Where the first line at or after `offset` begins. A position in the middle of a batch is the last
+ * record's offset + 1, inside its line: going on there would read the rest of it as a record.
+ */
+async function nextLineStart(handle: FileHandle, offset: number, size: number): Promise<number> {
+  if (offset === 0) return 0;
+  const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  for (let at = offset - 1; at < size; at += CHUNK_BYTES) {
+    const { bytesRead } = await handle.read(chunk, 0, CHUNK_BYTES, at);
+    const end = lineFeed(chunk, 0, bytesRead);
+    if (end >= 0) return at + end + 1;
+    if (bytesRead === 0) break;
+  }
+  return size;
 }
 
 export function unreadable(path: string, cause: unknown): TriggerJobError {

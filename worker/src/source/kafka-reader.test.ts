@@ -363,15 +363,16 @@ test('P26: a held split is not fetched until it is assigned again', async () => 
   await reader.close();
 });
 
-test('the end of a quiet log is told once, and again when it moves', async () => {
+test('the end of a quiet log is told once, then once a second while the broker answers', async () => {
   const { cluster, reader, batches, run } = setUp();
   cluster.ends = [0];
   reader.assign([at(0)]);
+  await run(900);
+  const told = () =>
+    batches.map(({ nextOffset, endOffset, records }) => [nextOffset, endOffset, records.length]);
+  assert.deepEqual(told(), [[0, 0, 0]]);
   await run(5_000);
-  assert.deepEqual(
-    batches.map(({ nextOffset, endOffset, records }) => [nextOffset, endOffset, records.length]),
-    [[0, 0, 0]],
-  );
+  assert.ok(batches.length >= 4 && batches.length <= 7, `${batches.length} in 6 s`);
   await reader.close();
 });
 

@@ -1,3 +1,6 @@
+/** How often a split without new records says that its broker answers. */
+const ANSWER_NEWS_MS = 1000;
+
 /**
  * The Kafka reader of one slot: assigned partitions in, batches of records out (contract:
  * source.ts). Owns the queue between fetching and decoding. Chunks are decoded in slices when they
@@ -28,7 +31,7 @@ export class KafkaSplitReader implements SplitReader {
   readonly #states = new Map<string, FetchState>();
   readonly #queue: FetchedChunk[] = [];
   /** End offset that the consumer was told last, by split index. */
-  readonly #reportedEnd = new Map<number, number>();
+  readonly #reported = new Map<number, { end: number; at: number }>();
   #open: OpenChunk | null = null;
   #failure: TriggerJobError | null = null;
   #closed = false;
@@ -94,9 +97,13 @@ export class KafkaSplitReader implements SplitReader {
 
   #onChunk(chunk: FetchedChunk): void {
     const { index } = chunk.state.split;
-    // An answer without data matters only as news of where the log ends (idleness, lag).
-    if (chunk.records.length === 0 && this.#reportedEnd.get(index) === chunk.highWatermark) return;
-    this.#reportedEnd.set(index, chunk.highWatermark);
+    const now = this.#env.monotonic();
+    const reported = this.#reported.get(index);
+    // An answer without data is news of where the log ends, or, once a second, that the broker still
+    // answers: a split whose broker is away must not count as read up to now (P37).
+    const news = reported?.end !== chunk.highWatermark || now - reported.at >= ANSWER_NEWS_MS;
+    if (chunk.records.length === 0 && !news) return;
+    this.#reported.set(index, { end: chunk.highWatermark, at: now });
     this.#queue.push(chunk);
     this.#wake?.();
   }

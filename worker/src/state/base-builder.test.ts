@@ -35,7 +35,7 @@ async function valuesOf(content: Buffer): Promise<string[]> {
   return values;
 }
 
-test('a base holds all rows of its groups, none of others, and names empty groups too', async () => {
+test('a base holds all rows of its groups, of no others, and names empty groups too', async () => {
   const backend = new MemoryBackend();
   backend.write([0, 1, 2, 3, 255, 256].map((group) => rowOf(group, 'u', `v${group}`)));
   const base = await new BaseBuilder(backend, RANGE).build([1, 3, 7], 12);
@@ -66,7 +66,7 @@ test('stopped before the first group: no base', async () => {
   assert.equal(await builder.build([1, 2], 3), null);
 });
 
-test('a barrier during a group: it is finished as of its iterator, the next is not begun', async () => {
+test('a barrier during a group: it ends as of its iterator, the next is not begun', async () => {
   const backend = new WatchedBackend();
   backend.write([1, 2, 3].map((group) => rowOf(group, 'u', 'before')));
   const builder = new BaseBuilder(backend, RANGE);
@@ -81,7 +81,7 @@ test('a barrier during a group: it is finished as of its iterator, the next is n
   assert.deepEqual(await valuesOf(base.segment.content), ['1:before', '2:before']);
 });
 
-test('the first iterator is made in the turn of the call', () => {
+test('the first iterator is made in the turn of the call', async () => {
   const backend = new WatchedBackend();
   let scans = 0;
   backend.onScan = (count) => {
@@ -89,5 +89,5 @@ test('the first iterator is made in the turn of the call', () => {
   };
   const built = new BaseBuilder(backend, RANGE).build([1], 5);
   assert.equal(scans, 1, 'a barrier of the next turn must find it made (P13)');
-  return built;
+  await built;
 });

@@ -8,6 +8,8 @@ import type { BaseRef, DeltaRef, KeyGroupRange, ObjectRef } from '../checkpoint/
 
 /** Deltas a key group may collect before it gets a base whatever their size. */
 const MAX_CHAIN = 24;
+/** Entries after a delta that a key group may still keep: one quiet group pins a whole object. */
+const MAX_AGE = 64;
 
 interface GroupBase {
   object: ObjectRef;
@@ -60,6 +62,7 @@ export class ChainTracker {
 
   /** The chain as a checkpoint at `checkpointId` needs it: nothing later than it. */
   snapshot(checkpointId: number): { bases: BaseRef[]; deltas: DeltaRef[] } {
+    this.#prune();
     const byObject = new Map<string, BaseRef>();
     for (const [group, base] of this.#bases) {
       const known = byObject.get(base.object.name);
@@ -81,10 +84,10 @@ export class ChainTracker {
     const candidates: { group: number; length: number; bytes: number }[] = [];
     for (let group = this.#range.first; group <= this.#range.last; group++) {
       const base = this.#bases.get(group);
-      const { length, bytes } = this.#chainOf(group, base?.epoch ?? 0);
+      const { length, bytes, age } = this.#chainOf(group, base?.epoch ?? 0);
       if (bytes === 0) continue;
       const outweighs = base !== undefined && bytes > base.bytes;
-      if (outweighs || length >= MAX_CHAIN) {
+      if (outweighs || length >= MAX_CHAIN || age >= MAX_AGE) {
         candidates.push({ group, length, bytes: bytes + (base?.bytes ?? 0) });
       }
     }
@@ -102,25 +105,76 @@ export class ChainTracker {
   /**
    * Continuity entries (object null) cost a reader nothing, so only real deltas make a chain long.
    */
-  #chainOf(group: number, epoch: number): { length: number; bytes: number } {
+  #chainOf(group: number, epoch: number): { length: number; bytes: number; age: number } {
     let length = 0;
     let bytes = 0;
-    for (const { ref, groupBytes } of this.#deltas) {
+    let age = 0;
+    for (const [i, { ref, groupBytes }] of this.#deltas.entries()) {
       if (ref.object === null || ref.to < epoch) continue;
       const own = groupBytes.get(group);
       if (own === undefined) continue;
+      if (length === 0) age = this.#deltas.length - i;
       length++;
       bytes += own;
     }
-    return { length, bytes };
+    return { length, bytes, age };
   }
 
-  /** Drops deltas that no group of ours needs: each has a newer base. */
+  /**
+   * Lets go of objects that no key group of ours needs: it has no row in them, or a newer base. Their
+   * place in the chain stays as an entry without object, neighbours merged. Going by the oldest base
+   * alone let one key group without a base keep every delta for ever.
+   */
   #prune(): void {
-    let oldestNeeded = Number.POSITIVE_INFINITY;
-    for (let group = this.#range.first; group <= this.#range.last; group++) {
-      oldestNeeded = Math.min(oldestNeeded, this.#bases.get(group)?.epoch ?? 0);
+    const kept: TrackedDelta[] = [];
+    for (const interval of intervalsOf(this.#deltas)) {
+      const needed = interval.filter((delta) => this.#isNeeded(delta));
+      if (needed.length > 0) {
+        kept.push(...needed);
+        continue;
+      }
+      const { ref } = interval[0]!;
+      const last = kept.at(-1);
+      const joins = last !== undefined && last.ref.object === null && follows(last.ref, ref);
+      if (joins) kept.pop();
+      const from = joins ? last.ref.from : ref.from;
+      kept.push({ ref: { ...ref, from, run: 0, object: null }, groupBytes: new Map() });
     }
-    this.#deltas = this.#deltas.filter(({ ref }) => ref.to >= oldestNeeded);
+    this.#deltas = kept;
   }
+
+  #isNeeded({ ref, groupBytes }: TrackedDelta): boolean {
+    if (ref.object === null) return false;
+    for (const group of groupBytes.keys()) {
+      const { first, last } = this.#range;
+      if (group >= first && group <= last && (this.#bases.get(group)?.epoch ?? 0) <= ref.to) {
+        return true;
+      }
+    }
+    return false;
+  }
+}
+
+/** The runs of each interval and range, in order. */
+function intervalsOf(deltas: readonly TrackedDelta[]): TrackedDelta[][] {
+  const intervals: TrackedDelta[][] = [];
+  for (const delta of deltas) {
+    const last = intervals.at(-1);
+    if (last !== undefined && sameInterval(last[0]!.ref, delta.ref)) last.push(delta);
+    else intervals.push([delta]);
+  }
+  return intervals;
+}
+
+function sameRange(a: KeyGroupRange, b: KeyGroupRange): boolean {
+  return a.first === b.first && a.last === b.last;
+}
+
+function sameInterval(a: DeltaRef, b: DeltaRef): boolean {
+  return a.from === b.from && a.to === b.to && sameRange(a.range, b.range);
+}
+
+/** b's interval begins where a's ends, for the same key groups. */
+function follows(a: DeltaRef, b: DeltaRef): boolean {
+  return a.to === b.from && sameRange(a.range, b.range);
 }

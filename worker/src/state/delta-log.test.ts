@@ -43,7 +43,7 @@ test('nothing changed: no segment', async () => {
   assert.deepEqual(await log.seal(3, 5), []);
 });
 
-test('the last image of a row wins, a tombstone too, and the header says which interval', async () => {
+test('the last image of a row wins, a tombstone too; the header says which interval', async () => {
   const log = new DeltaLog({ range: RANGE, limitBytes: 1 << 20, spoolPath: null });
   log.add(7, rowOf(7, 'b', Buffer.from('1')));
   log.add(4, rowOf(4, 'a', Buffer.from('2')));
@@ -82,25 +82,28 @@ test('spooled runs give the same rows as memory, in run order, and leave no file
   let runs = 0;
   let round = 0;
   await fc.assert(
-    fc.asyncProperty(fc.array(change, { size: 'max', minLength: 1, maxLength: 80 }), async (changes) => {
-      const memory = new DeltaLog({ range: RANGE, limitBytes: 2000, spoolPath: null });
-      const spoolPath = join(folder, 'slot-0', `${round++}`);
-      const spooled = new DeltaLog({ range: RANGE, limitBytes: 2000, spoolPath });
-      for (const { group, name, value } of changes) {
-        const row = rowOf(group, name, value === null ? null : Buffer.from(value));
-        memory.add(group, row);
-        spooled.add(group, row);
-        assert.ok(spooled.bytes <= 2000, 'above its limit');
-      }
-      const [whole, parts] = [await memory.seal(1, 2), await spooled.seal(1, 2)];
-      assert.equal(whole.length, 1);
-      runs = Math.max(runs, parts.length);
-      assert.deepEqual(await merged(parts), await merged(whole));
-      for (const [run, segment] of parts.entries()) {
-        const { header } = await openSegment(segment.content, 'segment');
-        assert.deepEqual([header.from, header.to, header.run], [1, 2, run]);
-      }
-    }),
+    fc.asyncProperty(
+      fc.array(change, { size: 'max', minLength: 1, maxLength: 80 }),
+      async (changes) => {
+        const memory = new DeltaLog({ range: RANGE, limitBytes: 2000, spoolPath: null });
+        const spoolPath = join(folder, 'slot-0', `${round++}`);
+        const spooled = new DeltaLog({ range: RANGE, limitBytes: 2000, spoolPath });
+        for (const { group, name, value } of changes) {
+          const row = rowOf(group, name, value === null ? null : Buffer.from(value));
+          memory.add(group, row);
+          spooled.add(group, row);
+          assert.ok(spooled.bytes <= 2000, 'above its limit');
+        }
+        const [whole, parts] = [await memory.seal(1, 2), await spooled.seal(1, 2)];
+        assert.equal(whole.length, 1);
+        runs = Math.max(runs, parts.length);
+        assert.deepEqual(await merged(parts), await merged(whole));
+        for (const [run, segment] of parts.entries()) {
+          const { header } = await openSegment(segment.content, 'segment');
+          assert.deepEqual([header.from, header.to, header.run], [1, 2, run]);
+        }
+      },
+    ),
     { seed: 3, numRuns: 60 },
   );
   assert.ok(runs >= 3, `at most ${runs} runs were tried`);

@@ -34,9 +34,9 @@ test('a marked user in the range has expired; one a grain past its TTL is in it'
       }
       if (now - lastAccess > ttlMs + 60_000) assert.ok(inRange, 'an expired user is not found');
     }),
-    { seed: 2, numRuns: 2000 },
+    { seed: 2, numRuns: 800 },
   );
-  assert.ok(found > 100);
+  assert.ok(found > 40);
 });
 
 test('no user is marked before its time is known, and none is found before the first TTL', () => {

@@ -26,6 +26,7 @@ function userRows(group: number, id: string, lastAccess: number | null): UserRow
     nextSeq: 0,
     tailSeq: 0,
     truncated: 0,
+    fetchedBy: 0,
     profileBytes: 0,
     chunks: [],
   };
@@ -152,7 +153,10 @@ test('rescale: 1 -> 2 -> 1, each task takes its groups, and their chains stay wh
   ]) {
     const half = await rig.restore([snapshot(WHOLE, deltas, [base])], 2, range);
     assert.equal(half.users, range.first === 0 ? 2 : 3);
-    half.chain.addDelta(await rig.delta(2, 5, range, userRows(range.first, 'y', 1)), new Map());
+    half.chain.addDelta(
+      await rig.delta(2, 5, range, userRows(range.first, 'y', 1)),
+      new Map([[range.first, 10]]),
+    );
     const { deltas: own, bases } = half.chain.snapshot(5);
     for (const ref of own) assert.deepEqual(ref.range, range);
     assert.deepEqual(

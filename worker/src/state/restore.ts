@@ -26,6 +26,8 @@ export interface RestoreRequest {
   range: KeyGroupRange;
   snapshots: readonly SubtaskSnapshot[];
   checkpointId: number;
+  /** The task is being closed: give up at the next batch. */
+  stopped?: () => boolean;
 }
 
 export interface RestoreResult {
@@ -54,6 +56,7 @@ export async function restoreState(request: RestoreRequest): Promise<RestoreResu
     }
     for await (const batch of mergeChain(segments, parts, group)) {
       for (const row of batch) bytes += row.key.length + (row.value?.length ?? 0);
+      if (request.stopped?.()) throw new TriggerJobError('RESTORE_STOPPED', 'the task was closed');
       users += apply(request, batch);
     }
   }
@@ -110,7 +113,8 @@ async function adoptChain(
       if (narrowed.first <= narrowed.last) deltas.push({ ...delta, range: narrowed });
     }
   }
-  deltas.sort((a, b) => a.to - b.to || a.run - b.run);
+  // The runs of an interval and range side by side: the tracker merges neighbours.
+  deltas.sort((a, b) => a.range.first - b.range.first || a.to - b.to || a.run - b.run);
   for (const delta of deltas) {
     const bytes =
       delta.object === null

@@ -4,7 +4,7 @@
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { type RawIterator, RocksLevel } from 'rocksdb';
-import { invariant } from '../runtime/errors.ts';
+import { invariant, TriggerJobError } from '../runtime/errors.ts';
 import type { ScanOptions, StateBackend } from './backend.ts';
 import type { UserRow } from './user-state.ts';
 
@@ -45,7 +45,10 @@ export async function openRocksDb(options: RocksDbOptions): Promise<StateBackend
 class RocksDbBackend implements StateBackend {
   readonly #db: RocksLevel;
   readonly #directory: string;
-  readonly #iterators = new Set<RawIterator>();
+  /** Open iterators; true while a batch is being read in a libuv thread. */
+  readonly #iterators = new Map<RawIterator, boolean>();
+  #closed = false;
+  #quiet: (() => void) | null = null;
 
   constructor(db: RocksLevel, directory: string) {
     this.#db = db;
@@ -53,6 +56,7 @@ class RocksDbBackend implements StateBackend {
   }
 
   getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
+    this.#checkOpen();
     if (keys.length === 0) return [];
     const options = { highWaterMarkBytes: MULTI_GET_BYTES };
     const rows = this.#db._getManySync(keys, options);
@@ -78,6 +82,7 @@ class RocksDbBackend implements StateBackend {
   }
 
   write(ops: readonly UserRow[]): void {
+    this.#checkOpen();
     let batch = this.#db._chainedBatch();
     let bytes = 0;
     for (const { key, value } of ops) {
@@ -96,6 +101,7 @@ class RocksDbBackend implements StateBackend {
   }
 
   scan(options: ScanOptions): AsyncIterableIterator<{ key: Buffer; value: Buffer }[]> {
+    this.#checkOpen();
     const iterator = this.#db._iterator({
       gte: options.gte,
       lt: options.lt,
@@ -108,7 +114,7 @@ class RocksDbBackend implements StateBackend {
       reverse: false,
       limit: -1,
     });
-    this.#iterators.add(iterator);
+    this.#iterators.set(iterator, false);
     return this.#batches(iterator, options.maxRows);
   }
 
@@ -118,7 +124,7 @@ class RocksDbBackend implements StateBackend {
   ): AsyncGenerator<{ key: Buffer; value: Buffer }[], undefined> {
     try {
       for (let finished = false; !finished; ) {
-        const result = await nextBatch(iterator, maxRows);
+        const result = await this.#next(iterator, maxRows);
         finished = result.finished;
         const batch: { key: Buffer; value: Buffer }[] = [];
         for (let i = 0; i < result.rows.length; i += 2) {
@@ -128,9 +134,27 @@ class RocksDbBackend implements StateBackend {
       }
     } finally {
       // An open iterator pins files and memtables (P9).
-      iterator._closeSync();
-      this.#iterators.delete(iterator);
+      if (this.#iterators.delete(iterator)) iterator._closeSync();
     }
+  }
+
+  async #next(
+    iterator: RawIterator,
+    maxRows: number,
+  ): Promise<{ rows: Buffer[]; finished: boolean }> {
+    this.#checkOpen();
+    this.#iterators.set(iterator, true);
+    try {
+      return await nextBatch(iterator, maxRows);
+    } finally {
+      this.#iterators.set(iterator, false);
+      this.#quiet?.();
+    }
+  }
+
+  /** Using a closed database, or closing a busy iterator, ends the process in native code. */
+  #checkOpen(): void {
+    if (this.#closed) throw new TriggerJobError('BACKEND_CLOSED', 'the state backend is closed');
   }
 
   stalled(): boolean {
@@ -152,7 +176,14 @@ class RocksDbBackend implements StateBackend {
   }
 
   async close(): Promise<void> {
-    for (const iterator of this.#iterators) iterator._closeSync();
+    if (this.#closed) return;
+    this.#closed = true;
+    while ([...this.#iterators.values()].includes(true)) {
+      await new Promise<void>((resolve) => {
+        this.#quiet = resolve;
+      });
+    }
+    for (const iterator of this.#iterators.keys()) iterator._closeSync();
     this.#iterators.clear();
     await this.#db.close();
     await rm(this.#directory, { recursive: true, force: true });

@@ -21,6 +21,7 @@ test('a head gives back every field, with any text and number of chunks', () => 
       nextSeq: u32,
       tailSeq: u32,
       truncated: u32,
+      fetchedBy: u32,
       profileBytes: u32,
       chunks: fc.array(fc.record({ seq: u32, bytes: u32 }, { noNullPrototype: true })),
     },
@@ -51,6 +52,7 @@ const EMPTY: rows.Head = {
   nextSeq: 0,
   tailSeq: 0,
   truncated: 0,
+  fetchedBy: 0,
   profileBytes: 0,
   chunks: [],
 };

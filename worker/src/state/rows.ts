@@ -3,7 +3,7 @@
  *
  *   key     = u16 keyGroup | u16 length of id | id | u8 row | u32 chunk           (big endian)
  *   head    = u8 version | f64 lastAccess | f64 eventCount | u32 firstSeq | u32 nextSeq
- *             | u32 tailSeq | u32 truncated | text lastEventName | text lastEventAt
+ *             | u32 tailSeq | u32 truncated | u32 fetchedBy | text lastEventName | text lastEventAt
  *             | u32 profileBytes | u16 chunks | (u32 seq | u32 bytes)*             (little endian)
  *   profile = u32 length | profile JSON | visit JSON
  *   tail, chunk = u16 events | u32 length* | the event JSONs joined by "," (length in UTF-16 units)
@@ -44,6 +44,8 @@ export interface Head {
   /** Events dropped because the user reached maxBytesPerUser. */
   truncated: number;
   profileBytes: number;
+  /** Attempt that fetched the user from the Profile API (P33). */
+  fetchedBy: number;
   chunks: Chunk[];
 }
 
@@ -108,7 +110,7 @@ function readText(source: Buffer, at: number): { text: string | null; end: numbe
 }
 
 /** Of a user without events. */
-export function newHead(lastAccess: number, profileBytes: number): Head {
+export function newHead(lastAccess: number, profileBytes: number, fetchedBy: number): Head {
   return {
     lastAccess,
     eventCount: 0,
@@ -119,13 +121,14 @@ export function newHead(lastAccess: number, profileBytes: number): Head {
     tailSeq: 0,
     truncated: 0,
     profileBytes,
+    fetchedBy,
     chunks: [],
   };
 }
 
 export function encodeHead(head: Head): Buffer {
   const out = Buffer.allocUnsafe(
-    39 + textBytes(head.lastEventName) + textBytes(head.lastEventAt) + head.chunks.length * 8,
+    43 + textBytes(head.lastEventName) + textBytes(head.lastEventAt) + head.chunks.length * 8,
   );
   out[0] = HEAD_VERSION;
   out.writeDoubleLE(head.lastAccess, 1);
@@ -134,7 +137,8 @@ export function encodeHead(head: Head): Buffer {
   out.writeUInt32LE(head.nextSeq, 21);
   out.writeUInt32LE(head.tailSeq, 25);
   out.writeUInt32LE(head.truncated, 29);
-  let at = writeText(out, 33, head.lastEventName);
+  out.writeUInt32LE(head.fetchedBy, 33);
+  let at = writeText(out, 37, head.lastEventName);
   at = writeText(out, at, head.lastEventAt);
   out.writeUInt32LE(head.profileBytes, at);
   out.writeUInt16LE(head.chunks.length, at + 4);
@@ -149,7 +153,7 @@ export function encodeHead(head: Head): Buffer {
 
 export function decodeHead(row: Buffer): Head {
   if (row[0] !== HEAD_VERSION) throw new Error(`head row has version ${row[0]}, known: 1`);
-  const name = readText(row, 33);
+  const name = readText(row, 37);
   const eventAt = readText(row, name.end);
   const count = row.readUInt16LE(eventAt.end + 4);
   const chunks: Chunk[] = [];
@@ -164,6 +168,7 @@ export function decodeHead(row: Buffer): Head {
     nextSeq: row.readUInt32LE(21),
     tailSeq: row.readUInt32LE(25),
     truncated: row.readUInt32LE(29),
+    fetchedBy: row.readUInt32LE(33),
     lastEventName: name.text,
     lastEventAt: eventAt.text,
     profileBytes: row.readUInt32LE(eventAt.end),

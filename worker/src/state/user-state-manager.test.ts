@@ -146,7 +146,7 @@ test('a frozen user is forked: the barrier image in D(i), the event in D(i+1)', 
   assert.deepEqual(await headsOf(rig.drain()), { u: 2, late: 1 });
 });
 
-test('an eviction after the barrier writes interval i before i+1, each into its delta', async () => {
+test('an eviction after the barrier writes interval i before i+1, each to its delta', async () => {
   const rig = new Rig(1);
   rig.event('u');
   rig.manager.freeze();

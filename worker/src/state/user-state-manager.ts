@@ -154,9 +154,17 @@ export class UserStateManager {
   }
 
   /** The Profile API answered for a user that has no rows. */
-  create(userId: string, keyGroup: number, answer: ProfileAnswer, time: number): UserState {
+  create(
+    userId: string,
+    keyGroup: number,
+    answer: ProfileAnswer,
+    time: number,
+    fetchedBy = 0,
+  ): UserState {
+    const { limits } = this.#options;
     invariant(!this.#users.has(userId), 'a user was created twice');
-    const user = UserState.fromAnswer(userId, keyGroup, answer, time, this.#options.limits);
+    const user = UserState.fromAnswer(userId, keyGroup, answer, time, limits, fetchedBy);
+
     this.#truncatedEvents += user.truncated;
     this.#admit(user);
     this.#dirty.add(user);

@@ -279,7 +279,7 @@ test('the profile row is written once, and a clean user writes nothing but head 
   assert.deepEqual(second, [rows.HEAD, rows.TAIL]);
 });
 
-test('tombstones name every row that may be stored, dropped chunks not yet written out included', () => {
+test('tombstones name every row that may be stored, those of dropped chunks included', () => {
   const limits = { historyMaxEvents: 20, maxBytesPerUser: 1 << 20 };
   const stored = new Stored();
   const user = fresh([], limits);

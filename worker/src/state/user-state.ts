@@ -42,8 +42,8 @@ export class UserState {
   frozen = false;
   /** Second chance of the eviction clock. */
   referenced = true;
-  /** Fetched from the Profile API by this attempt: a repeat may have another body (P33). */
-  fetched = false;
+  /** Attempt that fetched it from the Profile API, 0 = none: a repeat of its may differ (P33). */
+  readonly fetchedBy: number;
 
   #profileText: string;
   #visitText: string;
@@ -82,6 +82,7 @@ export class UserState {
     this.id = id;
     this.keyGroup = keyGroup;
     this.lastAccess = head.lastAccess;
+    this.fetchedBy = head.fetchedBy;
     this.#profileText = profile.profile;
     this.#visitText = profile.visit;
     this.#profileBytes = head.profileBytes;
@@ -125,11 +126,11 @@ export class UserState {
     answer: { profile: string; visit: string; history: readonly string[] },
     lastAccess: number,
     limits: UserLimits,
+    fetchedBy = 0,
   ): UserState {
     const profileBytes = Buffer.byteLength(answer.profile) + Buffer.byteLength(answer.visit);
-    const head = rows.newHead(lastAccess, profileBytes);
+    const head = rows.newHead(lastAccess, profileBytes, fetchedBy);
     const user = new UserState(id, keyGroup, head, answer, [], false);
-    user.fetched = true;
     user.dirty = true;
     for (const event of answer.history) user.#push(event, Buffer.byteLength(event));
     user.#trim(limits);
@@ -301,6 +302,7 @@ export class UserState {
       tailSeq: this.#tailSeq,
       truncated: this.#truncated,
       profileBytes: this.#profileBytes,
+      fetchedBy: this.fetchedBy,
       chunks: this.#chunks,
     });
   }

@@ -28,17 +28,16 @@ class WatchedCheckpointer extends Checkpointer {
   }
 }
 
-/** A task with two input channels; channel 0 is its own source's. */
-function rig(mutant: string | null = null) {
-  const env = new HandEnv();
-  const reports: TaskReport[] = [];
-  const sent: Frame[][] = [[], []];
+const refuse = (fault: unknown) => {
+  throw fault;
+};
+
+function portsOf(env: HandEnv, reports: TaskReport[], sent: Frame[][]): SlotPorts {
   const never = new Promise<never>(() => {});
-  const backend = new MemoryBackend();
-  const ports: SlotPorts = {
+  return {
     env,
     store: new MemoryStore(env),
-    backend,
+    backend: new MemoryBackend(),
     profileApi: { fetch: () => never, stats: () => ({}), close: async () => {} },
     action: { maxInFlight: 1, deliver: () => never, stats: () => ({}), close: async () => {} },
     deadLetter: { write: () => never, close: async () => {} },
@@ -46,10 +45,13 @@ function rig(mutant: string | null = null) {
     report: (report) => reports.push(report),
     send: (target, frame) => sent[target]!.push(frame),
     credit: () => {},
-    fault: assert.fail,
+    fault: refuse,
   };
+}
+
+function configOf(mutant: string | null): SlotConfig {
   const task = { subtask: 1, slot: 0, attempt: 4, range: WHOLE, splits: [], restore: [] };
-  const config: SlotConfig = {
+  return {
     jobId: 'job',
     lineage: 'lineage',
     plan: PLAN,
@@ -62,20 +64,29 @@ function rig(mutant: string | null = null) {
     spoolPath: null,
     mutant,
   };
-  const parts = buildSlotParts(ports, config, { progress: () => {}, fault: assert.fail });
+}
+
+/** A task with two input channels; channel 0 is its own source's. */
+function rig(mutant: string | null = null) {
+  const env = new HandEnv();
+  const reports: TaskReport[] = [];
+  const sent: Frame[][] = [[], []];
+  const ports = portsOf(env, reports, sent);
+  const config = configOf(mutant);
+  const parts = buildSlotParts(ports, config, { progress: () => {}, fault: refuse });
   const checkpointer = new WatchedCheckpointer({
     env,
     store: ports.store,
-    backend,
+    backend: ports.backend,
     chain: new ChainTracker(WHOLE),
     range: WHOLE,
     subtask: 1,
     attempt: 4,
     lastBarrier: 0,
     report: ports.report,
-    onFault: assert.fail,
+    onFault: refuse,
   });
-  let opened = 0;
+  let openings = 0;
   const deferred: VolatileRecord[] = [];
   const barriers = new TaskBarriers({
     ports,
@@ -84,7 +95,7 @@ function rig(mutant: string | null = null) {
     checkpointer,
     deferred: () => deferred,
     opened: () => {
-      opened++;
+      openings++;
     },
   });
   const arrive = (channel: number, checkpointId: number, script: BarrierFrame['script'] = SCRIPT) =>
@@ -100,18 +111,8 @@ function rig(mutant: string | null = null) {
     checkpointer.drained(parts.manager.takeClosedDelta());
   };
   const { captures } = checkpointer;
-  return {
-    env,
-    reports,
-    sent,
-    parts,
-    barriers,
-    captures,
-    deferred,
-    arrive,
-    drain,
-    opened: () => opened,
-  };
+  const opened = () => openings;
+  return { env, reports, sent, parts, barriers, captures, deferred, arrive, drain, opened };
 }
 
 function eventOf(user: string, offset: number, fields = {}) {

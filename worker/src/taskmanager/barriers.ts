@@ -7,7 +7,7 @@ import type { ScriptVersion } from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import { compileVersion, type SlotConfig, type SlotParts, type SlotPorts } from './slot-parts.ts';
-import { captureLedger, type VolatileRecord } from './volatile.ts';
+import { type CapturedVolatile, captureLedger, type VolatileRecord } from './volatile.ts';
 
 export interface BarrierOptions {
   ports: SlotPorts;
@@ -123,10 +123,10 @@ export class TaskBarriers {
   }
 
   /** Parked for the Profile API, then deferred input: the order in which a restore handles them. */
-  #parked(): VolatileRecord[] {
+  #parked(): CapturedVolatile['parked'] {
     const loading = this.#options.parts.processor.parkedRecords().map(({ event, ...place }) => ({
       ...place,
-      value: Buffer.from(event.raw),
+      value: event.raw,
     }));
     // Copies: a deferred record is a view on its frame, whose buffer goes back to the sender once
     // it is processed, which may be before the volatile part is encoded.

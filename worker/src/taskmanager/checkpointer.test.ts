@@ -163,7 +163,7 @@ test('an idle interval is a continuity entry, and the chain has no gap', async (
   assert.deepEqual(await rig.restored(5), { a: 'x' });
 });
 
-test('what a failed checkpoint could not store is owed, in order, with its idle intervals', async () => {
+test('what a failed checkpoint could not store is owed, idle intervals too, in order', async () => {
   const rig = new Rig();
   await rig.checkpoint(1, '1:a=1', '1:gone=1');
   rig.store.onCall = () => {
@@ -177,7 +177,8 @@ test('what a failed checkpoint could not store is owed, in order, with its idle 
   await rig.checkpoint(5, '2:b=5');
   assert.ok(rig.checkpointer.owedBytes > owed);
   const declined = rig.reports.find((report) => report.type === 'decline');
-  assert.match(declined!.type === 'decline' ? declined.reason : '', /store: 503 slow down/);
+  assert.ok(declined?.type === 'decline');
+  assert.match(declined.reason, /store: 503 slow down/);
   rig.store.onCall = null;
   await rig.checkpoint(8);
   assert.deepEqual(spans(rig.snapshot(8)), ['(0,1]', '(1,2]', '(2,4] none', '(4,5]', '(5,8] none']);
@@ -186,7 +187,7 @@ test('what a failed checkpoint could not store is owed, in order, with its idle 
   assert.deepEqual(rig.faults, []);
 });
 
-test('a store that fails halfway leaves the rest owed, and nothing is stored under two names', async () => {
+test('a store that fails halfway leaves the rest owed, and nothing is stored twice', async () => {
   const rig = new Rig();
   rig.store.onCall = () => {
     throw new Error('down');
@@ -293,9 +294,7 @@ async function basesAfter(rig: Rig, checkpoints: number): Promise<string[]> {
   return [...rig.store.objects.keys()].filter((name) => name.includes('-base-'));
 }
 
-test('a group gets one base when it is due', {
-  todo: 'bug: due() is asked again before the base that was built is in the chain',
-}, async () => {
+test('a group gets one base when it is due', async () => {
   const rig = new Rig();
   const big = 'x'.repeat(400);
   for (let id = 1; id <= 25; id++) await rig.checkpoint(id, `0:a=${id}${big}`);
@@ -305,9 +304,7 @@ test('a group gets one base when it is due', {
 });
 
 /** I7: bases that wait for the store are in memory, up to 64 MiB each, and not in `owedBytes`. */
-test('while the store is down no further base of the same group is built', {
-  todo: 'bug: each checkpoint builds the same bases again and keeps them all',
-}, async () => {
+test('while the store is down no further base of the same group is built', async () => {
   const rig = new Rig();
   for (let id = 1; id <= 25; id++) await rig.checkpoint(id, `0:a=${id}`);
   for (let wait = 0; wait < 30; wait++) await turn();

@@ -81,6 +81,7 @@ export class Checkpointer {
   #owedBytes = 0;
   #bases: BuiltBase[] = [];
   #builder: BaseBuilder | null = null;
+  #building: Promise<void> = Promise.resolve();
   #objects = 0;
   #closed = false;
 
@@ -128,7 +129,7 @@ export class Checkpointer {
   async close(): Promise<void> {
     this.#closed = true;
     this.#builder?.stop();
-    await this.#work;
+    await Promise.all([this.#work, this.#building]);
   }
 
   async #finish(
@@ -204,6 +205,7 @@ export class Checkpointer {
     for (const base of this.#bases.filter(({ epoch }) => epoch <= checkpointId)) {
       const object = await this.#store(checkpointId, 'base', base.segment);
       this.#bases.splice(this.#bases.indexOf(base), 1);
+      this.#owedBytes -= base.segment.bytes;
       bytes += base.segment.bytes;
       this.#options.chain.addBase(object, base.epoch, base.groupBytes);
     }
@@ -223,16 +225,20 @@ export class Checkpointer {
   }
 
   #startBases(): void {
-    if (this.#builder !== null) return;
+    // One at a time, and none before the last is in the chain: its groups would be due again.
+    if (this.#builder !== null || this.#bases.length > 0 || this.#owed.length > 0) return;
     const { backend, range, chain, onFault } = this.#options;
     const groups = chain.due(BASE_BUDGET_BYTES);
     if (groups.length === 0) return;
     const builder = new BaseBuilder(backend, range);
     this.#builder = builder;
-    builder
+    this.#building = builder
       .build(groups, this.#lastBarrier + 1)
       .then((base) => {
-        if (base !== null) this.#bases.push(base);
+        if (base !== null) {
+          this.#bases.push(base);
+          this.#owedBytes += base.segment.bytes;
+        }
         this.#builder = null;
       })
       .catch((fault: unknown) => {

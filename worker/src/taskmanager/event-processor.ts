@@ -49,6 +49,8 @@ export interface ProcessorDeps {
   profileApi: ProfileApi | null;
   ledger: GroupLedger;
   filter: CompiledFilter;
+  /** Of this task; above 1, events may be replayed (P33). */
+  attempt: number;
   /** Parked events were handled: there may be room again. */
   onProgress: () => void;
   onFault: (fault: unknown) => void;
@@ -98,6 +100,8 @@ export class EventProcessor {
   readonly #loading = new Map<string, AcceptedRecord[]>();
   readonly #scope: Scope;
   readonly #topic: string;
+  /** A restored record of a split that was not announced yet is older than the restart. */
+  readonly #unannounced: number;
   #filter: CompiledFilter;
   #parked = 0;
   #parkedBytes = 0;
@@ -107,6 +111,7 @@ export class EventProcessor {
     this.#deps = deps;
     this.#filter = deps.filter;
     this.#scope = new Scope(deps.manager);
+    this.#unannounced = deps.attempt > 1 ? Number.POSITIVE_INFINITY : 0;
     const { source } = deps.plan;
     this.#topic = source.kind === 'kafka' ? source.topic : source.kind;
   }
@@ -267,9 +272,10 @@ export class EventProcessor {
       }
       return;
     }
-    this.#deps.manager.create(userId, first.keyGroup, answer, first.time);
+    const { manager, attempt } = this.#deps;
+    manager.create(userId, first.keyGroup, answer, first.time, attempt);
     for (const record of waiting) this.#handleOne(record);
-    this.#deps.manager.evict();
+    manager.evict();
   }
 
   #judge(user: UserState, record: AcceptedRecord): void {
@@ -281,8 +287,9 @@ export class EventProcessor {
     const verdict = this.#filter.evaluate(this.#scope);
     if (verdict.match) {
       this.#stats.matched++;
-      const replayUntil = this.#replayUntil.get(record.split.index) ?? 0;
-      if (user.fetched && record.offset < replayUntil) this.#stats.divergent++;
+      const replayUntil = this.#replayUntil.get(record.split.index) ?? this.#unannounced;
+      if (user.fetchedBy === this.#deps.attempt && record.offset < replayUntil)
+        this.#stats.divergent++;
       const body = this.#body(user, event);
       const delivery = this.#delivery(record.split, record, user.id, body, 'action');
       this.#deps.outbox.add(record.keyGroup, delivery, null);

@@ -1,9 +1,11 @@
 /** The taskmanager role: options to a running TaskManager, and how the process ends. */
+import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { RpcClient } from '../rpc/client.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
+import { claimLocalState, processIsAlive } from './local-state.ts';
 import { TaskManager } from './taskmanager.ts';
 
 export interface TaskManagerRole {
@@ -25,6 +27,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     'taskmanager',
     role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
   );
+  const local = await claimLocalState(role.localStateDir, process.pid, processIsAlive);
   const client = await connect(role.jobmanager);
   const cacheBytes = process.env['TRIGGERJOB_TEST_SLOT_CACHE_BYTES'];
   const manager = new TaskManager({
@@ -34,7 +37,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     taskManagerId: role.id ?? `tm-${realEnv.id().slice(0, 12)}`,
     host: hostname(),
     slots: role.slots,
-    localStateDir: role.localStateDir,
+    localStateDir: local,
     mutant: process.env['TRIGGERJOB_TEST_MUTANT'] ?? null,
     slotCacheBytes: cacheBytes === undefined ? null : Number(cacheBytes),
   });
@@ -42,6 +45,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     await manager.run();
   } finally {
     client.close();
+    await rm(local, { recursive: true, force: true });
   }
 }
 

@@ -38,6 +38,8 @@ const ENTRY_BYTES = 600;
  * waiting.
  */
 const MAX_UNDER_WAY = 4096;
+/** Started entries at the front of the ready list before it is cut. */
+const COMPACT_AT = 1024;
 
 export class Outbox {
   readonly #options: OutboxOptions;
@@ -104,15 +106,17 @@ export class Outbox {
   #start(): void {
     while (!this.#closed && this.#readyHead < this.#ready.length) {
       const entry = this.#ready[this.#readyHead]!;
-      if (this.#inFlight >= MAX_UNDER_WAY) return;
+      if (this.#inFlight >= MAX_UNDER_WAY) break;
       this.#readyHead++;
       this.#inFlight++;
       this.#finish(entry).catch((fault: unknown) => {
         if (!this.#closed) this.#options.onFault(fault);
       });
     }
-    if (this.#readyHead > 0 && this.#readyHead === this.#ready.length) {
-      this.#ready = [];
+    // What was started must not be held by this list: its bodies would outlive their delivery.
+    const half = this.#readyHead * 2 > this.#ready.length;
+    if (half && (this.#readyHead > COMPACT_AT || this.#readyHead === this.#ready.length)) {
+      this.#ready = this.#ready.slice(this.#readyHead);
       this.#readyHead = 0;
     }
   }

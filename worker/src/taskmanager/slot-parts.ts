@@ -118,6 +118,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
       profileApi: ports.profileApi,
       ledger,
       filter: compileVersion(plan, config.script),
+      attempt: task.attempt,
       onProgress: hooks.progress,
       onFault: hooks.fault,
     }),
@@ -140,7 +141,7 @@ function buildSource(
     maxParallelism: plan.maxParallelism,
     allowedSkewMs: plan.state.allowedSkewMs,
     bufferTimeoutMs: plan.bufferTimeoutMs,
-    restored: task.restoredId > 0,
+    restored: task.attempt > 1,
     liveTimestamps: plan.source.kind === 'kafka',
   });
 }

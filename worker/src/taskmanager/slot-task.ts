@@ -11,7 +11,7 @@ import type { ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
 import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
-import { Checkpointer, OWED_LIMIT_BYTES } from './checkpointer.ts';
+import { Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
 import type { IncomingRecord } from './event-processor.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { slotMetrics } from './slot-metrics.ts';
@@ -39,19 +39,25 @@ export class SlotTask {
   #running: RunningParts | null = null;
   #scheduled = false;
   #closed = false;
+  #faulted = false;
+  #starting: Promise<void> = Promise.resolve();
   #stateBusyMs = 0;
   #restoreMs = 0;
   #startedAt = 0;
   #restored = { delivered: 0, deadLettered: 0 };
 
   constructor(ports: SlotPorts, config: SlotConfig) {
-    this.#ports = ports;
+    // What a slot says after a fault could complete a checkpoint with a hole in it.
+    const report = (one: TaskReport) => {
+      if (!this.#faulted) ports.report(one);
+    };
+    this.#ports = { ...ports, report };
     this.#config = config;
     const fault = (thrown: unknown) => this.#fault(thrown);
     const progress = () => this.#schedule();
-    this.#parts = buildSlotParts(ports, config, { progress, fault });
+    this.#parts = buildSlotParts(this.#ports, config, { progress, fault });
     this.#housekeeping = new Housekeeping({
-      ports,
+      ports: this.#ports,
       config,
       parts: this.#parts,
       done: progress,
@@ -60,7 +66,12 @@ export class SlotTask {
   }
 
   /** Restores, then runs until `close`. Reports `running` once events can flow. */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting = this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
     const { env, report } = this.#ports;
     const { task } = this.#config;
     const { source, outbox, processor } = this.#parts;
@@ -91,6 +102,7 @@ export class SlotTask {
       range,
       snapshots: restore,
       checkpointId: restoredId,
+      stopped: () => this.#closed,
     });
     manager.restored(restored.users);
     const volatile = await restoreVolatile(store, restore, range, ledger);
@@ -175,6 +187,7 @@ export class SlotTask {
     outbox.close();
     this.#housekeeping.close();
     await Promise.allSettled([
+      this.#starting,
       source.close(),
       this.#ports.action.close(),
       this.#ports.deadLetter.close(),
@@ -185,16 +198,19 @@ export class SlotTask {
   }
 
   #fault(fault: unknown): void {
-    if (!this.#closed) this.#ports.fault(fault);
+    if (this.#closed || this.#faulted) return;
+    this.#faulted = true;
+    this.#parts.outbox.close();
+    this.#ports.fault(fault);
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#running === null || this.#closed) return;
+    if (this.#scheduled || this.#running === null || this.#closed || this.#faulted) return;
     const running = this.#running;
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      if (this.#closed) return;
+      if (this.#closed || this.#faulted) return;
       try {
         if (this.#pump(running)) this.#schedule();
       } catch (fault) {

@@ -36,6 +36,8 @@ interface OpenSplit {
   endOffset: number;
   finished: boolean;
   announced: boolean;
+  /** Wall clock, ms, at which the source last said where this split ends. */
+  answeredAt: number;
 }
 
 export interface SourceStats {
@@ -58,8 +60,6 @@ export class SourceTask {
   #wake: (() => void) | null = null;
   #flushTimer: Timer | null = null;
   #clockDue = 0;
-  /** When the reader was last asked what there is. */
-  #polledAt = 0;
   #closed = false;
   #paused = false;
   #stats = { recordsRead: 0, bytesRead: 0, busyMs: 0, backPressuredMs: 0, skewedRecords: 0 };
@@ -83,6 +83,7 @@ export class SourceTask {
         endOffset: -1,
         finished: false,
         announced: false,
+        answeredAt: 0,
       });
     }
     this.#options.reader.assign(positions.map((position) => ({ ...position })));
@@ -130,7 +131,6 @@ export class SourceTask {
         continue;
       }
       const batch = await reader.poll(POLL_MS);
-      this.#polledAt = env.now();
       if (batch === null) this.#flush();
       else if (!this.#closed) await this.#emit(batch);
     }
@@ -147,6 +147,7 @@ export class SourceTask {
     const { env } = this.#options;
     const split = this.#splits.get(batch.splitIndex)!;
     split.endOffset = batch.endOffset;
+    split.answeredAt = env.now();
     if (!split.announced) this.#announce(split, batch.endOffset);
     let since = env.monotonic();
     let turn = TURN_RECORDS;
@@ -248,10 +249,10 @@ export class SourceTask {
     const { env, senders, liveTimestamps } = this.#options;
     this.#clockDue = env.monotonic() + CLOCK_MS;
     let time = Number.POSITIVE_INFINITY;
-    for (const { position, endOffset, finished } of this.#splits.values()) {
+    for (const { position, endOffset, finished, answeredAt } of this.#splits.values()) {
       if (finished) continue;
       const atEnd = liveTimestamps && endOffset >= 0 && position.offset >= endOffset;
-      time = Math.min(time, atEnd ? this.#polledAt : position.clock);
+      time = Math.min(time, atEnd ? answeredAt : position.clock);
     }
     for (const sender of senders) sender.control({ kind: 'clock', time });
   }

@@ -61,8 +61,12 @@ export class TaskManager {
     const { client, taskManagerId, host, slots } = this.#options;
     return new Promise((resolve, reject) => {
       this.#end = (fault) => (fault === null ? resolve() : reject(fault));
+      // One after the other: a command that overtakes a deployment would find no slot, in silence.
+      let last = Promise.resolve();
       client.onCommand((command) => {
-        this.#command(command).catch((fault: unknown) => this.#end?.(fault));
+        last = last
+          .then(() => this.#command(command))
+          .catch((fault: unknown) => this.#end?.(fault));
       });
       client.onClose((error) => {
         const cause = error ?? undefined;

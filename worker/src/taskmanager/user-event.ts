@@ -45,6 +45,8 @@ export function decodeUserEvent(
   if (typeof userId !== 'string' || userId === '') {
     return { poison: `field ${keyBy} is not a non-empty string` };
   }
+  // Half a surrogate pair becomes U+FFFD in a row key: two such users would share their rows.
+  if (!userId.isWellFormed()) return { poison: `field ${keyBy} is not valid Unicode` };
   if (userId.length * 3 > MAX_USER_ID_BYTES && Buffer.byteLength(userId) > MAX_USER_ID_BYTES) {
     return { poison: `field ${keyBy} is longer than ${MAX_USER_ID_BYTES} bytes` };
   }

@@ -51,7 +51,7 @@ test('nothing to keep: no object', async () => {
 
 const bytes = fc.uint8Array({ maxLength: 60 }).map((given) => Buffer.from(given));
 
-test('everything comes back in order, byte for byte: tombstones, empty values, poison', async () => {
+test('everything comes back in order, byte for byte: tombstones and empty values too', async () => {
   const captured = fc.record({
     parked: fc.array(fc.record({ group: fc.nat(7), value: fc.option(bytes) }), { maxLength: 20 }),
     outbox: fc.array(fc.record({ group: fc.nat(7), body: bytes }), { maxLength: 20 }),
@@ -91,7 +91,7 @@ test('a large body keeps its bytes', async () => {
   assert.ok(state.outbox[0]!.delivery.body.equals(body));
 });
 
-test('rescale: parked records, outbox and counts move with their key group, once each', async () => {
+test('rescale: parked records, outbox and counts move with their group, once each', async () => {
   const ledger = new GroupLedger(8);
   for (let group = 0; group < 8; group++) ledger.add('accepted', group, group + 1);
   const groups = [6, 1, 6, 0, 3, 4, 1];

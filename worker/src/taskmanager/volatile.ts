@@ -45,7 +45,8 @@ interface VolatileRow {
 /** Captured at the barrier by reference; the rows are made later, in `encodeVolatile`. */
 export interface CapturedVolatile {
   ledger: { keyGroup: number; counts: number[] }[];
-  parked: VolatileRecord[];
+  /** A parked event's text is made bytes later, outside of the barrier's turn. */
+  parked: (Omit<VolatileRecord, 'value'> & { value: Buffer | string | null })[];
   outbox: readonly OutboxEntry[];
 }
 
@@ -77,7 +78,8 @@ export async function encodeVolatile(
   }
   captured.parked.forEach((record, number) => {
     const { value, keyGroup, ...head } = record;
-    put(keyGroup, PARKED, number, pack({ ...head, split: { ...head.split } }, value));
+    const bytes = typeof value === 'string' ? Buffer.from(value) : value;
+    put(keyGroup, PARKED, number, pack({ ...head, split: { ...head.split } }, bytes));
   });
   captured.outbox.forEach(({ keyGroup, delivery, failure }, number) => {
     const { body, ...head } = delivery;
