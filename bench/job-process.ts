@@ -14,6 +14,8 @@ import { fileURLToPath } from 'node:url';
 const MAIN = fileURLToPath(new URL('../worker/src/main.ts', import.meta.url));
 const PRELOAD = new URL('./slot-preload.ts', import.meta.url).href;
 const POLL_MS = 100;
+/** A start restores the state: 1.6 GB for 100,000 users. */
+const START_LIMIT_MS = 5 * 60_000;
 const CHILDREN_END_MS = 500;
 
 /** The fields of /api/v1/status and its subtasks that the benchmarks read. */
@@ -81,7 +83,7 @@ export class JobProcess {
     child.stderr.pipe(out, { end: false });
     const job = new JobProcess(child, `http://127.0.0.1:${restPort}`, output);
     try {
-      await job.until((status) => status.state === 'RUNNING', 60_000, 'the job runs');
+      await job.until((status) => status.state === 'RUNNING', START_LIMIT_MS, 'the job runs');
       const { jobs } = (await job.#get('/jobs')) as { jobs: { id: string }[] };
       job.#jobId = jobs[0]!.id;
       return job;

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -185,6 +185,61 @@ test('a savepoint restores in another directory with another parallelism', async
   assert.equal(status.users, 1000);
   assert.equal(status.ledgerImbalance, 0);
   await statusUntil(rest, 'a checkpoint', ({ lastCheckpoint }) => lastCheckpoint !== null);
+  job.interrupt();
+  await job.until(/final checkpoint \d+ /);
+  assert.equal(await job.exit(), 0);
+});
+
+interface ManifestFacts {
+  checkpointId: number;
+  kind: string;
+  subtasks: { deltas: { object: { name: string } | null }[] }[];
+}
+
+async function newestManifest(store: string): Promise<ManifestFacts> {
+  const names = await readdir(join(store, 'manifests'));
+  const found = await Promise.all(
+    names.map(async (name) => {
+      const text = await readFile(join(store, 'manifests', name), 'utf8');
+      return JSON.parse(text) as ManifestFacts;
+    }),
+  );
+  return found.sort((a, b) => b.checkpointId - a.checkpointId)[0]!;
+}
+
+test('a damaged checkpoint is passed over for the one before, and the job says so', async () => {
+  const file = join(folder, 'damaged.yaml');
+  const sample = await readFile(SAMPLE, 'utf8');
+  const debug = sample
+    .replace(/action:[\s\S]*?checkpointing:/, 'action: { debug: {} }\n  checkpointing:')
+    .replace(/profileApi:\n\s+url: \S+/, '')
+    .replace('interval: 10s', 'interval: 4s');
+  await writeFile(file, debug);
+  const stateDir = join(folder, 'damaged');
+  const port = String(await freePort());
+  const job = start('run', file, '--state-dir', stateDir, '--rest-port', port);
+  const rest = await restOf(job);
+  const store = join(stateDir, 'checkpoints', 'default', 'demo');
+  await statusUntil(rest, 'three checkpoints', (status) => (status.lastCheckpoint?.id ?? 0) >= 5);
+  const newest = await newestManifest(store);
+  for (const { deltas } of newest.subtasks) {
+    const { object } = deltas.findLast((delta) => delta.object !== null)!;
+    const path = join(store, object!.name);
+    const bytes = await readFile(path);
+    bytes[Math.floor(bytes.length / 2)]! ^= 1;
+    await writeFile(path, bytes);
+  }
+  const [taskManager] = (await json<{ taskManagers: { pid: number }[] }>(`${rest}/api/v1/status`))
+    .taskManagers;
+  process.kill(taskManager!.pid, 'SIGKILL');
+  const after = await statusUntil(
+    rest,
+    'the fall-back',
+    ({ state, restoredCheckpoint }) => state === 'RUNNING' && restoredCheckpoint !== null,
+  );
+  assert.ok(after.restoredCheckpoint!.id < newest.checkpointId, JSON.stringify(after));
+  const log = await readFile(join(stateDir, 'logs', 'jobmanager.log'), 'utf8');
+  assert.match(log, new RegExp(`checkpoint ${newest.checkpointId} is damaged`));
   job.interrupt();
   await job.until(/final checkpoint \d+ /);
   assert.equal(await job.exit(), 0);

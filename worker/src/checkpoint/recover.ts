@@ -34,7 +34,7 @@ export type Recovery =
     };
 
 /** The faults that are of the checkpoint itself, not of the way to it. */
-const DAMAGE = new Set(['SEGMENT_MISSING', 'SEGMENT_CORRUPT', 'MANIFEST_CORRUPT']);
+const DAMAGE = new Set(['SEGMENT_MISSING', 'SEGMENT_CORRUPT', 'MANIFEST_CORRUPT', 'CHAIN_GAP']);
 
 /**
  * Only after `log.takeover`. Tries the newest `retained` checkpoints of the line. Throws

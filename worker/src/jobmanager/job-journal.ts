@@ -79,11 +79,12 @@ export class JobJournal implements Journal {
     }
   }
 
-  async restore(reason: string): Promise<StoredCheckpoint> {
+  async restore(
+    reason: string,
+    verify: 'manifest' | 'full' = 'manifest',
+  ): Promise<StoredCheckpoint> {
     const { log, store, logger, retained } = this.#options;
-    const recovery = await this.#patiently(() =>
-      recoverJob({ log, store, retained, verify: 'manifest' }),
-    );
+    const recovery = await this.#patiently(() => recoverJob({ log, store, retained, verify }));
     if (recovery.kind !== 'restore') {
       // The initial manifest precedes every deployment (P25), so there is always one.
       throw new TriggerJobError('INVARIANT', 'the log names no checkpoint to restart from');

@@ -6,7 +6,7 @@
 import type { Logger } from 'pino';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
-import { messageOf } from '../runtime/errors.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
@@ -18,6 +18,14 @@ import type { ScriptSwitch } from './script-switch.ts';
 import type { SplitBook } from './split-book.ts';
 import { type AttemptEnd, type AttemptFailure, TaskAttempt } from './task-attempt.ts';
 import type { TaskManagers } from './task-managers.ts';
+
+/** A task could not restore from the checkpoint it was given. */
+const DAMAGE_CODES: ReadonlySet<string> = new Set([
+  'SEGMENT_CORRUPT',
+  'SEGMENT_MISSING',
+  'SEGMENT_VERSION',
+  'CHAIN_GAP',
+]);
 
 /**
  * Restarting can't help: records are gone or are not the ones the checkpoint knows (issue: never
@@ -93,7 +101,10 @@ export class JobLifecycle {
       const delayMs = await this.#failed(end);
       if (delayMs === null) return this.#giveUp(end);
       if (!(await this.#pause(delayMs))) return this.#close();
-      checkpoint = await this.#deps.journal.restore(`${end.code}: ${end.message}`);
+      // Every byte is read again once a task has met damage: by lengths alone the same checkpoint
+      // would be chosen, and would fail, for ever (P42).
+      const verify = DAMAGE_CODES.has(end.code) ? 'full' : 'manifest';
+      checkpoint = await this.#deps.journal.restore(`${end.code}: ${end.message}`, verify);
       this.#attempt += 1;
       if (!(await this.#restorePositions(checkpoint))) return this.#close();
       this.#deps.job.move('CREATED', this.#deps.env.now());
@@ -242,6 +253,7 @@ export class JobLifecycle {
         await splits.restore(manifest.splits);
         return !this.#stopped.signal.aborted;
       } catch (error) {
+        if (error instanceof TriggerJobError && FATAL_CODES.has(error.code)) throw error;
         log.warn(
           { error: messageOf(error) },
           'the source does not answer; the restart waits for it',

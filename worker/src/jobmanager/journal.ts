@@ -24,7 +24,7 @@ export interface Journal {
    * Before every restart (P42, P52). Answers what the tasks restore: the newest checkpoint of the
    * log.
    */
-  restore(reason: string): Promise<StoredCheckpoint>;
+  restore(reason: string, verify?: 'manifest' | 'full'): Promise<StoredCheckpoint>;
   /** An aborted checkpoint; keeps its id from being used again by a later leader. */
   abort(checkpointId: number, reason: string): Promise<void>;
   /** Copies a completed checkpoint to `directory` (P49). Answers the savepoint's location. */

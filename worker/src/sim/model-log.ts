@@ -38,6 +38,8 @@ const NAMES = ['view', 'click', 'buy'];
 const MAX_LATENESS_MS = 250;
 const BATCH_RECORDS = 8;
 const OLD_SPLITS = 3;
+/** A split without new records answers this often (P37). */
+const ANSWER_MS = 1000;
 
 export function userName(user: number): string {
   return `u${user}`;
@@ -145,6 +147,14 @@ export class ModelLog {
     return (last?.offset ?? -1) + 1;
   }
 
+  /** The broker's word that there is nothing after `position` now; null: it does not answer. */
+  nothing({ split, offset }: SplitPosition): SourceBatch | null {
+    const endOffset = this.end(split.partition);
+    if (this.#down() || offset < endOffset) return null;
+    const empty = { records: [], nextOffset: offset, endOffset, finished: false };
+    return { splitIndex: split.index, ...empty };
+  }
+
   batch({ split, offset }: SplitPosition): SourceBatch | null {
     if (this.#down()) return null;
     const { records } = this.splits[split.partition]!;
@@ -163,7 +173,7 @@ export class ModelLog {
 export class ModelReader implements SplitReader {
   readonly #log: ModelLog;
   readonly #env: Env;
-  readonly #positions: SplitPosition[] = [];
+  readonly #positions: (SplitPosition & { answeredAt: number })[] = [];
   #closed = false;
 
   constructor(log: ModelLog, env: Env) {
@@ -172,7 +182,7 @@ export class ModelReader implements SplitReader {
   }
 
   assign(positions: readonly SplitPosition[]): void {
-    this.#positions.push(...positions.map((position) => ({ ...position })));
+    this.#positions.push(...positions.map((position) => ({ ...position, answeredAt: 0 })));
   }
 
   async poll(maxWaitMs: number): Promise<SourceBatch | null> {
@@ -190,8 +200,11 @@ export class ModelReader implements SplitReader {
     for (let tried = 0; tried < this.#positions.length; tried++) {
       const position = this.#positions.shift()!;
       this.#positions.push(position);
-      const batch = this.#log.batch(position);
+      const now = this.#env.now();
+      const silent = now - position.answeredAt >= ANSWER_MS;
+      const batch = this.#log.batch(position) ?? (silent ? this.#log.nothing(position) : null);
       if (batch === null) continue;
+      position.answeredAt = now;
       position.offset = batch.nextOffset;
       return batch;
     }

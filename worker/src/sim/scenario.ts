@@ -185,8 +185,7 @@ function actionsOf(rng: Seeded): Scenario['actions'] {
     const atMs = rng.between(500, FAULTS_END_MS - 2 * ms - 1500);
     actions.push({ atMs, action: { do: 'outage', service: 'store', ms } });
   }
-  // Shorter than the grace: a split that can't be read counts as read to its end (P37).
-  if (rng.chance(0.3)) add({ do: 'outage', service: 'source', ms: rng.between(100, 1000) });
+  if (rng.chance(0.3)) add({ do: 'outage', service: 'source', ms: rng.between(100, 8000) });
   if (rng.chance(0.4)) {
     for (let count = rng.between(1, 3); count > 0; count--) {
       add({

@@ -54,6 +54,8 @@ export interface FetchedChunk {
   records: Buffer;
   aborted: AbortedTransaction[];
   highWatermark: number;
+  /** Wall clock, ms, at which the broker's answer came. */
+  answeredAt: number;
 }
 
 export interface FetcherOptions extends LookupOptions {
@@ -235,7 +237,8 @@ export class KafkaFetcher {
     }
     this.#heldBytes += records.length;
     this.#options.counters.fetchedBytes += records.length;
-    this.#options.deliver({ state, offset, records, aborted, highWatermark });
+    const answeredAt = this.#env.now();
+    this.#options.deliver({ state, offset, records, aborted, highWatermark, answeredAt });
   }
 
   async #onPartitionFault(state: FetchState, errorCode: number): Promise<void> {

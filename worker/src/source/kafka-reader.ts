@@ -120,6 +120,7 @@ export class KafkaSplitReader implements SplitReader {
       records,
       nextOffset: cursor.nextOffset,
       endOffset: chunk.highWatermark,
+      answeredAt: chunk.answeredAt,
       finished: false,
     };
     if (records.length === 0 || cursor.isDone) {

@@ -148,6 +148,27 @@ test('any snapshot restores every row of every group, for any runs and bases', (
   assert.ok(dropped > 100, `${dropped} objects were let go of`);
 });
 
+/**
+ * P12, P23: restore adopts the chains of several former tasks, sorted by (to, run): the runs of one
+ * interval of one task do not stand side by side.
+ */
+test('after a rescale the chain stays whole where former tasks had several runs', () => {
+  const chain = new ChainTracker(RANGE);
+  const half = (first: number, from: number, to: number, run = 0) => ({
+    ...delta(from, to, false, run),
+    range: { first, last: first + 1 },
+  });
+  // Group 1 never has rows; group 0 has them in both runs.
+  chain.addDelta(half(0, 0, 1, 0), bytesOf([0], 5));
+  chain.addDelta(half(2, 0, 1, 0), bytesOf([2], 5));
+  chain.addDelta(half(0, 0, 1, 1), bytesOf([0], 5));
+  chain.addDelta(half(0, 1, 2), bytesOf([0], 5));
+  chain.addDelta(half(2, 1, 2), bytesOf([2], 5));
+  chain.addBase(object('base'), 2, bytesOf([0], 5));
+  const parts = { ...chain.snapshot(2), checkpointId: 2 };
+  for (let group = 0; group < 4; group++) planChain(parts, group);
+});
+
 test('every group of any snapshot has a chain without gap that ends at its checkpoint', () => {
   const chain = new ChainTracker(RANGE);
   let last = 0;

@@ -73,6 +73,7 @@ export class ChainTracker {
       }
     }
     const deltas = this.#deltas.map(({ ref }) => ref).filter(({ to }) => to <= checkpointId);
+    deltas.sort((a, b) => a.to - b.to || a.run - b.run);
     return { bases: [...byObject.values()], deltas };
   }
 
@@ -126,6 +127,8 @@ export class ChainTracker {
    * alone let one key group without a base keep every delta for ever.
    */
   #prune(): void {
+    // After a rescale two former tasks' runs of one interval lie between each other.
+    this.#deltas.sort(byRange);
     const kept: TrackedDelta[] = [];
     for (const interval of intervalsOf(this.#deltas)) {
       const needed = interval.filter((delta) => this.#isNeeded(delta));
@@ -164,6 +167,11 @@ function intervalsOf(deltas: readonly TrackedDelta[]): TrackedDelta[][] {
     else intervals.push([delta]);
   }
   return intervals;
+}
+
+function byRange({ ref: a }: TrackedDelta, { ref: b }: TrackedDelta): number {
+  const order = a.range.first - b.range.first || a.range.last - b.range.last;
+  return order || a.to - b.to || a.run - b.run;
 }
 
 function sameRange(a: KeyGroupRange, b: KeyGroupRange): boolean {

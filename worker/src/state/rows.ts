@@ -127,8 +127,11 @@ export function newHead(lastAccess: number, profileBytes: number, fetchedBy: num
 }
 
 export function encodeHead(head: Head): Buffer {
+  // As JSON: a lone surrogate, legal in an event, would not survive as UTF-8.
+  const { lastEventName: name } = head;
+  const lastEventName = name === null ? null : JSON.stringify(name);
   const out = Buffer.allocUnsafe(
-    43 + textBytes(head.lastEventName) + textBytes(head.lastEventAt) + head.chunks.length * 8,
+    43 + textBytes(lastEventName) + textBytes(head.lastEventAt) + head.chunks.length * 8,
   );
   out[0] = HEAD_VERSION;
   out.writeDoubleLE(head.lastAccess, 1);
@@ -138,7 +141,7 @@ export function encodeHead(head: Head): Buffer {
   out.writeUInt32LE(head.tailSeq, 25);
   out.writeUInt32LE(head.truncated, 29);
   out.writeUInt32LE(head.fetchedBy, 33);
-  let at = writeText(out, 37, head.lastEventName);
+  let at = writeText(out, 37, lastEventName);
   at = writeText(out, at, head.lastEventAt);
   out.writeUInt32LE(head.profileBytes, at);
   out.writeUInt16LE(head.chunks.length, at + 4);
@@ -169,7 +172,7 @@ export function decodeHead(row: Buffer): Head {
     tailSeq: row.readUInt32LE(25),
     truncated: row.readUInt32LE(29),
     fetchedBy: row.readUInt32LE(33),
-    lastEventName: name.text,
+    lastEventName: name.text === null ? null : (JSON.parse(name.text) as string),
     lastEventAt: eventAt.text,
     profileBytes: row.readUInt32LE(eventAt.end),
     chunks,

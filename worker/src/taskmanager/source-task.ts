@@ -147,7 +147,7 @@ export class SourceTask {
     const { env } = this.#options;
     const split = this.#splits.get(batch.splitIndex)!;
     split.endOffset = batch.endOffset;
-    split.answeredAt = env.now();
+    split.answeredAt = batch.answeredAt ?? env.now();
     if (!split.announced) this.#announce(split, batch.endOffset);
     let since = env.monotonic();
     let turn = TURN_RECORDS;
