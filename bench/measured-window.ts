@@ -3,7 +3,7 @@
  * window of whole checkpoint intervals, so that it bears exactly its share of checkpoints.
  */
 import { setTimeout as wait } from 'node:timers/promises';
-import type { JobProcess, Status } from './job-process.ts';
+import type { CheckpointFigures, JobProcess, Status } from './job-process.ts';
 import { cpuSeconds, machineBusySeconds, peakRssBytes } from './process-figures.ts';
 
 const FILL_LIMIT_MS = 10 * 60_000;
@@ -68,7 +68,10 @@ export async function measureWindow(options: WindowOptions): Promise<WindowFigur
   const first = await nextSample(job, pid, brokerPid, -1);
   let last = first;
   let short = false;
-  while (last.at - first.at < seconds * 1_000) {
+  let checkpoints = 0;
+  // A checkpoint that began in the window is in it to its end: none is measured by half.
+  while (last.at - first.at < seconds * 1_000 || checkpoints === 0) {
+    checkpoints = await completedSince(job, first.at);
     const sample = await nextSample(job, pid, brokerPid, last.status.processed);
     if (sample.status.lag !== null && sample.status.lag < LEAST_LAG) {
       short = true;
@@ -76,10 +79,14 @@ export async function measureWindow(options: WindowOptions): Promise<WindowFigur
     }
     last = sample;
   }
-  const checkpoints = (await job.checkpoints()).filter(({ trigger_timestamp: at, status }) => {
-    return status === 'COMPLETED' && at >= first.at && at <= last.at;
-  });
-  return figuresOf(first, last, { short, checkpoints: checkpoints.length, pid });
+  checkpoints = await completedSince(job, first.at);
+  return figuresOf(first, last, { short, checkpoints, pid });
+}
+
+async function completedSince(job: JobProcess, since: number): Promise<number> {
+  const isOurs = ({ trigger_timestamp: at, status }: CheckpointFigures) =>
+    status === 'COMPLETED' && at >= since;
+  return (await job.checkpoints()).filter(isOurs).length;
 }
 
 /** The next status whose counter has moved: counters come in steps, with the heartbeat. */

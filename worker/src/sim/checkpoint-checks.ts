@@ -65,7 +65,8 @@ export async function checkState(facts: {
       if (differs !== null) throw fault('I1', manifest, `${user}: ${differs}`);
       continue;
     }
-    // Gone by a purge, which follows the clock (P37), or dropped by a parked event that came too late.
+    // Gone by a purge, which follows the clock (P37), or dropped by a parked event that came too
+    // late.
     const purged = manifest.completedAt - wanted.lastAccess > limits.ttlMs + limits.ttlGraceMs;
     const next = fold.byUser.get(user)!.find((event) => !isApplied(event));
     const dropped = next?.fresh === true && volatile.parked.has(placeKey(next.split, next.offset));

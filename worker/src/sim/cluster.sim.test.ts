@@ -1,6 +1,6 @@
 /**
- * The cluster under crashes at every step, 500 seeds. A failure names its seed; that run again, with a
- * trace:  TRIGGERJOB_SIM_SEED=<n> node --test worker/src/sim/cluster.sim.test.ts
+ * The cluster under crashes at every step, 500 seeds. A failure names its seed; that run again,
+ * with a trace:  TRIGGERJOB_SIM_SEED=<n> node --test worker/src/sim/cluster.sim.test.ts
  */
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';

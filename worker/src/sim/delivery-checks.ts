@@ -1,4 +1,6 @@
-/** What arrived at the webhook and the dead letter in a whole run, against the fold (I2, I3, I4). */
+/**
+ * What arrived at the webhook and the dead letter in a whole run, against the fold (I2, I3, I4).
+ */
 import type { Manifest } from '../checkpoint/snapshot.ts';
 import { positionsOf } from './checkpoint-checks.ts';
 import { type Fold, type FoldEvent, placeKey } from './fold.ts';
@@ -88,7 +90,9 @@ function checkRepeats(facts: DeliveryFacts): void {
   if (new Set(ids.values()).size !== ids.size) throw new Error('I3: two records have one id');
 }
 
-/** Verdicts that a changed script may turn are left out: replay judges by the stored script (P34). */
+/**
+ * Verdicts that a changed script may turn are left out: replay judges by the stored script (P34).
+ */
 function checkOrder(facts: DeliveryFacts): void {
   const last = new Map<string, number>();
   const seen = new Set<string>();

@@ -1,6 +1,7 @@
 /**
- * What must come out: each user's events applied once each, in order, by the plainest code there is. Knows
- * the model's records and the documented rules, and nothing of state/, taskmanager/ or checkpoint/.
+ * What must come out: each user's events applied once each, in order, by the plainest code there
+ * is. Knows the model's records and the documented rules, and nothing of state/, taskmanager/ or
+ * checkpoint/.
  */
 
 import { type ModelSplit, userName } from './model-log.ts';
@@ -90,7 +91,9 @@ export class Fold {
     }
   }
 
-  /** The users after the events that `applied` names. Throws if those are not the first of a user. */
+  /**
+   * The users after the events that `applied` names. Throws if those are not the first of a user.
+   */
   stateAt(applied: (event: FoldEvent) => boolean): Map<string, FoldUser> {
     const state = new Map<string, FoldUser>();
     for (const [user, events] of this.byUser) {

@@ -1,7 +1,7 @@
 /**
- * The topic of the simulation: a few splits whose records are known from the start and appear as virtual
- * time goes on, and what JobManager and slots see of them. Offsets have holes, some records are poison,
- * some hide their key from the fast scan, and a split may be added later (P26).
+ * The topic of the simulation: a few splits whose records are known from the start and appear as
+ * virtual time goes on, and what JobManager and slots see of them. Offsets have holes, some records
+ * are poison, some hide their key from the fast scan, and a split may be added later (P26).
  */
 import type { Env } from '../runtime/env.ts';
 import { sleep } from '../runtime/env.ts';

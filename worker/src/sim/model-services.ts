@@ -1,7 +1,7 @@
 /**
- * The outside world of a slot: Profile API, webhook, dead letter. They are late, they fail, they are down
- * for a while; a request on the wire arrives although its sender has died. The receivers write down all
- * that arrives, in the order in which it does.
+ * The outside world of a slot: Profile API, webhook, dead letter. They are late, they fail, they
+ * are down for a while; a request on the wire arrives although its sender has died. The receivers
+ * write down all that arrives, in the order in which it does.
  */
 import type { ActionExecutor, DeadLetter, DeadLetterWriter, Delivery } from '../action/action.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
@@ -40,7 +40,9 @@ export interface Receipt {
 const RETRY_MS = 300;
 const DEADLINE_MS = 6000;
 
-/** What the API says of a user: the same at every time, so that a repeat has the same body (P33). */
+/**
+ * What the API says of a user: the same at every time, so that a repeat has the same body (P33).
+ */
 export function profileOf(user: string): Omit<ProfileAnswer, 'kind'> {
   const number = Number(user.slice(1));
   if (number % 5 === 0) return { profile: '{}', visit: '{}', history: [] };

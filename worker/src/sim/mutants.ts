@@ -1,6 +1,6 @@
 /**
- * Defects on purpose, to see the checks go red. Two are built into the slot (SlotConfig.mutant); these act
- * on what passes between the parts, as if the code behind it had the bug.
+ * Defects on purpose, to see the checks go red. Two are built into the slot (SlotConfig.mutant);
+ * these act on what passes between the parts, as if the code behind it had the bug.
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import { SegmentWriter } from '../checkpoint/segment.ts';

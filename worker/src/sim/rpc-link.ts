@@ -1,6 +1,6 @@
 /**
- * An RPC connection without a socket: JSON both ways, in order, late. It ends like a socket does: what was
- * sent before an orderly close still comes, a dead peer is noticed after a while.
+ * An RPC connection without a socket: JSON both ways, in order, late. It ends like a socket does:
+ * what was sent before an orderly close still comes, a dead peer is noticed after a while.
  */
 import type { Command, Report } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';

@@ -42,8 +42,8 @@ export interface Scenario {
 }
 
 /** Everything after it is calm. */
-export const FAULTS_END_MS = 28_000;
-const PRODUCTION_MS = 26_000;
+export const FAULTS_END_MS = 24_000;
+const PRODUCTION_MS = 22_000;
 /** One more than there are splits, so that a source may have none (P20). */
 export const MAX_PARALLELISM = 4;
 
@@ -110,7 +110,7 @@ export const JOBMANAGER_POINTS = [
 
 /** Comes a few times in a run at best. */
 const RARE =
-  /told to (registered|deploy|abort|cancel|add)|running|decline|get|log (restore|takeover|abort)|delete|failed/;
+  /told to (reg|deploy|abort|cancel)|running|decline|get|log (restore|takeover|abort)|delete|failed/;
 /** Once in a run if at all, so the first time must do, and it must be tried more often. */
 const RAREST = /base|genesis|said failed|dead letter/;
 

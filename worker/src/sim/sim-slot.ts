@@ -1,4 +1,7 @@
-/** One real SlotTask in the simulation: its ports, its backend that stalls, the points where it may die. */
+/**
+ * One real SlotTask in the simulation: its ports, its backend that stalls, the points where it may
+ * die.
+ */
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { Frame } from '../exchange/frame.ts';
 import type { Command } from '../rpc/messages.ts';

@@ -1,6 +1,7 @@
 /**
- * The checkpoint store as one process sees it: calls are slow, throw before they did anything, lose their
- * reply, or never come back because the process is dead. Every effect is a point where it may die.
+ * The checkpoint store as one process sees it: calls are slow, throw before they did anything, lose
+ * their reply, or never come back because the process is dead. Every effect is a point where it may
+ * die.
  */
 import { MemoryStore, type StoreCall, type StoredObjects } from '../checkpoint/memory-store.ts';
 import { sleep } from '../runtime/env.ts';

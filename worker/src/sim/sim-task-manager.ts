@@ -1,6 +1,7 @@
 /**
- * The TaskManager process of the simulation: what taskmanager.ts does with threads, done with SimSlots in
- * this process. It ends itself when a slot fails or the JobManager is gone (crash-only).
+ * The TaskManager process of the simulation: what taskmanager.ts does with threads, done with
+ * SimSlots in this process. It ends itself when a slot fails or the JobManager is gone (crash-
+ * only).
  */
 import type { Command, Report } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';

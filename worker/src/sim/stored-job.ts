@@ -1,6 +1,7 @@
 /**
- * What the store says, read by the simulation itself: the job's log, the manifests it names, the users of
- * a checkpoint. Of the code under test only the segment reader and the row decoder are used.
+ * What the store says, read by the simulation itself: the job's log, the manifests it names, the
+ * users of a checkpoint. Of the code under test only the segment reader and the row decoder are
+ * used.
  */
 import { chainOf, collectGroup } from '../checkpoint/chain.ts';
 import { MemoryStore, type StoredObjects } from '../checkpoint/memory-store.ts';

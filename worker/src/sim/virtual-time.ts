@@ -1,10 +1,10 @@
 /**
- * Virtual time for a cluster in one process. A turn of the real event loop, then at most one due timer, so
- * that a crash or a message can fall between any two turns of a task. Only when nothing moves does time
- * jump to the next timer.
+ * Virtual time for a cluster in one process. A turn of the real event loop, then at most one due
+ * timer, so that a crash or a message can fall between any two turns of a task. Only when nothing
+ * moves does time jump to the next timer.
  *
- * Nothing here or in the code under test waits for anything real, so the order of all steps is a function
- * of the seed.
+ * Nothing here or in the code under test waits for anything real, so the order of all steps is a
+ * function of the seed.
  */
 import type { Env, Timer } from '../runtime/env.ts';
 import type { Seeded } from './seeded.ts';

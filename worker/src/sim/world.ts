@@ -1,6 +1,6 @@
 /**
- * A whole cluster in one process: the real JobManager shell and real SlotTasks, on a model source, model
- * services and a store that fails, under virtual time. One seed is one run:
+ * A whole cluster in one process: the real JobManager shell and real SlotTasks, on a model source,
+ * model services and a store that fails, under virtual time. One seed is one run:
  *
  *   faults and crashes until FAULTS_END_MS -> heal -> drain -> the checks of run-checks.ts
  */
