@@ -14,7 +14,7 @@ const HISTORY_EVENTS = 100;
 const TRIGGERABLE_PER_10K = 2_000;
 const SEED = 1;
 const SECOND_SEED = SEED ^ 0x5bd1e995;
-/** Prime: multiplied by it, user numbers are a permutation as long as it does not divide `users`. */
+/** Prime: multiplied by it, user numbers are a permutation if it does not divide `users`. */
 const STRIDE = 7_919;
 const FIRST_EVENT_MS = 1_700_000_000_000;
 

@@ -1,6 +1,6 @@
 /**
- * The steady part of a run: all users are in state and the cache is as full as it gets. From there on a
- * window of whole checkpoint intervals, so that it bears exactly its share of checkpoints.
+ * The steady part of a run: all users are in state and the cache is as full as it gets. From there
+ * on a window of whole checkpoint intervals, so that it bears exactly its share of checkpoints.
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { CheckpointFigures, JobProcess, Status } from './job-process.ts';

@@ -1,6 +1,6 @@
 /**
- * Reads what `--profile FOLDER` left: `node bench/profile-top.ts FOLDER [rows]` prints per slot thread
- * where the time went (functions by self time) and what the collector took.
+ * Reads what `--profile FOLDER` left: `npm run bench -- profile-top FOLDER [rows]` prints per slot
+ * thread where the time went (functions by self time) and what the collector took.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

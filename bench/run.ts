@@ -10,10 +10,11 @@ import type { ActionName } from './bed.ts';
 import { printFigures, printMachine } from './report.ts';
 import { SCENARIOS } from './scenarios.ts';
 
-/** Programs of their own: they measure one function, not the job. */
+/** Programs of their own: they measure one function, or read what a run left. */
 const PROGRAMS: Readonly<Record<string, string>> = {
   filter: fileURLToPath(new URL('./filter.ts', import.meta.url)),
   'key-scan': fileURLToPath(new URL('./key-scan.ts', import.meta.url)),
+  'profile-top': fileURLToPath(new URL('./profile-top.ts', import.meta.url)),
 };
 const ACTIONS: readonly ActionName[] = ['blackhole', 'webhook', 'debug'];
 

@@ -24,7 +24,7 @@ function replaceAction(): void {
   });
 }
 
-/** Milliseconds of garbage collection by kind (1 scavenge, 2 minor mark-sweep, 4 mark-compact...). */
+/** Milliseconds of garbage collection by kind (1 scavenge, 2 minor, 4 mark-compact...). */
 function watchCollector(): { reset(): void; kinds: Map<number, { count: number; ms: number }> } {
   const kinds = new Map<number, { count: number; ms: number }>();
   new PerformanceObserver((list) => {

@@ -12,7 +12,7 @@ const PRODUCE = { key: 0, version: 3, timeoutMs: 30_000 };
 const LENGTH_COVERS_FROM = 12;
 const CRC_COVERS_FROM = 21;
 const BATCH_HEADER_BYTES = 61;
-/** Length, attributes, three deltas and lengths, headers: at most this much beside key and value. */
+/** Length, attributes, deltas, lengths, headers: at most this much beside key and value. */
 const RECORD_OVERHEAD_BYTES = 24;
 
 const CRC32C = Uint32Array.from({ length: 256 }, (_, byte) => {

@@ -24,44 +24,46 @@ async function runOne(seed: number, hits: Hits): Promise<void> {
   }
 }
 
-test('one seed, traced', { skip: only === undefined }, async () => {
-  const trace = (line: string) => process.stdout.write(`${line}\n`);
-  await runSeed(Number(only), new Hits(), { trace });
-});
-
-test('a seed is one run', { skip: only !== undefined }, async () => {
-  const traces: string[] = [];
-  for (let time = 0; time < 2; time++) {
-    const lines: string[] = [];
-    await runSeed(7, new Hits(), { trace: (line) => lines.push(line) });
-    traces.push(lines.join('\n'));
-  }
-  assert.ok(traces[0]!.length > 10_000);
-  assert.equal(traces[0], traces[1]);
-});
-
-test(`${SEEDS} seeds`, { skip: only !== undefined }, async (t) => {
-  const hits = new Hits();
-  for (let seed = 1; seed <= SEEDS; seed++) await runOne(seed, hits);
-  for (const [what, count] of [...hits.counts].sort()) t.diagnostic(`${count}\t${what}`);
-  const wanted = [
-    ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
-    ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
-  ];
-  const missed = wanted.filter((what) => !hits.counts.has(what));
-  assert.deepEqual(missed, [], 'these were never hit');
-});
-
-for (const mutant of MUTANTS) {
-  test(`red: ${mutant}`, { skip: only !== undefined }, async (t) => {
-    for (let seed = 1; seed <= MUTANT_SEEDS; seed++) {
-      try {
-        await runSeed(seed, new Hits(), { mutant, ledgers: false });
-      } catch (fault) {
-        t.diagnostic(`found by seed ${seed}: ${(fault as Error).message.slice(0, 200)}`);
-        return;
-      }
-    }
-    assert.fail(`${MUTANT_SEEDS} seeds did not find ${mutant}`);
+if (only !== undefined) {
+  test('one seed, traced', async () => {
+    const trace = (line: string) => process.stdout.write(`${line}\n`);
+    await runSeed(Number(only), new Hits(), { trace });
   });
+} else {
+  test('a seed is one run', async () => {
+    const traces: string[] = [];
+    for (let time = 0; time < 2; time++) {
+      const lines: string[] = [];
+      await runSeed(7, new Hits(), { trace: (line) => lines.push(line) });
+      traces.push(lines.join('\n'));
+    }
+    assert.ok(traces[0]!.length > 10_000);
+    assert.equal(traces[0], traces[1]);
+  });
+
+  test(`${SEEDS} seeds`, async (t) => {
+    const hits = new Hits();
+    for (let seed = 1; seed <= SEEDS; seed++) await runOne(seed, hits);
+    for (const [what, count] of [...hits.counts].sort()) t.diagnostic(`${count}\t${what}`);
+    const wanted = [
+      ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
+      ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
+    ];
+    const missed = wanted.filter((what) => !hits.counts.has(what));
+    assert.deepEqual(missed, [], 'these were never hit');
+  });
+
+  for (const mutant of MUTANTS) {
+    test(`red: ${mutant}`, async (t) => {
+      for (let seed = 1; seed <= MUTANT_SEEDS; seed++) {
+        try {
+          await runSeed(seed, new Hits(), { mutant, ledgers: false });
+        } catch (fault) {
+          t.diagnostic(`found by seed ${seed}: ${(fault as Error).message.slice(0, 200)}`);
+          return;
+        }
+      }
+      assert.fail(`${MUTANT_SEEDS} seeds did not find ${mutant}`);
+    });
+  }
 }

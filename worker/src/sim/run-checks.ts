@@ -4,7 +4,7 @@
  *   I9 its ledgers balance, and sum to the records before its positions
  * At the end:
  *   I2 every matching event arrived, every refused record is a dead letter
- *   I3 what arrived was due in the attempt that sent it (P32), with the right body, once per attempt
+ *   I3 what arrived was due in the attempt that sent it (P32), once per attempt; its body is right
  *   I4 each user's first arrivals are in order
  *   I10 a checkpoint completed within two intervals after healing
  */

@@ -363,7 +363,7 @@ test('P26: a held split is not fetched until it is assigned again', async () => 
   await reader.close();
 });
 
-test('the end of a quiet log is told once, then once a second while the broker answers', async () => {
+test('the end of a quiet log is told once, then each second that the broker answers', async () => {
   const { cluster, reader, batches, run } = setUp();
   cluster.ends = [0];
   reader.assign([at(0)]);

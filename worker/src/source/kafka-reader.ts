@@ -99,8 +99,8 @@ export class KafkaSplitReader implements SplitReader {
     const { index } = chunk.state.split;
     const now = this.#env.monotonic();
     const reported = this.#reported.get(index);
-    // An answer without data is news of where the log ends, or, once a second, that the broker still
-    // answers: a split whose broker is away must not count as read up to now (P37).
+    // An answer without data is news of where the log ends, or, once a second, that the broker
+    // still answers: a split whose broker is away must not count as read up to now (P37).
     const news = reported?.end !== chunk.highWatermark || now - reported.at >= ANSWER_NEWS_MS;
     if (chunk.records.length === 0 && !news) return;
     this.#reported.set(index, { end: chunk.highWatermark, at: now });

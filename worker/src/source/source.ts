@@ -36,7 +36,9 @@ export interface SourceBatch {
   nextOffset: number;
   /** End of the split's log when the batch was read; -1 unknown. For lag and idleness. */
   endOffset: number;
-  /** Wall clock, ms, at which `endOffset` was true; absent: now. A batch may wait before it is read. */
+  /**
+   * Wall clock, ms, at which `endOffset` was true; absent: now. A batch may wait before it is read.
+   */
   answeredAt?: number;
   /** true: the split has ended for good (file, limited datagen) after these records. */
   finished: boolean;

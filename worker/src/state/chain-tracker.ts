@@ -122,9 +122,9 @@ export class ChainTracker {
   }
 
   /**
-   * Lets go of objects that no key group of ours needs: it has no row in them, or a newer base. Their
-   * place in the chain stays as an entry without object, neighbours merged. Going by the oldest base
-   * alone let one key group without a base keep every delta for ever.
+   * Lets go of objects that no key group of ours needs: it has no row in them, or a newer base.
+   * Their place in the chain stays as an entry without object, neighbours merged. Going by the
+   * oldest base alone let one key group without a base keep every delta for ever.
    */
   #prune(): void {
     // After a rescale two former tasks' runs of one interval lie between each other.

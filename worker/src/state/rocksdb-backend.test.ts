@@ -186,9 +186,9 @@ test('close with open scans: the folder goes, a scan under way ends with an erro
 });
 
 /**
- * A base or a purge may have a batch under way in a thread of libuv when the slot closes. A crash here
- * takes the TaskManager with all its slots, on each restart of the job. In a process of its own, for
- * it may end by SIGSEGV or SIGABRT.
+ * A base or a purge may have a batch under way in a thread of libuv when the slot closes. A crash
+ * here takes the TaskManager with all its slots, on each restart of the job. In a process of its
+ * own, for it may end by SIGSEGV or SIGABRT.
  */
 test('close while a batch of a scan is under way does not crash the process', async (t) => {
   const directory = await folder(t);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { claimLocalState, processIsAlive } from './local-state.ts';
 
-test('folders of ended processes and of our own number go, those of running ones stay', async () => {
+test('folders of ended processes and our own number go, those of running ones stay', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'triggerjob-local-'));
   try {
     for (const name of ['tm-10', 'tm-20', 'tm-30', 'else']) {

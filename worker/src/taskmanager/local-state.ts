@@ -1,7 +1,7 @@
 /**
  * Where this process keeps RocksDB and spool files: a folder of its own below the local state
- * directory. What earlier processes left there is removed first (P10): local state is a cache of the
- * checkpoint, and after every SIGKILL a whole database would stay behind.
+ * directory. What earlier processes left there is removed first (P10): local state is a cache of
+ * the checkpoint, and after every SIGKILL a whole database would stay behind.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
