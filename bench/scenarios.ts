@@ -100,8 +100,8 @@ async function run(shape: RunShape, options: ScenarioOptions): Promise<WindowFig
 }
 
 /**
- * Every user's state is made by a first start, which ends with a checkpoint. The measured start goes
- * on from it: so all of its events can be in Kafka before, and its pauses are its own.
+ * Every user's state is made by a first start, which ends with a checkpoint. The measured start
+ * goes on from it: so all of its events can be in Kafka before, and its pauses are its own.
  */
 async function fillState(bed: Bed, settings: JobSettings, users: number): Promise<void> {
   await bed.loader.load(users);
