@@ -141,7 +141,7 @@ export class JobLifecycle {
       lineage: journal.lineage,
       attempt: this.#attempt,
       checkpoint,
-      splits: splits.positions.filter((position) => position.held !== true),
+      splits: splits.positions,
       script: scripts.active,
       onAllRunning: () => {
         job.move('RUNNING', env.now());

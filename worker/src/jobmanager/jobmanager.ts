@@ -245,7 +245,7 @@ class RunningJobManager implements JobManager {
       log,
       source: plan.source,
       enumerator: openEnumerator(startingSource(plan.source, from ?? null), known),
-      onReleased: (positions) => this.#parts?.lifecycle.current?.addSplits(positions),
+      onAssigned: (positions) => this.#parts?.lifecycle.current?.addSplits(positions),
       onFault: (error) => {
         const { code, message } = error;
         this.#parts?.lifecycle.fail({ code, message, subtask: null, taskManagerId: null });

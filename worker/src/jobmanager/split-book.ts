@@ -28,7 +28,7 @@ export interface SplitBookDeps {
   source: SourcePlan;
   enumerator: SplitEnumerator;
   /** Splits that may be read from now on. */
-  onReleased(positions: SplitPosition[]): void;
+  onAssigned(positions: SplitPosition[]): void;
   /** What only the job can answer for, e.g. SOURCE_TOPIC_RECREATED. */
   onFault(error: TriggerJobError): void;
 }
@@ -157,12 +157,16 @@ export class SplitBook {
       { splits: fresh.map((split) => split.id) },
       'found new splits; they wait for the older',
     );
+    // Told at once: while its records wait, nobody who moved to it may be purged (P37).
+    const indices = new Set(older.map((split) => split.index));
+    const found = this.#state.positions.filter(({ split }) => !indices.has(split.index));
+    this.#deps.onAssigned(found);
     this.#release();
   }
 
   #release(): void {
     const { state, released } = release(this.#state, this.#deps.env.monotonic());
     this.#state = state;
-    if (released.length > 0) this.#deps.onReleased(released);
+    if (released.length > 0) this.#deps.onAssigned(released);
   }
 }

@@ -182,7 +182,8 @@ export class ModelReader implements SplitReader {
   }
 
   assign(positions: readonly SplitPosition[]): void {
-    this.#positions.push(...positions.map((position) => ({ ...position, answeredAt: 0 })));
+    const free = positions.filter(({ held }) => held !== true);
+    this.#positions.push(...free.map((position) => ({ ...position, answeredAt: 0 })));
   }
 
   async poll(maxWaitMs: number): Promise<SourceBatch | null> {

@@ -123,7 +123,7 @@ export function scenarioOf(seed: number): Scenario {
     productionMs: PRODUCTION_MS,
     newSplitAtMs,
     parallelism: rng.between(2, MAX_PARALLELISM),
-    plan: planOf(rng, newSplitAtMs !== null),
+    plan: planOf(rng),
     stepMs: rng.pick([0.01, 0.2, 0.9]),
     storeLagMs: rng.chance(0.7) ? 59_000 : 0,
     storeFaults: rng.chance(0.6)
@@ -137,7 +137,7 @@ export function scenarioOf(seed: number): Scenario {
   };
 }
 
-function planOf(rng: Seeded, newSplit: boolean): JobPlan {
+function planOf(rng: Seeded): JobPlan {
   const plan = testPlan({
     intervalMs: rng.pick([rng.between(300, 700), rng.between(700, 1500)]),
     timeoutMs: rng.between(1500, 6000),
@@ -155,8 +155,7 @@ function planOf(rng: Seeded, newSplit: boolean): JobPlan {
   plan.bufferTimeoutMs = rng.pick([5, 40]);
   plan.heartbeatTimeoutMs = 3000;
   plan.restartStrategy = { type: 'fixed-delay', attempts: 100_000, delayMs: rng.between(1, 500) };
-  // A split that is held (P26) moves no clock: its users would be purged while their records wait.
-  plan.state.ttlMs = newSplit ? 600_000 : rng.pick([4_000, 9_000, 600_000]);
+  plan.state.ttlMs = rng.pick([4_000, 9_000, 600_000]);
   plan.state.ttlGraceMs = 1_500;
   plan.state.allowedSkewMs = 1_000;
   plan.state.historyMaxEvents = rng.between(5, 24);

@@ -76,6 +76,7 @@ export class SourceTask {
     return { ...this.#stats, pendingRecords };
   }
 
+  /** A held split (P26) is not read until it comes again without `held`; till then no clock moves. */
   assign(positions: readonly SplitPosition[]): void {
     for (const position of positions) {
       this.#splits.set(position.split.index, {
@@ -100,7 +101,9 @@ export class SourceTask {
   }
 
   positions(): SplitPosition[] {
-    return [...this.#splits.values()].map(({ position }) => ({ ...position }));
+    // A held split's position is the JobManager's.
+    const own = [...this.#splits.values()].filter(({ position }) => position.held !== true);
+    return own.map(({ position }) => ({ ...position }));
   }
 
   /** Credit came back. */
