@@ -148,7 +148,7 @@ const datagen = block('Generates a repeatable stream, for demos and tests.', {
   maxRecordBytes: maxRecordBytes(),
 });
 
-const file = block('Reads files with one JSON object per line; the job ends with them.', {
+const file = block('Reads files with one JSON object per line; the job stays up at their end.', {
   paths: Type.Array(text('A file. A relative path starts at the job file.', 'events.ndjson'), {
     description: 'Files, each one split. Example: [events.ndjson].',
     examples: [['events.ndjson']],
