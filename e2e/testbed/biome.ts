@@ -1,6 +1,7 @@
 /**
- * Runs biome's own binary. Not through `@biomejs/biome`: that package names ten platform packages, and
- * a registry that lacks one of them leaves holes in the lock file, after which `npm ci` refuses.
+ * Runs biome's own binary. Not through `@biomejs/biome`: that package names ten platform packages,
+ * and a registry that lacks one of them leaves holes in the lock file, after which `npm ci`
+ * refuses.
  */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';

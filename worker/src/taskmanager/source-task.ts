@@ -76,7 +76,9 @@ export class SourceTask {
     return { ...this.#stats, pendingRecords };
   }
 
-  /** A held split (P26) is not read until it comes again without `held`; till then no clock moves. */
+  /**
+   * A held split (P26) is not read until it comes again without `held`; till then no clock moves.
+   */
   assign(positions: readonly SplitPosition[]): void {
     for (const position of positions) {
       this.#splits.set(position.split.index, {
