@@ -133,7 +133,7 @@ export function scenarioOf(seed: number): Scenario {
     profileMayFail: rng.chance(0.3),
     frameDelayMs: rng.pick([2, 10, 60]),
     actions: actionsOf(rng),
-    crashPoints: crashPointsOf(rng),
+    crashPoints: [...crashPointsOf(rng), rarestOf(seed)],
   };
 }
 
@@ -209,4 +209,14 @@ function crashPointsOf(rng: Seeded): CrashPoint[] {
     if (RAREST.test(point)) return { role, point, nth: 1 };
     return { role, point, nth: rng.between(1, RARE.test(point) ? 3 : 25) };
   });
+}
+
+/** Each of the rarest points in turn, one a seed: left to chance alone, a run of 500 missed one. */
+function rarestOf(seed: number): CrashPoint {
+  const all: CrashPoint[] = [
+    ...TASKMANAGER_POINTS.map((point) => ({ role: 'taskmanager', point, nth: 1 }) as const),
+    ...JOBMANAGER_POINTS.map((point) => ({ role: 'jobmanager', point, nth: 1 }) as const),
+  ];
+  const rarest = all.filter(({ point }) => RAREST.test(point));
+  return rarest[seed % rarest.length]!;
 }
