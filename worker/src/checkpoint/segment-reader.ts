@@ -174,6 +174,11 @@ export class SegmentCache {
   readonly #maxBytes: number;
   readonly #maxSegments: number;
   readonly #open = new Map<string, { reader: Promise<SegmentReader>; bytes: number }>();
+  /**
+   * Dropped once, so the segments in use are more than fit: from now on by ranges. Key groups are
+   * read in turn, and without this each of them would fetch every segment anew.
+   */
+  readonly #byRange = new Set<string>();
   #bytes = 0;
 
   constructor(store: ObjectStore, options: { maxBytes?: number; maxSegments?: number } = {}) {
@@ -185,9 +190,10 @@ export class SegmentCache {
   /** Throws as `openStored` does; a failed open is not remembered. */
   async open(ref: ObjectRef): Promise<SegmentReader> {
     const known = this.#open.get(ref.name);
+    const wholeBytes = this.#byRange.has(ref.name) ? 0 : WHOLE_BYTES;
     const entry = known ?? {
-      reader: openStored(this.#store, ref),
-      bytes: ref.bytes <= WHOLE_BYTES ? ref.bytes : 0,
+      reader: openStored(this.#store, ref, wholeBytes),
+      bytes: ref.bytes <= wholeBytes ? ref.bytes : 0,
     };
     if (known === undefined) this.#bytes += entry.bytes;
     this.#open.delete(ref.name);
@@ -205,6 +211,8 @@ export class SegmentCache {
     for (const [name, { bytes }] of this.#open) {
       const fits = this.#bytes <= this.#maxBytes && this.#open.size <= this.#maxSegments;
       if (fits || this.#open.size === 1) return;
+      if (bytes === 0 && this.#open.size <= this.#maxSegments) continue;
+      this.#byRange.add(name);
       this.#drop(name, bytes);
     }
   }
