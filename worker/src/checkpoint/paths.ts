@@ -13,6 +13,11 @@ export const SEGMENTS = 'segments/';
 export const SAVEPOINT_METADATA = '_metadata.json';
 const SAVEPOINT_OBJECTS = 'objects/';
 
+/** URL of a job's own folder in a checkpoint directory. */
+export function jobFolder(directory: string, job: { namespace: string; name: string }): string {
+  return `${directory.replace(/\/+$/, '')}/${job.namespace}/${job.name}`;
+}
+
 export function logPath(logIndex: number): string {
   return `log/${String(logIndex).padStart(INDEX_DIGITS, '0')}`;
 }

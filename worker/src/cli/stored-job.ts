@@ -8,6 +8,7 @@ import { type Candidate, readState } from '../checkpoint/log-record.ts';
 import { decodeManifest } from '../checkpoint/manifest.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { openStore } from '../checkpoint/open-store.ts';
+import { jobFolder } from '../checkpoint/paths.ts';
 import { loadCheckpoint } from '../checkpoint/recover.ts';
 import { fetchObject } from '../checkpoint/segment-reader.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
@@ -33,7 +34,7 @@ interface JobName {
 
 /** The job's own folder in a checkpoint directory. */
 function openJob(directory: string, job: JobName, env: Env): Promise<ObjectStore> {
-  return openStore(`${directory.replace(/\/+$/, '')}/${job.namespace}/${job.name}`, env);
+  return openStore(jobFolder(directory, job), env);
 }
 
 /** null: the job has no checkpoint yet. */

@@ -8,6 +8,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { openActionExecutor, openDeadLetterWriter } from '../action/open.ts';
 import { openStore } from '../checkpoint/open-store.ts';
+import { jobFolder } from '../checkpoint/paths.ts';
 import type { Frame } from '../exchange/frame.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { type Env, realEnv } from '../runtime/env.ts';
@@ -26,10 +27,7 @@ async function openTask(start: SlotStart, tell: (message: SlotMessage) => void):
   const env = realEnv;
   const log = createLog(`slot-${task.slot}`, start.logLevel);
   const { directory } = plan.checkpointing;
-  const store = await openStore(
-    `${directory.replace(/\/+$/, '')}/${plan.namespace}/${plan.name}`,
-    env,
-  );
+  const store = await openStore(jobFolder(directory, plan), env);
   const local = join(start.localStateDir, `${lineage}-${task.attempt}-${task.subtask}`);
   const backend = await openRocksDb({
     directory: join(local, 'db'),

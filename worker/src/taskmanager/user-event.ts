@@ -5,9 +5,7 @@
  */
 import { isAscii, isUtf8 } from 'node:buffer';
 import { isJsonObject, type JsonObject } from '../runtime/json.ts';
-
-/** The key is part of every row key; longer ones are refused as poison. */
-const MAX_USER_ID_BYTES = 1024;
+import { MAX_KEY_BYTES } from '../source/key-scan.ts';
 
 export interface UserEvent {
   userId: string;
@@ -47,8 +45,8 @@ export function decodeUserEvent(
   }
   // Half a surrogate pair becomes U+FFFD in a row key: two such users would share their rows.
   if (!userId.isWellFormed()) return { poison: `field ${keyBy} is not valid Unicode` };
-  if (userId.length * 3 > MAX_USER_ID_BYTES && Buffer.byteLength(userId) > MAX_USER_ID_BYTES) {
-    return { poison: `field ${keyBy} is longer than ${MAX_USER_ID_BYTES} bytes` };
+  if (userId.length * 3 > MAX_KEY_BYTES && Buffer.byteLength(userId) > MAX_KEY_BYTES) {
+    return { poison: `field ${keyBy} is longer than ${MAX_KEY_BYTES} bytes` };
   }
   const wrong = wrongType(parsed);
   return wrong === null ? { userId, raw, bytes: value.length, parsed } : { poison: wrong };
