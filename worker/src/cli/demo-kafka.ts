@@ -70,7 +70,7 @@ export async function produceEvents(
   try {
     while (!signal.aborted) {
       const batch = await reader.poll(POLL_MS);
-      const messages = (batch?.records ?? []).flatMap(({ value }) =>
+      const messages = [...(batch?.records ?? [])].flatMap(({ value }) =>
         value === null ? [] : [{ topic: source.topic, key: userOf(value), value }],
       );
       if (messages.length > 0) await sendAll(env, terminal, producer, messages, signal);

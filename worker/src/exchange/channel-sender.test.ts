@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ChannelSender, type OutgoingRecord } from './channel-sender.ts';
-import { type DataFrame, type Frame, readRecords } from './frame.ts';
+import { ChannelSender } from './channel-sender.ts';
+import { type DataFrame, type Frame, readRecords, type ValueBytes } from './frame.ts';
 
 const SCRIPT = { version: 'v', text: 't', language: 'aviator' } as const;
 const barrier = (checkpointId: number) =>
@@ -10,9 +10,14 @@ const barrier = (checkpointId: number) =>
 const clock = { kind: 'clock', time: 1 } as const;
 const splitOf = (index: number) => ({ index, id: 's', sourceId: 's', partition: index });
 
-function record(offset: number, bytes = 60): OutgoingRecord {
-  const place = { split: 0, keyGroup: 0, offset, time: -1, timestamp: -1 };
-  return { ...place, value: new Uint8Array(bytes) };
+type Appended = Parameters<ChannelSender['append']>;
+
+const memory = new ArrayBuffer(5000);
+const VALUES: ValueBytes = { bytes: Buffer.from(memory), view: new DataView(memory) };
+
+/** Its value is of no concern but for its size. */
+function record(offset: number, bytes = 60): Appended {
+  return [0, 0, offset, -1, -1, VALUES, 0, bytes];
 }
 
 function channel(credit: number, bufferBytes = 200) {
@@ -27,18 +32,18 @@ function channel(credit: number, bufferBytes = 200) {
 
 test('a full buffer goes out with the next record, and data waits for credit', () => {
   const { sender, frames, offsets } = channel(1);
-  assert.ok(sender.append(record(0)));
-  assert.ok(sender.append(record(1)));
+  assert.ok(sender.append(...record(0)));
+  assert.ok(sender.append(...record(1)));
   assert.deepEqual(frames, [], 'two of 92 bytes fit in 200');
-  assert.ok(sender.append(record(2)));
+  assert.ok(sender.append(...record(2)));
   assert.equal(sender.credit, 0);
-  assert.ok(sender.append(record(3)));
-  assert.equal(sender.append(record(4)), false);
-  assert.equal(sender.append(record(4)), false, 'asking again changes nothing');
+  assert.ok(sender.append(...record(3)));
+  assert.equal(sender.append(...record(4)), false);
+  assert.equal(sender.append(...record(4)), false, 'asking again changes nothing');
   sender.flush();
   assert.deepEqual(offsets(), [0, 1]);
   sender.grant(null);
-  assert.ok(sender.append(record(4)));
+  assert.ok(sender.append(...record(4)));
   assert.deepEqual(offsets(), [0, 1, 2, 3]);
 });
 
@@ -47,7 +52,7 @@ test('a flush sends a part of a buffer, and nothing when there is nothing', () =
   sender.flush();
   assert.deepEqual(frames, []);
   assert.equal(sender.credit, 2);
-  sender.append(record(0));
+  sender.append(...record(0));
   sender.flush();
   assert.deepEqual(offsets(), [0]);
   assert.equal(sender.buffered, 0);
@@ -55,7 +60,7 @@ test('a flush sends a part of a buffer, and nothing when there is nothing', () =
 
 test('a barrier goes at once, after all that was appended before it, credit or not', () => {
   const { sender, frames } = channel(0);
-  sender.append(record(0));
+  sender.append(...record(0));
   sender.control(barrier(7));
   assert.deepEqual(
     frames.map(({ kind, seq }) => [kind, seq]),
@@ -66,16 +71,16 @@ test('a barrier goes at once, after all that was appended before it, credit or n
   );
   assert.equal(sender.credit, -1, 'one buffer of overdraft');
   sender.grant(null);
-  sender.append(record(1));
+  sender.append(...record(1));
   sender.flush();
   assert.equal(frames.length, 2, 'the grant only paid the overdraft');
 });
 
 test('a record larger than a buffer gets one of its own', () => {
   const { sender, frames, offsets } = channel(3);
-  sender.append(record(0));
-  assert.ok(sender.append(record(1, 5000)));
-  assert.ok(sender.append(record(2)));
+  sender.append(...record(0));
+  assert.ok(sender.append(...record(1, 5000)));
+  assert.ok(sender.append(...record(2)));
   sender.flush();
   assert.deepEqual(offsets(), [0, 1, 2]);
   const lengths = frames.map((frame) => (frame as DataFrame).length);
@@ -84,12 +89,12 @@ test('a record larger than a buffer gets one of its own', () => {
 
 test('a buffer that came back is filled again; one of another size is not', () => {
   const { sender, frames } = channel(5);
-  sender.append(record(0));
+  sender.append(...record(0));
   sender.flush();
   const { bytes } = frames[0] as DataFrame;
   sender.grant(new Uint8Array(77));
   sender.grant(bytes);
-  sender.append(record(1));
+  sender.append(...record(1));
   sender.flush();
   assert.equal((frames[1] as DataFrame).bytes, bytes);
 });
@@ -109,7 +114,7 @@ test('numbers are dense, order is kept, nothing is lost, credit counts frames', 
       let granted = 2;
       for (const one of steps) {
         if (one === 'append') {
-          if (sender.append(record(next))) next++;
+          if (sender.append(...record(next))) next++;
         } else if (one === 'flush') sender.flush();
         else if (one === 'control') {
           sender.control(clock);
@@ -144,7 +149,7 @@ test('a channel is overdrawn by one buffer at most, however many control frames 
   const { sender, frames } = channel(0);
   let offset = 0;
   for (let second = 0; second < 60; second++) {
-    if (sender.append(record(offset))) offset++;
+    if (sender.append(...record(offset))) offset++;
     sender.control(clock);
   }
   const data = frames.filter(({ kind }) => kind === 'data').length;

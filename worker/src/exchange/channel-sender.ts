@@ -3,16 +3,7 @@
  * receiver grants. Data waits for credit; barriers and what stands before them never do (P17): one
  * buffer of overdraft per channel is reserved at the receiver.
  */
-import { type Frame, FrameBuilder, type Unnumbered } from './frame.ts';
-
-export interface OutgoingRecord {
-  split: number;
-  keyGroup: number;
-  offset: number;
-  time: number;
-  timestamp: number;
-  value: Uint8Array | null;
-}
+import { type Frame, FrameBuilder, type Unnumbered, type ValueBytes } from './frame.ts';
 
 export class ChannelSender {
   readonly #builder: FrameBuilder;
@@ -34,14 +25,27 @@ export class ChannelSender {
     return this.#builder.records;
   }
 
-  /** false: the buffer is full and there is no credit to send it; try again after `grant`. */
-  append(record: OutgoingRecord): boolean {
+  /**
+   * As `FrameBuilder.append`. false: the buffer is full and there is no credit to send it; try
+   * again after `grant`.
+   */
+  append(
+    split: number,
+    keyGroup: number,
+    offset: number,
+    time: number,
+    timestamp: number,
+    source: ValueBytes,
+    start: number,
+    end: number,
+  ): boolean {
     // The one reserved buffer is in use: nothing more until the receiver has caught up.
     if (this.#credit < 0) return false;
-    if (this.#builder.append(record)) return true;
+    const builder = this.#builder;
+    if (builder.append(split, keyGroup, offset, time, timestamp, source, start, end)) return true;
     if (this.#credit === 0) return false;
     this.flush();
-    return this.#builder.append(record);
+    return builder.append(split, keyGroup, offset, time, timestamp, source, start, end);
   }
 
   /** Sends a partly filled buffer if there is credit for it. */

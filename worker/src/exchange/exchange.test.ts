@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { BarrierAligner } from './aligner.ts';
-import { FrameBuilder, readRecords } from './frame.ts';
+import { FrameBuilder, FrameCursor, readRecords } from './frame.ts';
 import { contains, keyGroupOf, ownerTable, subtaskOf } from './key-groups.ts';
 
 test('key groups of known users never change', () => {
@@ -44,7 +44,7 @@ test('a frame gives back every record, tombstones and oversized values included'
       offset: fc.nat(),
       time: fc.integer({ min: -1 }),
       timestamp: fc.integer({ min: -1 }),
-      value: fc.option(fc.uint8Array({ maxLength: 400 })),
+      value: fc.option(fc.uint8Array({ maxLength: 600, size: 'max' })),
     },
     { noNullPrototype: true },
   );
@@ -62,16 +62,46 @@ test('a frame gives back every record, tombstones and oversized values included'
         }
         builder.recycle(frame.bytes);
       };
-      for (const r of records) {
-        if (builder.append(r)) continue;
+      for (const { split, keyGroup, offset, time, timestamp, value } of records) {
+        // Any place in a larger buffer: the copy must keep to the value's own bytes.
+        const bytes = Buffer.concat([Buffer.alloc(3), value ?? Buffer.alloc(0), Buffer.alloc(9)]);
+        const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+        const end = value === null ? -1 : 3 + value.length;
+        const append = () =>
+          builder.append(split, keyGroup, offset, time, timestamp, { bytes, view }, 3, end);
+        if (append()) continue;
         flush();
-        assert.ok(builder.append(r));
+        assert.ok(append());
       }
       flush();
       assert.deepEqual(out, records);
     }),
     { seed: 5, numRuns: 300 },
   );
+});
+
+test('a cursor walks a part of a larger buffer, and stays at its end', () => {
+  const builder = new FrameBuilder(256);
+  const bytes = Buffer.from('abc');
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  builder.append(1, 2, 3, 4, 5, { bytes, view }, 0, 2);
+  builder.append(6, 7, 8, 9, 10, { bytes, view }, 0, -1);
+  builder.append(11, 12, 13, 14, 15, { bytes, view }, 3, 3);
+  const filled = builder.take()!;
+  const moved = new Uint8Array(500).fill(0xee);
+  moved.set(filled.bytes.subarray(0, filled.length), 77);
+  const cursor = new FrameCursor({ bytes: moved.subarray(77), length: filled.length });
+  const seen: (string | null)[] = [];
+  while (cursor.next()) {
+    const { start, end, split, keyGroup, offset, time, timestamp } = cursor;
+    assert.deepEqual(
+      [keyGroup, offset, time, timestamp],
+      [1, 2, 3, 4].map((n) => split + n),
+    );
+    seen.push(end < 0 ? null : cursor.bytes.toString('utf8', start, end));
+  }
+  assert.deepEqual(seen, ['ab', null, '']);
+  assert.equal(cursor.next(), false);
 });
 
 test('alignment blocks a channel from its barrier until the last one', () => {

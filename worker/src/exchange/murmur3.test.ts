@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { murmur3, murmur3Bytes } from './murmur3.ts';
+import { murmur3, murmur3Bytes, murmur3Range } from './murmur3.ts';
 
 // Vectors of MurmurHash3_x86_32 as published with the reference implementation's ports.
 const VECTORS: [string, number, number][] = [
@@ -29,7 +29,11 @@ for (const [text, seed, expected] of VECTORS) {
 test('the string form equals the byte form for any text', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 40 }), (text) => {
-      assert.equal(murmur3(text), murmur3Bytes(Buffer.from(text)));
+      const bytes = Buffer.from(text);
+      assert.equal(murmur3(text), murmur3Bytes(bytes));
+      const inside = Buffer.concat([Buffer.from('#'), bytes, Buffer.from('#####')]);
+      const view = new DataView(inside.buffer, inside.byteOffset, inside.length);
+      assert.equal(murmur3Range(view, 1, 1 + bytes.length), murmur3(text));
     }),
     { seed: 7, numRuns: 2000 },
   );

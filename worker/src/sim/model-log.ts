@@ -5,6 +5,7 @@
  */
 import type { Env } from '../runtime/env.ts';
 import { sleep } from '../runtime/env.ts';
+import { RecordColumns } from '../source/record-columns.ts';
 import type {
   SourceBatch,
   Split,
@@ -151,7 +152,7 @@ export class ModelLog {
   nothing({ split, offset }: SplitPosition): SourceBatch | null {
     const endOffset = this.end(split.partition);
     if (this.#down() || offset < endOffset) return null;
-    const empty = { records: [], nextOffset: offset, endOffset, finished: false };
+    const empty = { records: RecordColumns.of([]), nextOffset: offset, endOffset, finished: false };
     return { splitIndex: split.index, ...empty };
   }
 
@@ -166,7 +167,8 @@ export class ModelLog {
       .filter(({ appearsAt }) => appearsAt <= now);
     const endOffset = this.end(split.partition);
     const nextOffset = found.at(-1)!.offset + 1;
-    return { splitIndex: split.index, records: found, nextOffset, endOffset, finished: false };
+    const batch = { records: RecordColumns.of(found), nextOffset, endOffset, finished: false };
+    return { splitIndex: split.index, ...batch };
   }
 }
 

@@ -42,24 +42,23 @@ function manualEnv(): Env & { at: number } {
   return env;
 }
 
-function parse(value: Buffer | null) {
-  return JSON.parse(String(value)) as Record<string, unknown>;
+function parse(text: string) {
+  return JSON.parse(text) as Record<string, unknown>;
 }
 
 test('a record is a pure function of seed, split and number', () => {
   fc.assert(
     fc.property(fc.nat(5), fc.integer(), fc.nat({ max: 2 ** 45 }), (partition, seed, n) => {
       const plan = { ...PLAN, seed, splits: 6 };
-      const one = new DatagenSplit(plan, partition).record(n);
+      const one = new DatagenSplit(plan, partition);
       const other = new DatagenSplit(plan, partition);
-      other.record(n + 1);
-      assert.deepEqual(other.record(n), one);
-      assert.equal(one.offset, n);
-      const event = parse(one.value);
+      other.text(n + 1);
+      assert.equal(other.text(n), one.text(n));
+      const event = parse(one.text(n));
       assert.equal(event['event_id'], n * 6 + partition);
-      assert.equal(event['timestamp'], one.timestamp);
+      assert.equal(event['timestamp'], one.timestamp(n));
       assert.match(String(event['user_id']), /^u\d{10}$/);
-      assert.deepEqual(routingKey(one.value!, 'user_id'), { key: event['user_id'] });
+      assert.deepEqual(routingKey(Buffer.from(one.text(n)), 'user_id'), { key: event['user_id'] });
     }),
     { seed: 1 },
   );
@@ -72,7 +71,7 @@ test('seq is how many events the user had before; users never change the split',
   for (let partition = 0; partition < plan.splits; partition++) {
     const records = new DatagenSplit(plan, partition);
     for (let n = 0; n < 100; n++) {
-      const event = parse(records.record(n).value);
+      const event = parse(records.text(n));
       const user = event['user_id'];
       assert.equal(event['seq'], seen.get(user) ?? 0);
       seen.set(user, (seen.get(user) ?? 0) + 1);
@@ -85,13 +84,13 @@ test('seq is how many events the user had before; users never change the split',
 
 test('a fifth is triggerable, all event names occur, another seed gives other records', () => {
   const records = new DatagenSplit(PLAN, 0);
-  const events = Array.from({ length: 5_000 }, (_, n) => parse(records.record(n).value));
+  const events = Array.from({ length: 5_000 }, (_, n) => parse(records.text(n)));
   const share = events.filter((event) => event['triggerable'] === true).length / events.length;
   assert.ok(share > 0.17 && share < 0.23, `share ${share}`);
   const names = new Set(events.map((event) => event['event_name']));
   assert.deepEqual([...names].sort(), ['add_cart', 'click', 'page_view', 'purchase', 'search']);
   const other = new DatagenSplit({ ...PLAN, seed: 8 }, 0);
-  assert.notDeepEqual(other.record(3).value, records.record(3).value);
+  assert.notEqual(other.text(3), records.text(3));
 });
 
 test('record time runs at the rate of the split from a fixed epoch', () => {
@@ -108,7 +107,7 @@ async function drain(reader: DatagenReader): Promise<SourceBatch[]> {
   return batches;
 }
 
-const count = (batches: SourceBatch[]) => batches.reduce((sum, b) => sum + b.records.length, 0);
+const count = (batches: SourceBatch[]) => batches.reduce((sum, b) => sum + b.records.count, 0);
 
 test('paces from the position at open; after a pause the catch-up is bounded', async () => {
   const env = manualEnv();
@@ -123,7 +122,7 @@ test('paces from the position at open; after a pause the catch-up is bounded', a
   const second = await drain(reader);
   assert.equal(count(second), 100);
   assert.deepEqual(
-    second.map((batch) => [batch.splitIndex, batch.records[0]!.offset, batch.nextOffset]),
+    second.map((batch) => [batch.splitIndex, batch.records.offsets[0], batch.nextOffset]),
     [
       [10, 1_000_000, 1_000_050],
       [11, 0, 50],
@@ -137,6 +136,23 @@ test('paces from the position at open; after a pause the catch-up is bounded', a
   assert.equal(counters.records, 100 + burst + 100);
 });
 
+test('a batch holds the records of its offsets, whole and with their times', async () => {
+  const env = manualEnv();
+  const reader = new DatagenReader(PLAN, env, newSourceCounters());
+  reader.assign([{ split: split(1), offset: 40, clock: -1 }]);
+  env.at += 500;
+  const made = (await drain(reader)).flatMap(({ records }) => [...records]);
+  const expected = new DatagenSplit(PLAN, 1);
+  assert.equal(made.length, 25);
+  for (const [i, { offset, timestamp, value }] of made.entries()) {
+    assert.equal(offset, 40 + i);
+    assert.deepEqual(
+      [String(value), timestamp],
+      [expected.text(offset), expected.timestamp(offset)],
+    );
+  }
+});
+
 test('poll waits for the next record, and gives up after maxWaitMs', async () => {
   const env = manualEnv();
   const reader = new DatagenReader(
@@ -147,7 +163,7 @@ test('poll waits for the next record, and gives up after maxWaitMs', async () =>
   reader.assign([{ split: split(0), offset: 0, clock: -1 }]);
   assert.equal(await reader.poll(100), null);
   const batch = await reader.poll(1_000);
-  assert.equal(batch?.records.length, 1);
+  assert.equal(batch?.records.count, 1);
   await reader.close();
   assert.equal(await reader.poll(10_000), null);
 });
@@ -163,7 +179,7 @@ test('a limited split ends with finished, also when it is resumed at its end', a
   env.at += 1_000;
   const batches = await drain(reader);
   assert.deepEqual(
-    batches.map((b) => [b.splitIndex, b.records.length, b.nextOffset, b.endOffset, b.finished]),
+    batches.map((b) => [b.splitIndex, b.records.count, b.nextOffset, b.endOffset, b.finished]),
     [
       [10, 500, 500, 620, false],
       [11, 0, 620, 620, true],

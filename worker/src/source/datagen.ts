@@ -8,7 +8,8 @@ import type { DatagenSourcePlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { SourceCounters } from './counters.ts';
-import type { SourceBatch, SourceRecord, SplitPosition, SplitReader } from './source.ts';
+import { RecordColumns } from './record-columns.ts';
+import type { SourceBatch, SplitPosition, SplitReader } from './source.ts';
 
 /** Time of every first record: 2023-11-14T22:13:20Z. */
 export const DATAGEN_EPOCH_MS = 1_700_000_000_000;
@@ -36,7 +37,8 @@ export class DatagenSplit {
     this.#msPerRecord = (1_000 * plan.splits) / plan.eventsPerSecond;
   }
 
-  record(n: number): SourceRecord {
+  /** Record `n`; ASCII. */
+  text(n: number): string {
     const { seed, splits, users } = this.#plan;
     const seq = Math.floor(n / this.#users);
     const turn = mix(mix(seed, this.#split), seq) % this.#users;
@@ -48,10 +50,10 @@ export class DatagenSplit {
     const name = EVENT_NAMES[dice % EVENT_NAMES.length];
     const triggerable = (dice >>> 8) % 5 === 0;
     const page = mix(dice, 12).toString(16).padStart(8, '0');
-    const text =
+    return (
       `{"event_id":${id},"user_id":"u${String(user).padStart(10, '0')}","event_name":"${name}",` +
-      `"triggerable":${triggerable},"timestamp":${timestamp},"page":"/p/${page}","seq":${seq}}`;
-    return { offset: n, timestamp, value: Buffer.from(text, 'latin1') };
+      `"triggerable":${triggerable},"timestamp":${timestamp},"page":"/p/${page}","seq":${seq}}`
+    );
   }
 
   timestamp(n: number): number {
@@ -162,9 +164,9 @@ export class DatagenReader implements SplitReader {
     const stop = Math.min(end, lane.next + MAX_BATCH);
     const finished = this.#plan.limit !== null && stop >= this.#plan.limit;
     if (stop <= lane.next && !finished) return null;
-    const records: SourceRecord[] = [];
-    for (; lane.next < stop; lane.next++) records.push(lane.split.record(lane.next));
-    this.#counters.records += records.length;
+    const records = makeRecords(lane.split, lane.next, stop);
+    lane.next = stop;
+    this.#counters.records += records.count;
     const nextOffset = lane.next;
     return { splitIndex: lane.index, records, nextOffset, endOffset: end, finished };
   }
@@ -177,4 +179,15 @@ export class DatagenReader implements SplitReader {
     const due = lane.origin + Math.floor((now - lane.since) * this.#perMs);
     return this.#plan.limit === null ? due : Math.max(lane.next, Math.min(due, this.#plan.limit));
   }
+}
+
+function makeRecords(split: DatagenSplit, first: number, end: number): RecordColumns {
+  const texts = Array.from({ length: end - first }, (_, i) => split.text(first + i));
+  const records = new RecordColumns(Buffer.from(texts.join(''), 'latin1'), texts.length);
+  let at = 0;
+  for (const [i, text] of texts.entries()) {
+    records.add(first + i, split.timestamp(first + i), at, at + text.length);
+    at += text.length;
+  }
+  return records;
 }

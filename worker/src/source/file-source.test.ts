@@ -47,7 +47,9 @@ async function readAll(plan: FileSourcePlan, positions: SplitPosition[]): Promis
 }
 
 const lines = (batches: SourceBatch[]) =>
-  batches.flatMap((batch) => batch.records.map(({ offset, value }) => [offset, String(value)]));
+  batches.flatMap((batch) =>
+    [...batch.records].map(({ offset, value }) => [offset, String(value)]),
+  );
 
 test('lines by byte position: LF, CRLF, blank lines, no line end at the end', async () => {
   const path = join(folder, 'mixed.ndjson');
@@ -60,7 +62,7 @@ test('lines by byte position: LF, CRLF, blank lines, no line end at the end', as
   ]);
   assert.equal(batches.at(-1)!.nextOffset, 25);
   assert.equal(batches.at(-1)!.endOffset, 25);
-  assert.equal(batches[0]!.records[0]!.timestamp, -1);
+  assert.equal(batches[0]!.records.timestamps[0], -1);
   assert.deepEqual(lines(await readAll(planOf([path]), [at(path, 10)])), lines(batches).slice(1));
   assert.deepEqual(lines(await readAll(planOf([path]), [at(path, 25)])), []);
 });
@@ -92,13 +94,15 @@ test('any lines, resumed at the position of any batch, come once each', async ()
 
 test('an oversize line is cut at a multiple of the limit, and the next line is whole', async () => {
   const path = join(folder, 'oversize.ndjson');
-  await writeFile(path, `${'y'.repeat(700_000)}\nnext\n`);
-  const records = (await readAll(planOf([path], 1_000), [at(path)])).flatMap((b) => b.records);
+  await writeFile(path, `${'y'.repeat(700_000)}\nnext\n${'z'.repeat(600_000)}`);
+  const batches = await readAll(planOf([path], 1_000), [at(path)]);
+  const records = batches.flatMap((batch) => [...batch.records]);
   assert.deepEqual(
     records.map(({ offset, value }) => [offset, value!.length]),
     [
       [0, 1_000 * KEPT_OVERSIZE],
       [700_001, 4],
+      [700_006, 1_000 * KEPT_OVERSIZE],
     ],
   );
 });
@@ -111,7 +115,7 @@ test('several files end one by one; what is appended later is not followed', asy
   const positions = paths.map((path, index) => at(path, 0, index));
   const batches = await readAll(planOf(paths), positions);
   assert.deepEqual(
-    batches.map((b) => [b.splitIndex, b.records.length, b.finished]),
+    batches.map((b) => [b.splitIndex, b.records.count, b.finished]),
     [
       [0, 2, true],
       [1, 1, true],

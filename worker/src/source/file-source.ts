@@ -8,7 +8,8 @@ import type { FileSourcePlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { SourceCounters } from './counters.ts';
-import type { SourceBatch, SourceRecord, SplitPosition, SplitReader } from './source.ts';
+import { RecordColumns } from './record-columns.ts';
+import type { SourceBatch, SplitPosition, SplitReader } from './source.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 /**
@@ -24,11 +25,11 @@ interface OpenFile {
   path: string;
   handle: FileHandle;
   size: number;
-  /** Where the next read begins, and where the line that `parts` begins started. */
+  /** Where the next read begins, and where the line that `rest` begins started. */
   readAt: number;
   lineStart: number;
-  parts: Buffer[];
-  partBytes: number;
+  /** What was read of the unfinished line, as far as it is kept. */
+  rest: Buffer;
 }
 
 /** Reads one file after the other, so one handle is open and one chunk is held at a time. */
@@ -63,7 +64,7 @@ export class FileReader implements SplitReader {
       this.#file = null;
       await file.handle.close();
     }
-    this.#counters.records += records.length;
+    this.#counters.records += records.count;
     const { index, lineStart, size } = file;
     return { splitIndex: index, records, nextOffset: lineStart, endOffset: size, finished };
   }
@@ -92,8 +93,8 @@ export class FileReader implements SplitReader {
       );
     }
     const readAt = await nextLineStart(handle, offset, size);
-    const lineStart = readAt;
-    return { index: split.index, path, handle, size, readAt, lineStart, parts: [], partBytes: 0 };
+    const rest = Buffer.alloc(0);
+    return { index: split.index, path, handle, size, readAt, lineStart: readAt, rest };
   }
 }
 
@@ -122,27 +123,39 @@ export function unreadable(path: string, cause: unknown): TriggerJobError {
 }
 
 /**
- * The lines that end in the next chunk; at the end of the file also the rest. Values are views of
- * the chunk, which is never written again. Blank lines are passed over.
+ * The lines that end in the next chunk; at the end of the file also the rest. What is left of the
+ * last line lies before the chunk in one buffer, so that each line is one piece. Blank lines are
+ * passed over; of a line only `keptBytes` are kept: what is longer is a dead letter anyway.
  */
-async function readLines(file: OpenFile, keptBytes: number): Promise<SourceRecord[]> {
-  const records: SourceRecord[] = [];
-  const wanted = Math.min(CHUNK_BYTES, file.size - file.readAt);
-  const chunk = Buffer.allocUnsafeSlow(wanted);
-  const { bytesRead } = await file.handle.read(chunk, 0, wanted, file.readAt);
+async function readLines(file: OpenFile, keptBytes: number): Promise<RecordColumns> {
+  const { rest } = file;
+  // As much as is kept: a long line is then copied a few times, not once per chunk.
+  const wanted = Math.min(Math.max(CHUNK_BYTES, rest.length), file.size - file.readAt);
+  const bytes = Buffer.allocUnsafeSlow(rest.length + wanted);
+  rest.copy(bytes);
+  const { bytesRead } = await file.handle.read(bytes, rest.length, wanted, file.readAt);
+  const records = new RecordColumns(bytes, 0);
+  const end = rest.length + bytesRead;
+  // A cut line has lost bytes: places in the buffer are places in the file only from the chunk on.
+  const chunkAt = file.readAt - rest.length;
   let start = 0;
-  for (let end = lineFeed(chunk, 0, bytesRead); end >= 0; end = lineFeed(chunk, start, bytesRead)) {
-    keep(file, chunk.subarray(start, end), keptBytes);
-    pushLine(file, records);
-    start = end + 1;
-    file.lineStart = file.readAt + start;
+  for (let from = rest.length; ; ) {
+    const feed = lineFeed(bytes, from, end);
+    if (feed < 0) break;
+    addLine(records, file.lineStart, start, Math.min(feed, start + keptBytes));
+    start = feed + 1;
+    from = start;
+    file.lineStart = chunkAt + start;
   }
-  keep(file, chunk.subarray(start, bytesRead), keptBytes);
+  const kept = Math.min(end, start + keptBytes);
   file.readAt += bytesRead;
   // A file cut while it is read ends where it ends now.
   if (bytesRead < wanted) file.size = file.readAt;
-  if (file.readAt >= file.size) {
-    pushLine(file, records);
+  if (file.readAt < file.size) {
+    file.rest = bytes.subarray(start, kept);
+  } else {
+    addLine(records, file.lineStart, start, kept);
+    file.rest = Buffer.alloc(0);
     file.lineStart = file.size;
   }
   return records;
@@ -153,18 +166,7 @@ function lineFeed(chunk: Buffer, from: number, end: number): number {
   return at < end ? at : -1;
 }
 
-/** Adds to the unfinished line, up to `keptBytes`: what is longer is a dead letter anyway. */
-function keep(file: OpenFile, part: Buffer, keptBytes: number): void {
-  const kept = part.subarray(0, Math.max(0, keptBytes - file.partBytes));
-  if (kept.length === 0) return;
-  file.parts.push(kept);
-  file.partBytes += kept.length;
-}
-
-function pushLine(file: OpenFile, records: SourceRecord[]): void {
-  const line = file.parts.length === 1 ? file.parts[0]! : Buffer.concat(file.parts);
-  file.parts = [];
-  file.partBytes = 0;
-  const value = line.at(-1) === CR ? line.subarray(0, -1) : line;
-  if (value.length > 0) records.push({ offset: file.lineStart, timestamp: -1, value });
+function addLine(records: RecordColumns, offset: number, start: number, end: number): void {
+  const valueEnd = end > start && records.bytes[end - 1] === CR ? end - 1 : end;
+  if (valueEnd > start) records.add(offset, -1, start, valueEnd);
 }

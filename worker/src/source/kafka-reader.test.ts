@@ -369,7 +369,7 @@ test('the end of a quiet log is told once, then each second that the broker answ
   reader.assign([at(0)]);
   await run(900);
   const told = () =>
-    batches.map(({ nextOffset, endOffset, records }) => [nextOffset, endOffset, records.length]);
+    batches.map(({ nextOffset, endOffset, records }) => [nextOffset, endOffset, records.count]);
   assert.deepEqual(told(), [[0, 0, 0]]);
   await run(5_000);
   assert.ok(batches.length >= 4 && batches.length <= 7, `${batches.length} in 6 s`);

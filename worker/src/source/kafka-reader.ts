@@ -4,8 +4,7 @@ const ANSWER_NEWS_MS = 1000;
 /**
  * The Kafka reader of one slot: assigned partitions in, batches of records out (contract:
  * source.ts). Owns the queue between fetching and decoding. Chunks are decoded in slices when they
- * are polled, so that a fetch of 4 MiB neither holds up a barrier nor lives as 30,000 objects at
- * once.
+ * are polled, so that a fetch of 4 MiB, or what it expands to, never holds up a barrier.
  */
 import type { Env, Timer } from '../runtime/env.ts';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
@@ -114,7 +113,7 @@ export class KafkaSplitReader implements SplitReader {
     if (this.#open === null || this.#closed) return null;
     const { chunk, cursor } = this.#open;
     const records = this.#decode(chunk, cursor);
-    this.#counters.records += records.length;
+    this.#counters.records += records.count;
     const batch = {
       splitIndex: chunk.state.split.index,
       records,
@@ -123,7 +122,7 @@ export class KafkaSplitReader implements SplitReader {
       answeredAt: chunk.answeredAt,
       finished: false,
     };
-    if (records.length === 0 || cursor.isDone) {
+    if (records.count === 0 || cursor.isDone) {
       this.#open = null;
       this.#fetcher.release(chunk.records.length);
     }

@@ -1,8 +1,7 @@
 /**
  * Decoding of Kafka record batches (format v2) out of one fetched partition, read_committed. Own
  * decoder, because the client's allocates two arrays and a BigInt per record, checks no CRC and
- * drops neither aborted nor control records (FACTS.md, "Kafka"). Allocates per record one object
- * and one Buffer view.
+ * drops neither aborted nor control records (FACTS.md, "Kafka"). Allocates nothing per record.
  *
  * Layout of a batch, big-endian: base offset 8, length 4 (of what follows), leader epoch 4, magic
  * 1, crc32c 4 (of what follows), attributes 2, last offset delta 4, first timestamp 8, max
@@ -12,7 +11,7 @@
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { compressionsAlgorithmsByBitmask, crc32c, Reader } from '@platformatic/kafka';
 import { TriggerJobError } from '../runtime/errors.ts';
-import type { SourceRecord } from './source.ts';
+import { RecordColumns } from './record-columns.ts';
 
 /** One batch may not expand beyond this: a small batch of zeros would take the process down. */
 const MAX_DECOMPRESSED_BATCH_BYTES = 256 * 1024 * 1024;
@@ -47,9 +46,8 @@ export function offsetAfter(records: Buffer): number {
 }
 
 /**
- * Walks the batches of one fetch in slices. `value` of a record is a view of the fetched (or
- * decompressed) bytes: it stays valid as long as it is referenced, but keeps the whole fetch alive,
- * so whoever holds a record beyond its batch (parking) copies it.
+ * Walks the batches of one fetch in slices. A slice lies over one buffer: the fetched bytes, or
+ * those that one batch was decompressed to.
  *
  * Throws TriggerJobError SOURCE_CORRUPT_BATCH for bytes that are no valid batch.
  */
@@ -91,12 +89,20 @@ export class BatchCursor {
     return at + LENGTH_END + this.#input.readInt32BE(at + 8) > this.#input.length;
   }
 
-  /** Up to about `maxRecords` and `maxBytes`; empty only when no committed record is left. */
-  next(maxRecords: number, maxBytes: number): SourceRecord[] {
-    const records: SourceRecord[] = [];
+  /** Up to `maxRecords` and about `maxBytes`; empty only when no committed record is left. */
+  next(maxRecords: number, maxBytes: number): RecordColumns {
+    let records = new RecordColumns(this.#body, this.#left === 0 ? 0 : maxRecords);
     let bytes = 0;
-    while (records.length < maxRecords && bytes < maxBytes) {
-      if (this.#left === 0 && !this.#openBatch()) break;
+    while (records.count < maxRecords && bytes < maxBytes) {
+      if (this.#left === 0) {
+        // What the next batch expands to is another buffer: it waits for the next slice.
+        if (records.count > 0 && this.#body !== this.#input) break;
+        if (!this.#openBatch()) break;
+      }
+      if (records.bytes !== this.#body || records.offsets.length === 0) {
+        if (records.count > 0) break;
+        records = new RecordColumns(this.#body, maxRecords);
+      }
       bytes += this.#readRecords(records, maxRecords, maxBytes - bytes);
     }
     return records;
@@ -168,12 +174,12 @@ export class BatchCursor {
     return false;
   }
 
-  #readRecords(records: SourceRecord[], maxRecords: number, maxBytes: number): number {
+  #readRecords(records: RecordColumns, maxRecords: number, maxBytes: number): number {
     const body = this.#body;
     const from = this.#nextOffset;
     const start = this.#bodyAt;
     let at = start;
-    while (this.#left > 0 && records.length < maxRecords && at - start < maxBytes) {
+    while (this.#left > 0 && records.count < maxRecords && at - start < maxBytes) {
       const length = readZigZag(body, at);
       const end = varintEnd + length;
       if (length < 0 || end > body.length) throw corrupt(this.#baseOffset, 'ends within a record');
@@ -182,16 +188,14 @@ export class BatchCursor {
       const offset = this.#baseOffset + readZigZag(body, varintEnd);
       const keyLength = readZigZag(body, varintEnd);
       const valueLength = readZigZag(body, varintEnd + Math.max(keyLength, 0));
-      const valueEnd = varintEnd + Math.max(valueLength, 0);
+      const valueStart = varintEnd;
+      const valueEnd = valueStart + Math.max(valueLength, 0);
       if (valueEnd > end) throw corrupt(this.#baseOffset, 'has a value beyond its record');
       // A fetch answers with whole batches: the first may begin before the wanted offset.
       if (offset >= from) {
-        records.push({
-          offset,
-          timestamp:
-            this.#appendTime < 0 ? this.#firstTimestamp + timestampDelta : this.#appendTime,
-          value: valueLength < 0 ? null : body.subarray(varintEnd, valueEnd),
-        });
+        const timestamp =
+          this.#appendTime < 0 ? this.#firstTimestamp + timestampDelta : this.#appendTime;
+        records.add(offset, timestamp, valueStart, valueLength < 0 ? -1 : valueEnd);
         this.#nextOffset = offset + 1;
       }
       at = end;
@@ -248,23 +252,31 @@ let varintEnd = 0;
 
 /**
  * A zigzag varint of up to 64 bits; bytes beyond the buffer read as 0 and fail the length checks.
+ * One and two bytes are nearly all there are.
  */
 function readZigZag(buffer: Buffer, from: number): number {
+  const first = buffer[from]!;
+  if (first < 0x80) {
+    varintEnd = from + 1;
+    return (first >>> 1) ^ -(first & 1);
+  }
+  const second = buffer[from + 1]!;
+  if (second < 0x80) {
+    varintEnd = from + 2;
+    const value = (first & 0x7f) | (second << 7);
+    return (value >>> 1) ^ -(value & 1);
+  }
+  return readLongZigZag(buffer, from);
+}
+
+function readLongZigZag(buffer: Buffer, from: number): number {
   let at = from;
-  let byte = buffer[at++] ?? 0;
-  let value = byte & 0x7f;
-  if (byte >= 0x80) {
-    byte = buffer[at++] ?? 0;
-    value |= (byte & 0x7f) << 7;
-    if (byte >= 0x80) {
-      byte = buffer[at++] ?? 0;
-      value |= (byte & 0x7f) << 14;
-      // From here on sums, not shifts: a shift works on 32 bits.
-      for (let scale = 0x20_0000; byte >= 0x80 && at - from < 10; scale *= 128) {
-        byte = buffer[at++] ?? 0;
-        value += (byte & 0x7f) * scale;
-      }
-    }
+  let value = 0;
+  // Sums, not shifts: a shift works on 32 bits.
+  for (let scale = 1; at - from < 10; scale *= 128) {
+    const byte = buffer[at++] ?? 0;
+    value += (byte & 0x7f) * scale;
+    if (byte < 0x80) break;
   }
   varintEnd = at;
   return value % 2 === 0 ? value / 2 : -(value + 1) / 2;

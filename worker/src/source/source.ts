@@ -1,4 +1,5 @@
 /** The contracts of a source: an enumerator in the JobManager, a reader in every slot. */
+import type { RecordColumns } from './record-columns.ts';
 
 /** A part of the input that is read in order: a Kafka partition, a generator's split, a file. */
 export interface Split {
@@ -21,6 +22,7 @@ export interface SplitPosition {
   held?: boolean;
 }
 
+/** One record on its own, as `RecordColumns` gives it to those for whom an object is cheap. */
 export interface SourceRecord {
   offset: number;
   /** Milliseconds since the epoch; -1 where the source has none. */
@@ -31,7 +33,11 @@ export interface SourceRecord {
 
 export interface SourceBatch {
   splitIndex: number;
-  records: readonly SourceRecord[];
+  /**
+   * In order, over one buffer that is never written again. It keeps a whole fetch alive: whoever
+   * holds a record beyond its batch copies the value.
+   */
+  records: RecordColumns;
   /** Where to go on, beyond control records and gaps: >= last record's offset + 1. */
   nextOffset: number;
   /** End of the split's log when the batch was read; -1 unknown. For lag and idleness. */

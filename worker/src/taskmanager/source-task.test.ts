@@ -9,6 +9,7 @@ import { ChannelSender } from '../exchange/channel-sender.ts';
 import { type Frame, readRecords } from '../exchange/frame.ts';
 import { keyGroupOf, ownerTable } from '../exchange/key-groups.ts';
 import { FileReader } from '../source/file-source.ts';
+import { RecordColumns } from '../source/record-columns.ts';
 import type {
   SourceBatch,
   SourceRecord,
@@ -75,7 +76,7 @@ class HandReader implements SplitReader {
   give(records: SourceRecord[], more: Partial<SourceBatch> = {}): void {
     const nextOffset = (records.at(-1)?.offset ?? -1) + 1;
     const end = { nextOffset, endOffset: nextOffset, finished: false };
-    this.#batches.push({ splitIndex: 0, records, ...end, ...more });
+    this.#batches.push({ splitIndex: 0, records: RecordColumns.of(records), ...end, ...more });
     this.#wake?.();
   }
 
@@ -319,7 +320,7 @@ test('a barrier inside a batch of a file resumes at the next line', async (t) =>
   const [before] = dividedBy(frames[0]!, 1);
   assert.ok(before.length > 0 && before.length < 20, 'inside the batch');
   const rest = await read(position!.offset);
-  const again = rest.records.map(({ value }) => value!.toString());
+  const again = [...rest.records].map(({ value }) => value!.toString());
   assert.deepEqual(
     again,
     lines.slice(before.length).map((line) => line.trimEnd()),

@@ -4,12 +4,12 @@
  * so a barrier triggered between two records divides them exactly (P27).
  */
 import type { ChannelSender } from '../exchange/channel-sender.ts';
-import { keyGroupOf } from '../exchange/key-groups.ts';
 import { murmur3 } from '../exchange/murmur3.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { sleep } from '../runtime/env.ts';
-import { routingKey } from '../source/key-scan.ts';
+import { KeyRouter } from '../source/key-router.ts';
+import type { RecordColumns } from '../source/record-columns.ts';
 import type { SourceBatch, SplitPosition, SplitReader } from '../source/source.ts';
 
 export interface SourceTaskOptions {
@@ -56,16 +56,19 @@ const TURN_RECORDS = 512;
 
 export class SourceTask {
   readonly #options: SourceTaskOptions;
+  readonly #router: KeyRouter;
   readonly #splits = new Map<number, OpenSplit>();
   #wake: (() => void) | null = null;
   #flushTimer: Timer | null = null;
   #clockDue = 0;
   #closed = false;
   #paused = false;
+  #turnLeft = TURN_RECORDS;
   #stats = { recordsRead: 0, bytesRead: 0, busyMs: 0, backPressuredMs: 0, skewedRecords: 0 };
 
   constructor(options: SourceTaskOptions) {
     this.#options = options;
+    this.#router = new KeyRouter(options.keyBy, options.maxParallelism);
   }
 
   get stats(): SourceStats {
@@ -154,44 +157,59 @@ export class SourceTask {
     split.endOffset = batch.endOffset;
     split.answeredAt = batch.answeredAt ?? env.now();
     if (!split.announced) this.#announce(split, batch.endOffset);
+    const { records } = batch;
     let since = env.monotonic();
-    let turn = TURN_RECORDS;
-    for (const record of batch.records) {
-      const value = record.value;
-      const time = this.#clockOf(split, record.timestamp);
-      const keyGroup = this.#keyGroup(split, record.offset, value);
-      const { owners, senders } = this.#options;
-      const sender = senders[owners[keyGroup]!]!;
-      const outgoing = {
-        split: split.position.split.index,
-        keyGroup,
-        offset: record.offset,
-        time,
-        timestamp: record.timestamp,
-        value,
-      };
-      while (!sender.append(outgoing)) {
-        this.#stats.busyMs += env.monotonic() - since;
-        await this.#blocked();
-        since = env.monotonic();
-        if (this.#closed) return;
-      }
-      split.position.offset = record.offset + 1;
-      this.#stats.recordsRead++;
-      this.#stats.bytesRead += value?.length ?? 0;
-      if (--turn === 0) {
-        turn = TURN_RECORDS;
-        this.#stats.busyMs += env.monotonic() - since;
-        await new Promise<void>((resolve) => setImmediate(resolve));
-        since = env.monotonic();
-        if (this.#closed) return;
-      }
+    for (let next = 0; ; ) {
+      next = this.#emitTurn(split, records, next);
+      if (next === records.count && this.#turnLeft > 0) break;
+      this.#stats.busyMs += env.monotonic() - since;
+      // Short of the turn's end it stopped at a full channel.
+      if (this.#turnLeft > 0) await this.#blocked();
+      else await new Promise<void>((resolve) => setImmediate(resolve));
+      this.#turnLeft = TURN_RECORDS;
+      since = env.monotonic();
+      if (this.#closed) return;
     }
     // Beyond control records and gaps at the end of the batch (sparse offsets, P27).
     split.position.offset = Math.max(split.position.offset, batch.nextOffset);
     split.finished = batch.finished;
     this.#stats.busyMs += env.monotonic() - since;
     this.#armFlush();
+  }
+
+  /**
+   * Emits from record `first` on, until the batch or the turn ends or a channel is full; returns
+   * the record to go on with. The position moves with each record: whatever a send leads to, a
+   * barrier finds it exact (P27).
+   */
+  #emitTurn(split: OpenSplit, records: RecordColumns, first: number): number {
+    const { senders, owners, env, allowedSkewMs } = this.#options;
+    const { offsets, timestamps, starts, ends } = records;
+    const { position } = split;
+    const { index } = position.split;
+    // P36: the split's running maximum, a record's time capped. One look at the clock per turn.
+    const cap = env.now() + allowedSkewMs;
+    const until = Math.min(records.count, first + this.#turnLeft);
+    let row = first;
+    let bytes = 0;
+    for (; row < until; row++) {
+      const offset = offsets[row]!;
+      const timestamp = timestamps[row]!;
+      const start = starts[row]!;
+      const end = ends[row]!;
+      const time = Math.max(position.clock, Math.min(timestamp, cap));
+      const keyGroup = this.#keyGroup(split, records, row);
+      const sender = senders[owners[keyGroup]!]!;
+      if (!sender.append(index, keyGroup, offset, time, timestamp, records, start, end)) break;
+      if (timestamp > cap && timestamp > position.clock) this.#stats.skewedRecords++;
+      position.clock = time;
+      position.offset = offset + 1;
+      if (end >= 0) bytes += end - start;
+    }
+    this.#turnLeft -= row - first;
+    this.#stats.recordsRead += row - first;
+    this.#stats.bytesRead += bytes;
+    return row;
   }
 
   #announce(split: OpenSplit, endOffset: number): void {
@@ -207,24 +225,13 @@ export class SourceTask {
     }
   }
 
-  /** P36: the split's running maximum, a record's time capped at now + allowed skew. */
-  #clockOf(split: OpenSplit, timestamp: number): number {
-    const { position } = split;
-    if (timestamp <= position.clock) return position.clock;
-    const cap = this.#options.env.now() + this.#options.allowedSkewMs;
-    if (timestamp > cap) this.#stats.skewedRecords++;
-    position.clock = Math.max(position.clock, Math.min(timestamp, cap));
-    return position.clock;
-  }
-
   /** Records without a key go by their place; the state task parses and dead-letters them. */
-  #keyGroup(split: OpenSplit, offset: number, value: Buffer | null): number {
-    const { keyBy, maxParallelism } = this.#options;
-    if (value !== null) {
-      const route = routingKey(value, keyBy);
-      if ('key' in route) return keyGroupOf(route.key, maxParallelism);
-    }
-    return murmur3(`${split.position.split.id}:${offset}`) % maxParallelism;
+  #keyGroup(split: OpenSplit, records: RecordColumns, row: number): number {
+    const end = records.ends[row]!;
+    const keyGroup = end < 0 ? -1 : this.#router.keyGroup(records, records.starts[row]!, end);
+    if (keyGroup >= 0) return keyGroup;
+    const place = `${split.position.split.id}:${records.offsets[row]!}`;
+    return murmur3(place) % this.#options.maxParallelism;
   }
 
   async #blocked(): Promise<void> {

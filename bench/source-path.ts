@@ -1,0 +1,181 @@
+/**
+ * CPU from the bytes of a Kafka fetch to the frames for the state tasks, and of reading those:
+ * `npx node bench/source-path.ts`. Prints nanoseconds per record and stage; the stages are alone,
+ * but `source task`, which is all up to the frame.
+ */
+import { ChannelSender } from '../worker/src/exchange/channel-sender.ts';
+import { type DataFrame, FrameCursor, readRecords } from '../worker/src/exchange/frame.ts';
+import { ownerTable } from '../worker/src/exchange/key-groups.ts';
+import { realEnv } from '../worker/src/runtime/env.ts';
+import { KeyRouter } from '../worker/src/source/key-router.ts';
+import { BatchCursor } from '../worker/src/source/record-batches.ts';
+import type { RecordColumns } from '../worker/src/source/record-columns.ts';
+import type { SourceBatch, SplitReader } from '../worker/src/source/source.ts';
+import { SourceTask } from '../worker/src/taskmanager/source-task.ts';
+import { EventStream, userId } from './dataset.ts';
+import { BatchBuilder } from './topic-writer.ts';
+
+const USERS = 100_000;
+const BATCH_RECORDS = 1_000;
+/** About what one fetch brings, and more of them than a processor's cache holds. */
+const CHUNK_BATCHES = 30;
+const CHUNKS = 6;
+const ROUNDS = 40;
+const KEY_GROUPS = 128;
+const FIRST_MS = 1_700_000_000_000;
+/** As the Kafka reader slices (kafka-reader.ts). */
+const SLICE = { records: 1_000, bytes: 512 * 1024 };
+const TOTAL = CHUNKS * CHUNK_BATCHES * BATCH_RECORDS;
+
+const SPLIT = { index: 0, id: 'events-0', sourceId: 'events', partition: 0 };
+const RANGES = [
+  { first: 0, last: KEY_GROUPS / 2 - 1 },
+  { first: KEY_GROUPS / 2, last: KEY_GROUPS - 1 },
+];
+
+interface Chunk {
+  bytes: Buffer;
+  offset: number;
+}
+
+function makeChunks(): Chunk[] {
+  const events = new EventStream(USERS);
+  const builder = new BatchBuilder(1 << 20);
+  let offset = 0;
+  const makeBatch = () => {
+    for (let i = 0; i < BATCH_RECORDS; i++) {
+      const { user, json } = events.next();
+      builder.add(userId(user), json);
+    }
+    const bytes = builder.take(FIRST_MS + offset);
+    bytes.writeBigInt64BE(BigInt(offset), 0);
+    offset += BATCH_RECORDS;
+    return bytes;
+  };
+  return Array.from({ length: CHUNKS }, () => {
+    const first = offset;
+    const bytes = Buffer.concat(Array.from({ length: CHUNK_BATCHES }, makeBatch));
+    return { bytes, offset: first };
+  });
+}
+
+function* slicesOf(chunks: readonly Chunk[]): Generator<{ records: RecordColumns; next: number }> {
+  for (const { bytes, offset } of chunks) {
+    const cursor = new BatchCursor(bytes, offset, []);
+    for (;;) {
+      const records = cursor.next(SLICE.records, SLICE.bytes);
+      if (records.count === 0) break;
+      yield { records, next: cursor.nextOffset };
+    }
+  }
+}
+
+/** Their frames come back as credit at once; `keep` gets copies. */
+function makeSenders(keep: DataFrame[] | null): ChannelSender[] {
+  const senders: ChannelSender[] = RANGES.map(
+    (_, target) =>
+      new ChannelSender({
+        bufferBytes: 64 * 1024,
+        credit: 8,
+        send: (frame) => {
+          if (frame.kind !== 'data') return;
+          keep?.push({ ...frame, bytes: frame.bytes.slice() });
+          senders[target]!.grant(frame.bytes);
+        },
+      }),
+  );
+  return senders;
+}
+
+async function runSourceTask(chunks: readonly Chunk[], keep: DataFrame[] | null): Promise<void> {
+  const slices = slicesOf(chunks);
+  const reader: SplitReader = {
+    assign: () => {},
+    poll: async (): Promise<SourceBatch | null> => {
+      const { value, done } = slices.next();
+      if (done === true) {
+        await task.close();
+        return null;
+      }
+      const { records, next } = value;
+      return { splitIndex: 0, records, nextOffset: next, endOffset: TOTAL, finished: false };
+    },
+    close: async () => {},
+  };
+  const senders = makeSenders(keep);
+  const task = new SourceTask({
+    env: realEnv,
+    reader,
+    senders,
+    owners: ownerTable(RANGES, KEY_GROUPS),
+    keyBy: 'user_id',
+    maxParallelism: KEY_GROUPS,
+    allowedSkewMs: 60_000,
+    bufferTimeoutMs: 5,
+    restored: false,
+    liveTimestamps: true,
+  });
+  task.assign([{ split: SPLIT, offset: 0, clock: -1 }]);
+  await task.run();
+  for (const sender of senders) sender.flush();
+}
+
+async function measure(name: string, run: () => number | Promise<void>): Promise<void> {
+  const costs: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const before = process.cpuUsage();
+    await run();
+    const { user, system } = process.cpuUsage(before);
+    costs.push(((user + system) * 1000) / TOTAL);
+  }
+  costs.sort((a, b) => a - b);
+  const [best, median] = [costs[0]!, costs[ROUNDS >> 1]!].map((cost) => cost.toFixed(0));
+  console.log(`${name.padEnd(22)} ${best!.padStart(5)} best ${median!.padStart(5)} median`);
+}
+
+const chunks = makeChunks();
+const slices = [...slicesOf(chunks)].map(({ records }) => records);
+const router = new KeyRouter('user_id', KEY_GROUPS);
+const frames: DataFrame[] = [];
+await runSourceTask(chunks, frames);
+
+const recordBytes = chunks.reduce((sum, { bytes }) => sum + bytes.length, 0) / TOTAL;
+console.log(`${TOTAL} records of ${recordBytes.toFixed(0)} bytes, ns of CPU per record`);
+await measure('decode batches', () => {
+  let seen = 0;
+  for (const { records } of slicesOf(chunks)) seen += records.count;
+  return seen;
+});
+await measure('key group', () => {
+  let sum = 0;
+  for (const records of slices) {
+    const { starts, ends, count } = records;
+    for (let row = 0; row < count; row++) sum += router.keyGroup(records, starts[row]!, ends[row]!);
+  }
+  return sum;
+});
+await measure('append to frame', () => {
+  const sender = makeSenders(null)[0]!;
+  for (const records of slices) {
+    const { offsets, timestamps, starts, ends, count } = records;
+    for (let row = 0; row < count; row++) {
+      const [offset, time] = [offsets[row]!, timestamps[row]!];
+      sender.append(0, 3, offset, time, time, records, starts[row]!, ends[row]!);
+    }
+  }
+  return sender.credit;
+});
+await measure('source task', () => runSourceTask(chunks, null));
+await measure('FrameCursor', () => {
+  let sum = 0;
+  for (const frame of frames) {
+    const cursor = new FrameCursor(frame);
+    while (cursor.next()) sum += cursor.offset + cursor.end;
+  }
+  return sum;
+});
+await measure('readRecords', () => {
+  let sum = 0;
+  for (const frame of frames) sum += readRecords(frame, () => SPLIT).length;
+  return sum;
+});
