@@ -14,7 +14,7 @@ import { violationLines } from '../exactly-once/report.ts';
 import { runChecked } from '../exactly-once/run.ts';
 import { judge } from '../exactly-once/verdict.ts';
 import { type KafkaBroker, startKafka } from '../testbed/kafka.ts';
-import { printRun } from './fault-windows.ts';
+import { printRun, untilSeen } from './fault-windows.ts';
 
 const MAX_RECORD_BYTES = 64 * 1024;
 
@@ -96,7 +96,11 @@ describe('records that can not be handled', () => {
           await producer.send([record]);
           await wait(150);
           if (sent === 60) receiver.fault = '400';
-          if (sent === 70) receiver.fault = 'none';
+          if (sent === 70) {
+            const seen = () => receiver.receipts.some((one) => one.status === 400);
+            await untilSeen('refusals', [{ what: 'a delivery that was answered 400', seen }]);
+            receiver.fault = 'none';
+          }
         }
       },
       deadLettered: async ({ folder }) => {

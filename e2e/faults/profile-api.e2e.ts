@@ -9,9 +9,20 @@ import { violationLines } from '../exactly-once/report.ts';
 import { runChecked } from '../exactly-once/run.ts';
 import { judge } from '../exactly-once/verdict.ts';
 import { type KafkaBroker, startKafka } from '../testbed/kafka.ts';
-import { FaultWindows, highestRss, printRun, windowFigures } from './fault-windows.ts';
+import {
+  answered,
+  checkpointsGoOn,
+  FaultWindows,
+  highestRss,
+  printRun,
+  SpareTraffic,
+  waiting,
+  windowFigures,
+} from './fault-windows.ts';
 
 const PROCESS_BYTES = 2 * 1024 ** 3;
+const SEED = 11;
+const USERS = 300;
 
 describe('a broken Profile API', () => {
   let broker: KafkaBroker;
@@ -24,8 +35,8 @@ describe('a broken Profile API', () => {
     const windows = new FaultWindows();
     const result = await runChecked(broker, {
       name: 'profile-api',
-      seed: 11,
-      users: 300,
+      seed: SEED,
+      users: USERS,
       eventsPerUser: 60,
       durationMs: 66_000,
       // New users must come while each fault is on: only they need the API.
@@ -35,23 +46,29 @@ describe('a broken Profile API', () => {
         profileApi: { timeout: '1s' },
         taskManager: { resources: { limits: { memory: '2Gi' } } },
       }),
-      nemesis: async ({ profiles }) => {
-        const up = () => {
-          profiles.fault = 'none';
-        };
+      nemesis: async (stage) => {
+        const { profiles } = stage;
+        const traffic = new SpareTraffic(stage, SEED, USERS);
+        const promised = [checkpointsGoOn(stage), answered(stage, 204), waiting(stage, 'parked')];
+        await traffic.round();
         await wait(4_000);
-        await windows.during(
-          'down',
-          30_000,
-          () => profiles.down(),
-          () => profiles.up(),
-        );
+        await windows.during({
+          name: 'down',
+          ms: 30_000,
+          on: () => profiles.down(),
+          off: () => profiles.up(),
+          promised,
+          traffic,
+        });
         for (const fault of ['slow', 'wrong-json', 'huge'] as const) {
           await wait(2_000);
           const on = () => {
             profiles.fault = fault;
           };
-          await windows.during(fault, 6_000, on, up);
+          const off = () => {
+            profiles.fault = 'none';
+          };
+          await windows.during({ name: fault, ms: 6_000, on, off, promised, traffic });
         }
       },
     });
@@ -60,11 +77,7 @@ describe('a broken Profile API', () => {
     printRun(result, verdict, figures);
     assert.deepEqual(result.trouble, []);
     assert.deepEqual(violationLines(verdict.violations), []);
-    for (const one of figures) {
-      assert.ok(one.checkpoints >= one.due / 2, `${one.name}: checkpoints stopped`);
-      assert.ok(one.delivered > 0, `${one.name}: users already known were held up`);
-      assert.ok(one.maxParked > 0, `${one.name}: no event waited, so the fault tested nothing`);
-    }
+    assert.equal(figures.length, 4);
     assert.ok(highestRss(result.history) <= PROCESS_BYTES);
   });
 });

@@ -11,6 +11,7 @@ import type { Acked, CheckpointFact, History } from '../exactly-once/history.ts'
 import { Killer } from '../exactly-once/killer.ts';
 import { runChecked } from '../exactly-once/run.ts';
 import { type KafkaBroker, startKafka } from '../testbed/kafka.ts';
+import { untilSeen } from './fault-windows.ts';
 
 const EVEN = 'event.seq % 2 == 0';
 const ODD = 'event.seq % 2 == 1';
@@ -69,16 +70,20 @@ describe('a changed filter script', () => {
         await wait(6_000);
         seen.pidBefore = pipeline.last?.pid ?? 0;
         await editScript(jobFile, EVEN, ODD);
-        for (let waited = 0; switches(watch.checkpoints).length === 0 && waited < 15_000; ) {
-          await wait(200);
-          waited += 200;
-        }
+        const switched = () => switches(watch.checkpoints).length > 0;
+        await untilSeen('edit', [{ what: 'a checkpoint with the new script', seen: switched }]);
         seen.pidAtSwitch = pipeline.last?.pid ?? 0;
         seen.attempts = new Set(pipeline.samples.flatMap(attemptsOf)).size;
         await editScript(jobFile, ODD, BROKEN);
-        await wait(4_000);
         const log = join(pipeline.stateDir, 'logs', 'jobmanager.log');
-        seen.refusal = (await pipeline.output()) + (await readFile(log, 'utf8'));
+        const refused = async () => {
+          seen.refusal = (await pipeline.output()) + (await readFile(log, 'utf8'));
+          // The caret points at what is wrong, so the script itself is in the message.
+          return seen.refusal.includes(BROKEN);
+        };
+        await untilSeen('broken edit', [{ what: 'a refusal that quotes it', seen: refused }]);
+        // Time for it to take over after all.
+        await wait(4_000);
         const plan = { seed: 15, randomKills: 1, phases: [], durationMs: 500 };
         await new Killer(pipeline, plan, kills).run();
       },
@@ -95,7 +100,6 @@ describe('a changed filter script', () => {
     checkVerdicts(history, changed[0]!);
     assert.equal(seen.pidAtSwitch, seen.pidBefore, 'the process went on');
     assert.equal(seen.attempts, 1, 'no attempt but the first');
-    // The caret points at what is wrong, so the script itself is in the message.
     assert.ok(seen.refusal.includes(BROKEN), 'the refusal quotes the broken script');
   });
 });

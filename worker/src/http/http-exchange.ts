@@ -80,12 +80,13 @@ export async function exchange<T>(
   }
 }
 
-function first(value: string | string[] | undefined): string | undefined {
+/** The first value of a header that may come several times. */
+export function first(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
 }
 
 /** A refused connection to a name with two addresses is an AggregateError with an empty message. */
-function faultText(thrown: unknown): string {
+export function faultText(thrown: unknown): string {
   if (thrown instanceof AggregateError && thrown.message === '') {
     return [...new Set(thrown.errors.map(messageOf))].join('; ');
   }

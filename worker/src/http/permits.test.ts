@@ -42,3 +42,29 @@ test('a waiter leaves on timeout and on abort, and takes no permit with it', asy
   assert.equal(permits.held, 1);
   await assert.rejects(permits.acquire(abort.signal), /stop/);
 });
+
+test('several at once: nobody is overtaken; one that goes lets the next in', async () => {
+  const env = new HandEnv();
+  const permits = new Permits(env, 10);
+  const order: string[] = [];
+  const take = (name: string, count: number, maxWaitMs?: number) =>
+    void permits.acquire(never, maxWaitMs, count).then((had) => order.push(`${name} ${had}`));
+  take('a', 6);
+  take('many', 8, 50);
+  take('few', 4);
+  take('last', 7);
+  assert.equal(permits.tryAcquire(1), false);
+  await turns();
+  assert.deepEqual(order, ['a true']);
+  await env.advance(50);
+  assert.deepEqual(order, ['a true', 'many false', 'few true']);
+  permits.release(6);
+  assert.equal(permits.held, 4);
+  permits.release(4);
+  await turns();
+  assert.deepEqual(order.slice(3), ['last true']);
+  assert.equal(permits.tryAcquire(4), false);
+  assert.equal(permits.tryAcquire(3), true);
+  permits.release(10);
+  assert.equal(permits.held, 0);
+});

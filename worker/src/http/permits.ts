@@ -1,8 +1,12 @@
-/** A counting semaphore: at most `limit` holders, the others wait first come, first served. */
+/**
+ * A counting semaphore: at most `limit` permits are held, who wants more waits, first come, first
+ * served. One holder may take several at once, bytes for example.
+ */
 import type { Env, Timer } from '../runtime/env.ts';
 import { invariant } from '../runtime/errors.ts';
 
 interface Waiter {
+  count: number;
   grant(): void;
   abort(): void;
 }
@@ -39,16 +43,21 @@ export class Permits {
     return this.#waiters.size;
   }
 
+  /** Takes `count` permits if they are free and nobody waits. */
+  tryAcquire(count = 1): boolean {
+    if (this.#waiters.size > 0 || this.#held + count > this.#limit) return false;
+    this.#held += count;
+    return true;
+  }
+
   /**
-   * true: a permit is held and must be given back by `release`. false: none within `maxWaitMs`.
-   * Rejects with the signal's reason as soon as it is aborted.
+   * true: `count` permits are held and must be given back by `release`. false: they were not free
+   * within `maxWaitMs`. Rejects with the signal's reason as soon as it is aborted.
    */
-  acquire(signal: AbortSignal, maxWaitMs = Number.POSITIVE_INFINITY): Promise<boolean> {
+  acquire(signal: AbortSignal, maxWaitMs = Number.POSITIVE_INFINITY, count = 1): Promise<boolean> {
+    invariant(count <= this.#limit, `${count} permits of ${this.#limit} can never be had`);
     if (signal.aborted) return Promise.reject(signal.reason);
-    if (this.#held < this.#limit) {
-      this.#held += 1;
-      return Promise.resolve(true);
-    }
+    if (this.tryAcquire(count)) return Promise.resolve(true);
     if (maxWaitMs <= 0) return Promise.resolve(false);
     return new Promise((resolve, reject) => {
       let timer: Timer | null = null;
@@ -57,6 +66,7 @@ export class Permits {
         timer?.cancel();
       };
       const waiter: Waiter = {
+        count,
         grant: () => {
           leave();
           resolve(true);
@@ -64,26 +74,33 @@ export class Permits {
         abort: () => {
           leave();
           reject(signal.reason);
+          this.#grant();
         },
       };
       if (Number.isFinite(maxWaitMs)) {
         timer = this.#env.timer(maxWaitMs, () => {
           leave();
           resolve(false);
+          this.#grant();
         });
       }
       this.#enter(signal, waiter);
     });
   }
 
-  /** Hands the permit to the longest waiting, so that a newcomer can't overtake. */
-  release(): void {
-    invariant(this.#held > 0, 'a permit was released that nobody held');
+  release(count = 1): void {
+    invariant(this.#held >= count, 'a permit was released that nobody held');
+    this.#held -= count;
+    this.#grant();
+  }
+
+  /** The longest waiting first: who wants many must not starve behind those who want one. */
+  #grant(): void {
     for (const waiter of this.#waiters) {
+      if (this.#held + waiter.count > this.#limit) return;
+      this.#held += waiter.count;
       waiter.grant();
-      return;
     }
-    this.#held -= 1;
   }
 
   #enter(signal: AbortSignal, waiter: Waiter): void {

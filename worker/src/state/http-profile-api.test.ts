@@ -81,6 +81,20 @@ test('three parallel requests; every text comes back exactly as it was sent', as
   ]);
 });
 
+test('a body of many chunks is one answer', async (t) => {
+  const text = `{"pad":"${'é'.repeat(100_000)}"}`;
+  const { url } = await startApi(t, (entry, response) => {
+    if (partOf(entry) !== 'profile') return false;
+    const bytes = Buffer.from(text);
+    response.writeHead(200);
+    // Odd, so that characters are cut in two.
+    for (let at = 0; at < bytes.length; at += 4_321) response.write(bytes.subarray(at, at + 4_321));
+    response.end();
+    return true;
+  });
+  assert.deepEqual(await open(t, { url }).fetch('u1'), { ...FOUND, profile: text });
+});
+
 test('odd user ids stay one segment of the path', async (t) => {
   const { url, seen } = await startApi(t);
   const api = open(t, { url });
@@ -152,6 +166,7 @@ const BAD_ANSWERS: [part: string, body: string | Buffer, error: RegExp][] = [
   ['history', '{}', /history: the answer is not a JSON array of objects/],
   ['history', '[{},1]', /not a JSON array of objects/],
   ['history', '[[]]', /not a JSON array of objects/],
+  ['visit', `{"a":${'['.repeat(2_000)}${']'.repeat(2_000)}}`, /nested deeper than 1000/],
 ];
 
 test("an answer of the wrong kind is that user's error, never the breaker's", async (t) => {
@@ -219,38 +234,85 @@ test('a 100 MB answer is cut at the limit and its connection ended', async (t) =
   }
 });
 
+/** One user of it fills the room of `ROOMY`. */
+const LARGE = `{"pad":"${'x'.repeat(200 * 1024)}"}`;
+const ROOMY = { maxResponseBytes: 256 * 1024, timeoutMs: 200_000 };
+
 test('large answers are read a few users at a time, and all arrive', async (t) => {
-  const text = JSON.stringify({ pad: 'x'.repeat(600 * 1024) });
-  const { url } = await startApi(t, (_entry, response) => {
-    if (_entry.path.endsWith('/history')) return false;
-    response.writeHead(200).end(text);
+  const { url } = await startApi(t, (entry, response) => {
+    if (partOf(entry) === 'history') response.writeHead(200).end(`[${LARGE}]`);
+    else response.writeHead(200).end(LARGE);
     return true;
   });
-  const api = open(t, { url, timeoutMs: 200_000 }, { maxLargeUsers: 1 });
+  const api = open(t, { url, ...ROOMY });
   const answers = await Promise.all(Array.from({ length: 12 }, (_, n) => api.fetch(`u${n}`)));
   for (const answer of answers) {
-    assert.ok(answer.kind === 'found' && answer.profile === text && answer.visit === text);
+    assert.deepEqual(answer, { kind: 'found', profile: LARGE, visit: LARGE, history: [LARGE] });
   }
+  assert.ok(api.stats()['crowded']! > 0, 'they never had to wait for each other');
   assert.equal(api.stats()['breakerOpened'], 0);
+  assert.equal(api.stats()['errors'], 0);
 });
 
-test('waiting for room is no attempt of the user and no failure of the server', async (t) => {
-  const large = `{"pad":"${'x'.repeat(200 * 1024)}"}`;
+test('waiting for room costs no attempt, holds up no small answer, opens no breaker', async (t) => {
+  const held: (() => void)[] = [];
   const { url } = await startApi(t, (entry, response) => {
-    if (partOf(entry) !== 'profile') return false;
-    // `holder` takes the only place and never finishes; `waiter`, older, is sent its answer later.
-    if (entry.path.includes('holder')) response.writeHead(200).write(large.slice(0, -1));
-    else setTimeout(() => response.end(large), 300);
+    if (entry.path.includes('small')) return false;
+    const text = partOf(entry) === 'history' ? `[${LARGE}]` : LARGE;
+    // `holder` takes the whole room and finishes only when it is let.
+    if (entry.path.includes('holder')) {
+      response.writeHead(200).write(text.slice(0, -1));
+      held.push(() => response.end(text.slice(-1)));
+    } else response.end(text);
     return true;
   });
-  const over = { url, onError: 'deadLetter' as const, maxAttempts: 1, timeoutMs: 30_000 };
-  const tuning = { maxLargeUsers: 1, breaker: { failuresToOpen: 2 } };
-  const api = open(t, over, tuning);
-  const waiter = api.fetch('waiter');
+  const over = { url, ...ROOMY, onError: 'deadLetter' as const, maxAttempts: 1, maxConcurrent: 2 };
+  const api = open(t, over, { breaker: { failuresToOpen: 1 } });
   const holder = api.fetch('holder');
-  assert.equal((await holder).kind, 'failed');
-  assert.equal((await waiter).kind, 'found');
-  assert.ok(api.stats()['retries']! >= 1);
+  while (held.length < 3) await new Promise((resolve) => setImmediate(resolve));
+  // Its first bytes must be here before the others ask.
+  await api.fetch('small0');
+  const waiters = ['a', 'b', 'c'].map((name) => api.fetch(name));
+  while (api.stats()['queued']! < 3) await new Promise((resolve) => setImmediate(resolve));
+  for (let n = 1; n < 5; n++) assert.deepEqual(await api.fetch(`small${n}`), FOUND);
+  for (const finish of held) finish();
+  for (const answer of [await holder, ...(await Promise.all(waiters))]) {
+    assert.equal(answer.kind, 'found');
+  }
+  assert.equal(api.stats()['breakerOpened'], 0);
+  assert.equal(api.stats()['errors'], 0);
+});
+
+test('a too large answer: the longest backoff at once, and its bytes are paid for', async (t) => {
+  const waits: number[] = [];
+  const hurried = hurriedEnv(200);
+  const env: Env = {
+    ...hurried,
+    timer: (delayMs, fn) => {
+      waits.push(delayMs);
+      return hurried.timer(delayMs, fn);
+    },
+  };
+  let broken = true;
+  const { url } = await startApi(t, (entry, response) => {
+    if (!broken || partOf(entry) !== 'profile') return false;
+    // Chunked: how long it gets is not known before.
+    for (let n = 0; n < 64; n++) response.write(Buffer.alloc(64 * 1024, 0x20));
+    response.end();
+    return true;
+  });
+  const over = { url, timeoutMs: 2_000_000, initialBackoffMs: 1, maxBackoffMs: 40_000 };
+  const api = open(t, over, { breaker: { failuresToOpen: 1 } }, env);
+  const answer = api.fetch('u1');
+  while (api.stats()['retries']! < 2) await new Promise((resolve) => setImmediate(resolve));
+  broken = false;
+  assert.deepEqual(await answer, FOUND);
+  assert.equal(waits.filter((ms) => ms === 30_000).length, 2, `waited ${waits}`);
+  // A bit more than the limit of 1 MiB at 32 MiB/s.
+  assert.ok(
+    waits.some((ms) => ms >= 31.25 && ms < 250),
+    `waited ${waits}`,
+  );
   assert.equal(api.stats()['breakerOpened'], 0);
 });
 

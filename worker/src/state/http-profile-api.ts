@@ -1,6 +1,7 @@
 /**
  * The Profile API over HTTP: fetches a user's profile, visit and history in parallel. Owns the
- * pool, the cap on users in flight, the retries and the circuit breaker.
+ * pool, the cap on users in flight, the room for large answers, the retries and the circuit
+ * breaker.
  *
  * - The cap counts users with requests on the wire. One that backs off gives its place away: 64
  *   users with a permanently bad answer must not stop all others.
@@ -8,8 +9,12 @@
  *   they would be held for as long as the backoff lasts, for any number of users.
  * - Only what says "the server is down" opens the breaker: network errors, timeouts, 5xx, 429. A
  *   user whose answer is too large or no JSON is that user's problem.
- * - Bytes held: small answers (64 KiB) of all users in flight, plus MAX_LARGE_USERS x three times
- *   maxResponseBytes; a user with a larger answer waits its turn with the socket unread.
+ * - Bytes held: small answers (64 KiB) of all users in flight, plus a room of three times
+ *   maxResponseBytes for all that is larger. A user that finds no room in it is cut off and comes
+ *   back when there is. Waiting with the socket unread was rejected: it used up the user's deadline
+ *   and the place of one whose answer is small.
+ * - A user whose answer was too large backs off for the longest time from the start and is asked
+ *   for only while there is room: it must not take that from users with large answers that fit.
  */
 import type { Logger } from 'pino';
 import { Pool } from 'undici';
@@ -20,11 +25,11 @@ import type { ProfileApiPlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { type BreakerLimits, CircuitBreaker } from './circuit-breaker.ts';
-import { fetchPart, type PartName, type PartResult } from './http-profile-api-part.ts';
+import { PARTS, ProfileAttempt, SMALL_ANSWER_BYTES } from './http-profile-api-attempt.ts';
+import { type FoundPart, judgePart, type PartFault } from './http-profile-api-part.ts';
+import { AnswerRoom, type RoomLease } from './http-profile-api-room.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from './profile-api.ts';
 
-const PARTS = ['profile', 'visit', 'history'] as const;
-const MAX_LARGE_USERS = 4;
 /**
  * A server that asks for more gets this: a stray `Retry-After: 86400` must not park users for a
  * day.
@@ -36,11 +41,15 @@ const MAX_OPEN_MS = 15_000;
 
 export interface ProfileApiTuning {
   breaker?: Partial<BreakerLimits>;
-  maxLargeUsers?: number;
 }
 
-type PartFault = Extract<PartResult, { kind: 'fault' }>;
-type Outcome = ProfileAnswer | { kind: 'retry'; faults: PartFault[] };
+type Outcome =
+  | ProfileAnswer
+  | { kind: 'failed'; faults: PartFault[] }
+  /** Nothing was learnt. `roomBytes`: what to have before it is tried again. */
+  | { kind: 'crowded'; roomBytes: number };
+
+const NO_ROOM: Outcome = { kind: 'crowded', roomBytes: 0 };
 
 /** Throws TriggerJobError HTTP_URL when the plan's URL can never work. */
 export function openHttpProfileApi(
@@ -58,7 +67,9 @@ class HttpProfileApi implements ProfileApi {
   readonly #endpoint: HttpEndpoint;
   readonly #pool: Pool;
   readonly #users: Permits;
-  readonly #large: Permits;
+  readonly #room: AnswerRoom;
+  readonly #attempts = new Set<ProfileAttempt>();
+  readonly #headers: Record<string, string>;
   readonly #breaker: CircuitBreaker;
   readonly #closing = new AbortController();
   readonly #counts = {
@@ -67,6 +78,7 @@ class HttpProfileApi implements ProfileApi {
     absentParts: 0,
     errors: 0,
     retries: 0,
+    crowded: 0,
     breakerOpened: 0,
     failed: 0,
     emptied: 0,
@@ -78,7 +90,9 @@ class HttpProfileApi implements ProfileApi {
     this.#env = env;
     this.#endpoint = parseEndpoint(plan.url, 'state.profileApi.url');
     this.#users = new Permits(env, plan.maxConcurrent);
-    this.#large = new Permits(env, tuning.maxLargeUsers ?? MAX_LARGE_USERS);
+    const roomBytes = PARTS.length * plan.maxResponseBytes;
+    this.#room = new AnswerRoom(env, roomBytes, this.#closing.signal);
+    this.#headers = { accept: 'application/json', ...this.#endpoint.headers };
     const limits: BreakerLimits = {
       failuresToOpen: FAILURES_TO_OPEN,
       openMs: OPEN_MS,
@@ -102,19 +116,31 @@ class HttpProfileApi implements ProfileApi {
   async fetch(userId: string): Promise<ProfileAnswer | ProfileFailure> {
     const { onError, maxAttempts } = this.#plan;
     let attempts = 0;
-    for (let failures = 1; ; failures++) {
-      const outcome = await this.#attempt(userId);
+    let roomBytes = 0;
+    let tooLarge = false;
+    for (;;) {
+      const lease: RoomLease | null = tooLarge
+        ? this.#room.tryEnter(SMALL_ANSWER_BYTES)
+        : await this.#room.enter(roomBytes);
+      const outcome: Outcome = lease === null ? NO_ROOM : await this.#attempt(userId, lease);
       if (outcome.kind === 'found') {
         this.#counts.found += 1;
         return outcome;
       }
+      if (outcome.kind === 'crowded') {
+        // Our own lack of room says nothing about the user, so it can't use up its attempts.
+        roomBytes = outcome.roomBytes;
+        if (tooLarge) await this.#wait(Number.POSITIVE_INFINITY, []);
+        continue;
+      }
+      attempts += 1;
       this.#counts.errors += 1;
-      // Our own lack of room says nothing about the user, so it can't use up its attempts.
-      const faults = outcome.faults.filter(({ blame }) => blame !== 'ours');
-      if (faults.length > 0) attempts += 1;
-      if (onError !== 'retry' && attempts >= maxAttempts) return this.#giveUp(attempts, faults);
+      if (onError !== 'retry' && attempts >= maxAttempts) {
+        return this.#giveUp(attempts, outcome.faults);
+      }
       this.#counts.retries += 1;
-      await this.#wait(failures, outcome.faults);
+      tooLarge ||= outcome.faults.some(({ blame }) => blame === 'tooLarge');
+      await this.#wait(tooLarge ? Number.POSITIVE_INFINITY : attempts, outcome.faults);
     }
   }
 
@@ -123,7 +149,7 @@ class HttpProfileApi implements ProfileApi {
       ...this.#counts,
       breakerOpen: this.#breaker.isOpen ? 1 : 0,
       inFlight: this.#users.held,
-      queued: this.#users.waiting,
+      queued: this.#users.waiting + this.#room.waiting,
     };
   }
 
@@ -131,6 +157,7 @@ class HttpProfileApi implements ProfileApi {
     const reason = new TriggerJobError('PROFILE_API_CLOSED', 'the Profile API client was closed');
     this.#closing.abort(reason);
     this.#breaker.close();
+    for (const attempt of [...this.#attempts]) attempt.cut();
     await this.#pool.destroy(reason);
   }
 
@@ -159,81 +186,69 @@ class HttpProfileApi implements ProfileApi {
     }
   }
 
-  /** The permit comes first: behind an open breaker then stand at most maxConcurrent users. */
-  async #attempt(userId: string): Promise<Outcome> {
+  async #attempt(userId: string, lease: RoomLease): Promise<Outcome> {
     const { signal } = this.#closing;
-    await this.#users.acquire(signal);
     try {
-      const pass = await this.#breaker.enter(signal);
-      let outcome: Outcome;
+      // The permit comes first: behind an open breaker then stand at most maxConcurrent users.
+      await this.#users.acquire(signal);
       try {
-        outcome = await this.#fetchParts(userId);
-      } catch (thrown) {
-        pass.abandoned();
-        throw thrown;
+        const pass = await this.#breaker.enter(signal);
+        let outcome: Outcome;
+        try {
+          outcome = await this.#ask(userId, lease);
+        } catch (thrown) {
+          pass.abandoned();
+          throw thrown;
+        }
+        if (outcome.kind === 'crowded') pass.abandoned();
+        else if (outcome.kind === 'failed' && outcome.faults.some(isServers)) pass.failed();
+        else pass.succeeded();
+        return outcome;
+      } finally {
+        this.#users.release();
       }
-      const blames = outcome.kind === 'found' ? [] : outcome.faults.map(({ blame }) => blame);
-      if (blames.includes('server')) pass.failed();
-      else if (blames.includes('ours')) pass.abandoned();
-      else pass.succeeded();
-      return outcome;
     } finally {
-      this.#users.release();
+      lease.end();
     }
   }
 
-  async #fetchParts(userId: string): Promise<Outcome> {
-    const { signal } = this.#closing;
+  async #ask(userId: string, lease: RoomLease): Promise<Outcome> {
     const { timeoutMs, maxResponseBytes } = this.#plan;
-    // One claim for the user's three parts: a claim each could deadlock two users on each other.
-    let claim: Promise<boolean> | null = null;
-    const claimLarge = () => {
-      claim ??= this.#large.acquire(signal, timeoutMs);
-      return claim;
-    };
-    const base = `${this.#endpoint.path}/users/${pathSegment(userId)}`;
-    const headers = { accept: 'application/json', ...this.#endpoint.headers };
-    const get = (part: PartName) => {
-      this.#counts.requests += 1;
-      return fetchPart(
-        this.#pool,
-        {
-          part,
-          path: `${base}/${part}`,
-          headers,
-          timeoutMs,
-          maxBytes: maxResponseBytes,
-          claimLarge,
-        },
-        this.#env,
-        signal,
-      );
-    };
-    try {
-      return this.#together(await Promise.all(PARTS.map(get)));
-    } finally {
-      // Taken by a part that is gone by now, or still held: either way it goes back.
-      if (claim !== null && (await (claim as Promise<boolean>).catch(() => false))) {
-        this.#large.release();
-      }
+    const attempt = new ProfileAttempt(maxResponseBytes, lease);
+    const path = `${this.#endpoint.path}/users/${pathSegment(userId)}`;
+    this.#counts.requests += PARTS.length;
+    this.#attempts.add(attempt);
+    const request = { path, headers: this.#headers, timeoutMs };
+    const answers = await attempt.run(this.#env, this.#pool, request);
+    this.#attempts.delete(attempt);
+    this.#closing.signal.throwIfAborted();
+    const now = this.#env.now();
+    const results = PARTS.map((part, i) => judgePart(part, answers[i]!, maxResponseBytes, now));
+    if (results.every((result) => result.kind === 'found')) return this.#found(results);
+    const faults = results.filter((result) => result.kind === 'fault');
+    if (faults.some(({ blame }) => blame === 'ours' || blame === 'tooLarge')) {
+      lease.waste(attempt.received);
     }
+    const others = faults.filter(({ blame }) => blame !== 'ours');
+    if (others.length > 0) return { kind: 'failed', faults: others };
+    this.#counts.crowded += 1;
+    return { kind: 'crowded', roomBytes: lease.wanted };
   }
 
-  #together(results: readonly PartResult[]): Outcome {
-    const faults = results.filter((result) => result.kind === 'fault');
-    if (faults.length > 0) return { kind: 'retry', faults };
-    const texts = results.map((result) => {
-      if (result.kind === 'found' && result.absent) this.#counts.absentParts += 1;
-      return result.kind === 'found' ? result.texts : [];
-    });
-    const [profile, visit, history] = texts;
+  #found(parts: readonly FoundPart[]): ProfileAnswer {
+    const [profile, visit, history] = parts;
+    for (const { absent } of parts) if (absent) this.#counts.absentParts += 1;
     return {
       kind: 'found',
-      profile: profile?.[0] ?? '{}',
-      visit: visit?.[0] ?? '{}',
-      history: history ?? [],
+      profile: profile?.texts[0] ?? '{}',
+      visit: visit?.texts[0] ?? '{}',
+      history: history?.texts ?? [],
     };
   }
+}
+
+function isServers({ blame }: PartFault): boolean {
+  return blame === 'server';
 }
 
 /**
