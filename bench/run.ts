@@ -12,13 +12,31 @@ import { SCENARIOS } from './scenarios.ts';
 
 /** Programs of their own: they measure one function, or read what a run left. */
 const PROGRAMS: Readonly<Record<string, string>> = {
-  filter: fileURLToPath(new URL('./filter.ts', import.meta.url)),
-  'key-scan': fileURLToPath(new URL('./key-scan.ts', import.meta.url)),
-  'profile-top': fileURLToPath(new URL('./profile-top.ts', import.meta.url)),
+  filter: program('./filter.ts'),
+  'key-scan': program('./key-scan.ts'),
+  'source-path': program('./source-path.ts'),
+  'slot-path': program('./slot-path.ts'),
+  'profile-api': program('./profile-api.ts'),
+  rocksdb: program('./rocksdb.ts'),
+  'profile-top': program('./profile-top.ts'),
 };
+
+function program(path: string): string {
+  return fileURLToPath(new URL(path, import.meta.url));
+}
+
 const ACTIONS: readonly ActionName[] = ['blackhole', 'webhook', 'debug'];
 
+async function runProgram(name: string, path: string, args: readonly string[]): Promise<number> {
+  printMachine(name);
+  const child = spawn(process.execPath, [path, ...args], { stdio: 'inherit' });
+  const [code] = await once(child, 'exit');
+  return Number(code ?? 1);
+}
+
 async function main(): Promise<number> {
+  const own = PROGRAMS[process.argv[2] ?? ''];
+  if (own !== undefined) return await runProgram(process.argv[2]!, own, process.argv.slice(3));
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -29,14 +47,7 @@ async function main(): Promise<number> {
       profile: { type: 'string' },
     },
   });
-  const [name = '', ...rest] = positionals;
-  const program = PROGRAMS[name];
-  if (program !== undefined) {
-    printMachine(name);
-    const child = spawn(process.execPath, [program, ...rest], { stdio: 'inherit' });
-    const [code] = await once(child, 'exit');
-    return Number(code ?? 1);
-  }
+  const [name = ''] = positionals;
   const scenario = SCENARIOS[name];
   const action = ACTIONS.find((known) => known === values.action);
   if (scenario === undefined || action === undefined) {

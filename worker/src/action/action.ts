@@ -13,7 +13,11 @@ export interface Delivery {
    * Event time for `ce-time`: the record's timestamp, ms; -1 none. No wall clock in a body (P33).
    */
   timestamp: number;
-  /** The enriched event as UTF-8 JSON: {"event":..,"user":..,"visit":..,"history":[..]}. */
+  /**
+   * The enriched event as UTF-8 JSON: {"event":..,"user":..,"visit":..,"history":[..]}. Its memory
+   * is used again once `deliver` and the dead letter's `write` are done: what may be read later, by
+   * a socket for one, is a copy.
+   */
   body: Buffer;
 }
 

@@ -223,7 +223,8 @@ class WebhookExecutor implements ActionExecutor {
       method: 'POST' as const,
       path: this.#endpoint.path || '/',
       headers,
-      body: delivery.body,
+      // An answer can come, or the deadline pass, while the socket still reads the body.
+      body: Buffer.from(delivery.body),
       timeoutMs,
     };
     const { signal } = this.#closing;

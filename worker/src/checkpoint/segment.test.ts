@@ -6,9 +6,11 @@ import fc from 'fast-check';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { MemoryStore } from './memory-store.ts';
 import { type FinishedSegment, SegmentWriter } from './segment.ts';
+import { SegmentBody } from './segment-body.ts';
 import {
   BLOCK_RAW_BYTES,
   FRAME_HEADER_BYTES,
+  HEADER_BYTES,
   type Row,
   type SegmentHeader,
 } from './segment-format.ts';
@@ -225,6 +227,42 @@ test('rows out of order, of another group or range, and base tombstones are refu
     ...DELTA,
     kind: 'volatile',
   });
+});
+
+test('beyond a small segment: many groups, blocks that shrink and blocks that do not', async () => {
+  const rows = (keyGroup: number): Row[] =>
+    Array.from({ length: 40 + (keyGroup % 4) * 60 }, (_, n) => ({
+      key: key(keyGroup, String(n).padStart(4, '0')),
+      value: (n + keyGroup) % 5 < 2 ? randomBytes(3000) : Buffer.alloc(n * 31, `visit ${n},`),
+    }));
+  const wanted = Array.from({ length: 30 }, (_, n): [number, Row[]] => [n * 3, rows(n * 3)]);
+  wanted.push([900, [{ key: key(900, 'random'), value: randomBytes(120_000) }]]);
+  const segment = await write(wanted);
+  assert.ok(segment.bytes > 3_000_000, `${segment.bytes} bytes`);
+  const reader = await openSegment(segment.content, 'many');
+  const raw = reader.groups.get(900)![0]!;
+  assert.equal(raw.bytes, raw.rawBytes + FRAME_HEADER_BYTES, 'it did not shrink');
+  assert.deepEqual(show(await readAll(reader)), show(wanted));
+});
+
+test('frames are written as they are made: a bounded number of blocks is held', async () => {
+  let written = 0;
+  const sink = {
+    write(piece: Buffer): void {
+      written += piece.length;
+    },
+  };
+  const body = new SegmentBody(DELTA, sink);
+  await body.enter(3);
+  for (let block = 1; block <= 40; block++) {
+    const at = body.reserve(BLOCK_RAW_BYTES);
+    randomBytes(BLOCK_RAW_BYTES).copy(body.block, at);
+    assert.equal(body.reserve(1), -1, 'full');
+    await body.flush();
+    assert.ok(written > (block - 2) * BLOCK_RAW_BYTES, `${written} bytes after ${block} blocks`);
+  }
+  const { bytes } = await body.finish();
+  assert.equal(bytes, HEADER_BYTES + written);
 });
 
 test('a row of 16 MB is one block, and no piece of writing holds the thread long', async () => {

@@ -1,29 +1,20 @@
 /**
  * Writes a segment (P11-P14, P18, P23): rows sorted by (key group, key), in blocks that never span
- * two key groups. The bytes are in segment-format.ts; reading is in segment-reader.ts
- * (`SegmentCache`, `openSegment`, `verifyObject`); the chain of a key group is in chain.ts
- * (`chainOf`, `mergeChain`, `collectGroup`).
+ * two key groups. The bytes are in segment-format.ts, blocks and index are made by segment-body.ts;
+ * reading is in segment-reader.ts (`SegmentCache`, `openSegment`, `verifyObject`); the chain of a
+ * key group is in chain.ts (`chainOf`, `mergeChain`, `collectGroup`).
  *
- * It runs in a slot thread beside event processing, so no synchronous piece touches more than
- * TURN_BYTES: compression runs in libuv's threads, crc and sha256 go along block by block, and even
- * the copy into the final buffer gives way in between. A plain Buffer.concat of 64 MiB stops the
- * slot for 20 ms.
+ * It runs in a slot thread beside event processing, so even sha256 and the copy into the final
+ * buffer give way in between. A plain Buffer.concat of 64 MiB stops the slot for 20 ms.
  */
 import { createHash } from 'node:crypto';
-import { pipeline } from 'node:stream/promises';
 import { setImmediate as turn } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { constants, crc32, createZstdCompress, zstdCompress } from 'node:zlib';
-import { TriggerJobError } from '../runtime/errors.ts';
+import { type BodyFacts, badRow, SegmentBody } from './segment-body.ts';
 import {
   BLOCK_RAW_BYTES,
-  type BlockEntry,
-  encodeFooter,
-  encodeFrameHeader,
   encodeHeader,
   encodeRowHead,
-  encodeTrailer,
-  FRAME_HEADER_BYTES,
+  HEADER_BYTES,
   ROW_HEADER_BYTES,
   type Row,
   rowBytes,
@@ -31,13 +22,8 @@ import {
   TURN_BYTES,
 } from './segment-format.ts';
 
-/** Below this a block is stored as it is: the trip to a libuv thread costs more than it saves. */
-const MIN_COMPRESS_BYTES = 512;
-/** The finished bytes are gathered in pieces of this size. */
-const SLAB_BYTES = TURN_BYTES;
-
-const compress = promisify(zstdCompress);
-const ZSTD = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+/** A body in memory is gathered in pieces of this size. */
+const PIECE_BYTES = 64 * 1024;
 
 export interface FinishedSegment {
   /** The object's bytes, for `ObjectStore.put`. */
@@ -50,32 +36,76 @@ export interface FinishedSegment {
   groupBytes: Map<number, number>;
 }
 
+/** A body that was written before; header and body make the segment. */
+export interface StoredBody {
+  /** Fills `target` with the body's bytes from `position` on. */
+  read(target: Buffer, position: number): Promise<void> | void;
+}
+
+/** Joins header and body in pieces that give way to the event loop. */
+export async function finishSegment(
+  header: SegmentHeader,
+  { bytes, rows, groupBytes }: BodyFacts,
+  body: StoredBody,
+): Promise<FinishedSegment> {
+  const content = Buffer.allocUnsafeSlow(bytes);
+  const sha = createHash('sha256');
+  encodeHeader(header).copy(content);
+  sha.update(content.subarray(0, HEADER_BYTES));
+  for (let at = HEADER_BYTES; at < bytes; at += TURN_BYTES) {
+    const piece = content.subarray(at, at + TURN_BYTES);
+    await body.read(piece, at - HEADER_BYTES);
+    sha.update(piece);
+    await turn();
+  }
+  return { content, sha256: sha.digest('hex'), bytes, rows, groupBytes };
+}
+
+/** A body that is kept in memory. */
+export class MemoryBody implements StoredBody {
+  readonly #pieces: Buffer[] = [];
+  #bytes = 0;
+
+  /** Nothing more is written: gives back the rest of the last piece; what is held from here on. */
+  trim(): number {
+    const last = this.#pieces.pop();
+    const used = this.#bytes % PIECE_BYTES || PIECE_BYTES;
+    if (last !== undefined) this.#pieces.push(Buffer.from(last.subarray(0, used)));
+    return this.#bytes;
+  }
+
+  write(piece: Buffer): void {
+    for (let at = 0; at < piece.length; ) {
+      const used = this.#bytes % PIECE_BYTES;
+      if (used === 0) this.#pieces.push(Buffer.allocUnsafeSlow(PIECE_BYTES));
+      const copied = piece.copy(this.#pieces.at(-1)!, used, at);
+      this.#bytes += copied;
+      at += copied;
+    }
+  }
+
+  read(target: Buffer, position: number): void {
+    for (let at = 0; at < target.length; ) {
+      const from = position + at;
+      const piece = this.#pieces[Math.floor(from / PIECE_BYTES)]!;
+      at += piece.copy(target, at, from % PIECE_BYTES);
+    }
+  }
+}
+
 /**
  * One segment, written once: `addGroup` in rising key-group order, one call at a time, then
  * `finish`. A throw leaves it unusable.
  */
 export class SegmentWriter {
   readonly #header: SegmentHeader;
-  readonly #groups = new Map<number, BlockEntry[]>();
-  readonly #sha = createHash('sha256');
-  readonly #slabs: Buffer[] = [];
-  #slabUsed = SLAB_BYTES;
-  #bytes = 0;
-  #rows = 0;
-  #turnBytes = 0;
-  #keyGroup = -1;
+  readonly #stored = new MemoryBody();
+  readonly #body: SegmentBody;
   #lastKey: Buffer | null = null;
-  #pending: Row[] = [];
-  #pendingBytes = 0;
 
   constructor(header: SegmentHeader) {
     this.#header = header;
-    this.#append(encodeHeader(header));
-  }
-
-  /** Bytes written so far. */
-  get bytes(): number {
-    return this.#bytes;
+    this.#body = new SegmentBody(header, this.#stored);
   }
 
   /**
@@ -88,64 +118,44 @@ export class SegmentWriter {
     keyGroup: number,
     rows: Iterable<Row> | AsyncIterable<readonly Row[]>,
   ): Promise<void> {
-    this.#enter(keyGroup);
+    if (keyGroup !== this.#body.keyGroup) this.#lastKey = null;
+    await this.#body.enter(keyGroup);
     if (Symbol.asyncIterator in rows) {
       for await (const batch of rows) await this.#addRows(batch);
     } else {
       await this.#addRows(rows);
     }
-    await this.#flush();
+    await this.#body.flush();
   }
 
   /** Call once, after the last group. */
   async finish(): Promise<FinishedSegment> {
-    const footer = encodeFooter(this.#groups);
-    const trailer = encodeTrailer(this.#bytes, footer);
-    await this.#appendGently(footer);
-    await this.#appendGently(trailer);
-    const content = Buffer.allocUnsafeSlow(this.#bytes);
-    let at = 0;
-    for (const slab of this.#slabs) {
-      at += slab.copy(content, at, 0, Math.min(slab.length, this.#bytes - at));
-      await turn();
-    }
-    this.#slabs.length = 0;
-    const groupBytes = new Map<number, number>();
-    for (const [keyGroup, blocks] of this.#groups) {
-      groupBytes.set(
-        keyGroup,
-        blocks.reduce((sum, block) => sum + block.bytes, 0),
-      );
-    }
-    const sha256 = this.#sha.digest('hex');
-    return { content, sha256, bytes: content.length, rows: this.#rows, groupBytes };
-  }
-
-  #enter(keyGroup: number): void {
-    const { kind, range } = this.#header;
-    if (keyGroup < this.#keyGroup) {
-      throw badRow(`key group ${keyGroup} was added after ${this.#keyGroup}`);
-    }
-    if (kind !== 'volatile' && (keyGroup < range.first || keyGroup > range.last)) {
-      throw badRow(`key group ${keyGroup} is not in ${range.first}..${range.last}`);
-    }
-    if (keyGroup > this.#keyGroup) this.#lastKey = null;
-    this.#keyGroup = keyGroup;
+    const facts = await this.#body.finish();
+    return finishSegment(this.#header, facts, this.#stored);
   }
 
   async #addRows(rows: Iterable<Row>): Promise<void> {
+    const body = this.#body;
     for (const row of rows) {
       const bytes = this.#check(row);
-      if (this.#pendingBytes + bytes > BLOCK_RAW_BYTES) await this.#flush();
-      this.#pending.push(row);
-      this.#pendingBytes += bytes;
+      if (bytes > BLOCK_RAW_BYTES) {
+        await body.addLarge(sliceRow(row), bytes);
+        continue;
+      }
+      let at = body.reserve(bytes);
+      if (at < 0) {
+        await body.flush();
+        at = body.reserve(bytes);
+      }
+      const valueAt = encodeRowHead(row, body.block, at);
+      row.value?.copy(body.block, valueAt);
     }
   }
 
   #check(row: Row): number {
     const bytes = rowBytes(row);
-    if (row.key.readUInt16BE(0) !== this.#keyGroup) {
-      throw badRow(`key ${row.key.toString('hex')} is not of key group ${this.#keyGroup}`);
+    if (row.key.readUInt16BE(0) !== this.#body.keyGroup) {
+      throw badRow(`key ${row.key.toString('hex')} is not of key group ${this.#body.keyGroup}`);
     }
     if (this.#lastKey !== null && this.#lastKey.compare(row.key) >= 0) {
       throw badRow(`key ${row.key.toString('hex')} comes after ${this.#lastKey.toString('hex')}`);
@@ -156,90 +166,9 @@ export class SegmentWriter {
     this.#lastKey = row.key;
     return bytes;
   }
-
-  /** Closes the block of the pending rows. */
-  async #flush(): Promise<void> {
-    const rows = this.#pending;
-    const rawBytes = this.#pendingBytes;
-    if (rows.length === 0) return;
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    this.#rows += rows.length;
-    const first = rows[0] as Row;
-    const pieces =
-      rows.length === 1 && rawBytes > TURN_BYTES ? sliceRow(first) : [joinRows(rows, rawBytes)];
-    const packed = await pack(pieces, rawBytes);
-    const packedBytes = packed.reduce((sum, piece) => sum + piece.length, 0);
-    const smaller = packedBytes < rawBytes;
-    const stored = smaller ? packed : pieces;
-    const storedBytes = smaller ? packedBytes : rawBytes;
-    const offset = this.#bytes;
-    const head = encodeFrameHeader({
-      storedBytes,
-      rawBytes,
-      rows: rows.length,
-      keyGroup: this.#keyGroup,
-      codec: smaller ? 'zstd' : 'raw',
-    });
-    let crc = crc32(head.subarray(0, FRAME_HEADER_BYTES - 4));
-    for (const piece of stored) {
-      crc = crc32(piece, crc);
-      await this.#gently(piece.length);
-    }
-    head.writeUInt32BE(crc, FRAME_HEADER_BYTES - 4);
-    this.#append(head);
-    for (const piece of stored) await this.#appendGently(piece);
-    const blocks = this.#groups.get(this.#keyGroup) ?? [];
-    blocks.push({ offset, bytes: FRAME_HEADER_BYTES + storedBytes, rawBytes, rows: rows.length });
-    this.#groups.set(this.#keyGroup, blocks);
-  }
-
-  /** Gives the event loop a turn once TURN_BYTES were worked on without one. */
-  async #gently(bytes: number): Promise<void> {
-    this.#turnBytes += bytes;
-    if (this.#turnBytes < TURN_BYTES) return;
-    this.#turnBytes = 0;
-    await turn();
-  }
-
-  async #appendGently(bytes: Buffer): Promise<void> {
-    for (let at = 0; at < bytes.length; at += SLAB_BYTES) {
-      const piece = bytes.subarray(at, at + SLAB_BYTES);
-      this.#append(piece);
-      await this.#gently(piece.length);
-    }
-  }
-
-  #append(piece: Buffer): void {
-    this.#sha.update(piece);
-    this.#bytes += piece.length;
-    for (let at = 0; at < piece.length; ) {
-      if (this.#slabUsed === SLAB_BYTES) {
-        this.#slabs.push(Buffer.allocUnsafeSlow(SLAB_BYTES));
-        this.#slabUsed = 0;
-      }
-      const copied = piece.copy(this.#slabs.at(-1) as Buffer, this.#slabUsed, at);
-      this.#slabUsed += copied;
-      at += copied;
-    }
-  }
 }
 
-function badRow(fault: string): TriggerJobError {
-  return new TriggerJobError('SEGMENT_ROW', `segment rows must be sorted and unique: ${fault}`);
-}
-
-function joinRows(rows: readonly Row[], bytes: number): Buffer {
-  const out = Buffer.allocUnsafe(bytes);
-  let at = 0;
-  for (const row of rows) {
-    at = encodeRowHead(row, out, at);
-    if (row.value !== null) at += row.value.copy(out, at);
-  }
-  return out;
-}
-
-/** A row too big for one turn, as views: nothing is copied. */
+/** A row too big for a block, as views: nothing is copied. */
 function sliceRow(row: Row): Buffer[] {
   const head = Buffer.allocUnsafe(ROW_HEADER_BYTES + row.key.length);
   encodeRowHead(row, head, 0);
@@ -249,20 +178,4 @@ function sliceRow(row: Row): Buffer[] {
     pieces.push(value.subarray(at, at + TURN_BYTES));
   }
   return pieces;
-}
-
-async function pack(pieces: readonly Buffer[], rawBytes: number): Promise<readonly Buffer[]> {
-  if (rawBytes < MIN_COMPRESS_BYTES) return pieces;
-  const only = pieces[0];
-  // One round trip per block: the output buffer holds whatever comes out.
-  if (pieces.length === 1 && only !== undefined) {
-    return [await compress(only, { ...ZSTD, chunkSize: BLOCK_RAW_BYTES + 1024 })];
-  }
-  // The one-call API would join 16 MB of output in one synchronous piece.
-  const packed: Buffer[] = [];
-  const stream = createZstdCompress({ ...ZSTD, chunkSize: TURN_BYTES });
-  await pipeline(pieces, stream, async (out: AsyncIterable<Buffer>) => {
-    for await (const piece of out) packed.push(piece);
-  });
-  return packed;
 }

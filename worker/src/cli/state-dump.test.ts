@@ -11,7 +11,8 @@ import { SegmentWriter } from '../checkpoint/segment.ts';
 import type { DeltaRef, Manifest } from '../checkpoint/snapshot.ts';
 import { realEnv } from '../runtime/env.ts';
 import * as rows from '../state/rows.ts';
-import { tombstonesOf, type UserRow, UserState } from '../state/user-state.ts';
+import { SlabArena } from '../state/slab-arena.ts';
+import { type UserRow, UserState } from '../state/user-state.ts';
 import { dumpCommand } from './dump-command.ts';
 import { Terminal } from './terminal.ts';
 
@@ -25,8 +26,10 @@ function userRows(keyGroup: number, id: string, events: number): UserRow[] {
     visit: '{"visits":1}',
     history: Array.from({ length: events }, (_, index) => `{"n": ${index}}`),
   };
-  const user = UserState.fromAnswer(id, keyGroup, answer, 1_700_000_000_000, LIMITS);
-  return user.takeRows();
+  const newcomer = { id, keyGroup, lastAccess: 1_700_000_000_000, fetchedBy: 0 };
+  const chunks: UserRow[] = [];
+  const user = UserState.fromAnswer(new SlabArena(), newcomer, answer, LIMITS, chunks);
+  return [...chunks, ...user.takeRows()];
 }
 
 async function delta(
@@ -94,7 +97,11 @@ async function writeCheckpoints(folder: string): Promise<void> {
     [0, 1],
     [[...userRows(0, 'b', 20), ...userRows(0, 'gone', 1)], userRows(1, 'ü', 0)],
   );
-  const second = await delta(store, [1, 2], [tombstonesOf(0, 'gone', []), userRows(1, 'a', 1)]);
+  const second = await delta(
+    store,
+    [1, 2],
+    [rows.tombstonesOf(0, 'gone', []), userRows(1, 'a', 1)],
+  );
   for (const manifest of [manifestOf(1, [first]), manifestOf(2, [first, second])]) {
     const { content, bytes, sha256 } = encodeManifest(manifest);
     const name = `manifests/${manifest.checkpointId}-1-x.json`;

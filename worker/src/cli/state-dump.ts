@@ -12,8 +12,8 @@ import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { SegmentCache } from '../checkpoint/segment-reader.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import { decodeUser } from '../state/decode-user.ts';
 import { parseKey } from '../state/rows.ts';
-import { decodeUser } from '../state/user-state.ts';
 
 /** A place in the temporary file. */
 interface LinePlace {

@@ -127,6 +127,21 @@ test('scope names are read only when the script gets there, and once', () => {
   assert.deepEqual([...compile('let event2 = 1; event2 == visit').reads], ['visit']);
 });
 
+test('the fields of user that a script can see', () => {
+  const fields = (script: string) => compile(script).userFields;
+  assert.deepEqual(fields('event.triggerable && user.country == "US"'), ['country']);
+  assert.deepEqual(fields('user.b.c == 1 || user.a == "#{user.d}"'), ['a', 'b', 'd']);
+  assert.deepEqual(fields('event.user == 1'), []);
+  assert.deepEqual(fields('let user2 = 1; user2 == visit.user'), []);
+  for (const whole of [
+    'user == nil',
+    'let u = user; u.a == 1',
+    'user["a"] == 1',
+    'user.__proto__ == 1',
+  ])
+    assert.equal(fields(whole), null, whole);
+});
+
 const REFUSALS: readonly (readonly [script: string, ...parts: RegExp[]])[] = [
   ['event.a and event.b', /:1:9: expected an operator/, /hint: write && instead of `and`/],
   ['event.a or true', /instead of `or`/],
@@ -404,6 +419,9 @@ test('filtrex: what it reads, and what it refuses', () => {
   assert.deepEqual(reads('event.a and user.b == "history"'), ['event', 'user']);
   assert.deepEqual(reads('a of visit == 1'), ['visit']);
   assert.deepEqual(reads("'history' == 1"), ['history']);
+  const fields = (script: string) => compile(script, 'filtrex').userFields;
+  assert.deepEqual(fields('user.b.c == 1 or user.a == 2'), ['a', 'b']);
+  assert.equal(fields('a of user == 1'), null);
   assert.match(refusal('random() > 0.5', 'filtrex'), /function random is not available/);
   assert.match(
     refusal('event.a && event.b', 'filtrex'),

@@ -23,6 +23,7 @@ const VERSION_DIGITS = 12;
 
 interface Engine {
   readonly reads: ReadonlySet<ScopeName>;
+  readonly userFields: readonly string[] | null;
   evaluate(scope: FilterScope): Verdict;
 }
 
@@ -41,6 +42,7 @@ export function compileFilter(plan: FilterPlan): CompiledFilter {
       .digest('hex')
       .slice(0, VERSION_DIGITS),
     reads: engine.reads,
+    userFields: engine.userFields,
     evaluate: engine.evaluate,
   };
 }
@@ -54,6 +56,7 @@ function aviatorEngine(plan: FilterPlan): Engine {
   const verdicts = new ErrorVerdicts();
   return {
     reads: program.reads,
+    userFields: userFieldsOf(program.userPaths),
     evaluate(scope) {
       try {
         const value = program.run(scope);
@@ -65,6 +68,16 @@ function aviatorEngine(plan: FilterPlan): Engine {
       }
     },
   };
+}
+
+/** A path without a property names the whole; `__proto__` can't be set as a plain field. */
+function userFieldsOf(paths: readonly (readonly string[])[]): readonly string[] | null {
+  const fields = new Set<string>();
+  for (const [field] of paths) {
+    if (field === undefined || field === '__proto__') return null;
+    fields.add(field);
+  }
+  return [...fields].sort();
 }
 
 function messageOfFault(thrown: unknown): string {
@@ -80,6 +93,7 @@ function filtrexEngine(plan: FilterPlan): Engine {
   const verdicts = new ErrorVerdicts();
   return {
     reads: program.reads,
+    userFields: userFieldsOf(program.userPaths),
     evaluate(scope) {
       try {
         const value: unknown = program.run(scope);

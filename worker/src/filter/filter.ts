@@ -30,6 +30,11 @@ export interface CompiledFilter {
   readonly version: string;
   /** Names of the scope that the script can read; decides what is loaded before it runs. */
   readonly reads: ReadonlySet<ScopeName>;
+  /**
+   * Fields of `user` that the script can see, sorted: a profile with only these gives the same
+   * verdict. null: it may look at the whole profile.
+   */
+  readonly userFields: readonly string[] | null;
   /** Never throws, never has effects, reads no clock and no random source. */
   evaluate(scope: FilterScope): Verdict;
 }

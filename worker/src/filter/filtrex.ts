@@ -35,6 +35,7 @@ const OPERATOR_HINTS: ReadonlyMap<string, string> = new Map([
 
 interface FiltrexProgram {
   readonly reads: ReadonlySet<ScopeName>;
+  readonly userPaths: readonly (readonly string[])[];
   /** The value, or an Error object: filtrex returns its errors. Throws when the scope does. */
   run(scope: FilterScope): unknown;
 }
@@ -44,7 +45,7 @@ export function compileFiltrex(source: SourceText): FiltrexProgram {
   if (script.length > MAX_FILTREX_CHARS) {
     throw syntaxError(source, 0, `a filtrex script has at most ${MAX_FILTREX_CHARS} characters`);
   }
-  const reads = inspect(source);
+  const { reads, userPaths } = inspect(source);
   const patterns = new PatternCache();
   let current: FilterScope | null = null;
   const reader = (name: string, _get: unknown, target: unknown, type: string): unknown =>
@@ -64,6 +65,7 @@ export function compileFiltrex(source: SourceText): FiltrexProgram {
   }
   return {
     reads,
+    userPaths,
     run(scope) {
       current = scope;
       try {
@@ -78,8 +80,9 @@ export function compileFiltrex(source: SourceText): FiltrexProgram {
 /**
  * Collects the scope names and refuses what must not run, with a better message than the parser's.
  */
-function inspect(source: SourceText): Set<ScopeName> {
+function inspect(source: SourceText): Pick<FiltrexProgram, 'reads' | 'userPaths'> {
   const reads = new Set<ScopeName>();
+  const userPaths: string[][] = [];
   for (const { 0: token, index } of source.script.matchAll(TOKEN)) {
     if (token.startsWith('"')) continue;
     if (token === 'random') {
@@ -88,10 +91,11 @@ function inspect(source: SourceText): Set<ScopeName> {
     }
     const hint = OPERATOR_HINTS.get(token);
     if (hint !== undefined) throw syntaxError(source, index, `filtrex has no ${token}`, hint);
-    const name = token.replaceAll("'", '').split('.')[0] as ScopeName;
-    if (SCOPE_NAMES.includes(name)) reads.add(name);
+    const [name = '', ...path] = token.replaceAll("'", '').split('.');
+    if (SCOPE_NAMES.includes(name as ScopeName)) reads.add(name as ScopeName);
+    if (name === 'user') userPaths.push(path);
   }
-  return reads;
+  return { reads, userPaths };
 }
 
 /** `a.b.c`, or one name when it was quoted; from the scope, or from `x of value`. */

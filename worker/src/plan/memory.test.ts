@@ -65,6 +65,7 @@ describe('the division of a TaskManager', () => {
         accepted++;
         const { plan, overheadBytes } = division;
         const perSlot =
+          Math.ceil(plan.slotCacheBytes / 2) +
           plan.slotOutboxBytes +
           plan.slotBlockCacheBytes +
           plan.slotMemtableBytes +

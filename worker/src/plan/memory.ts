@@ -8,15 +8,15 @@
  *
  * Each of the S slots gets m = M / S and h = H / S:
  *
- *     live users (slotCache)      0.50 m   JavaScript objects
+ *     live users (slotCache)      0.50 m   their texts outside of V8, their objects in its heap
  *     RocksDB block cache         0.25 m
  *     RocksDB memtables           0.15 m
  *     delta rows                  0.10 m
  *     parked events and outbox    0.25 h   Buffers, outside of V8
  *
- * Live users are managed memory by purpose, yet lie in V8's heap: so the heap limit is
- * heapBytes = H - S x outbox + S x slotCache, and the process holds
- * heapBytes + S x (outbox + block cache + memtables + delta) + N + O <= P. Without that shift a
+ * Of the live users at most half is objects of V8's heap (users with hardly any text), so the heap
+ * limit is heapBytes = H - S x outbox + S x slotCache / 2, and the process holds heapBytes +
+ * S x (slotCache / 2 + outbox + block cache + memtables + delta) + N + O <= P. Without that shift a
  * full user cache would end a slot with V8's out-of-memory.
  */
 import type { MemoryPlan } from './job-plan.ts';
@@ -121,7 +121,7 @@ export function divideMemory(request: MemoryRequest): MemoryDivision {
     processBytes: process,
     managedBytes: managed,
     networkBytes: network,
-    heapBytes: heap - slots * outbox + slots * shares.slotCache,
+    heapBytes: heap - slots * outbox + slots * Math.floor(shares.slotCache / 2),
     slotCacheBytes: shares.slotCache,
     slotBlockCacheBytes: shares.slotBlockCache,
     slotMemtableBytes: shares.slotMemtables,

@@ -67,13 +67,13 @@ test('a user with two expiry marks is purged once, and counted once', () => {
   const user = manager.create('u1', 0, { ...answer, history: [] }, 1_000);
   const marks: UserRow[] = [];
   for (const time of [1_000, 3_000]) {
-    const event = { raw: '{}', bytes: 2, parsed: {}, timestamp: time, time };
-    manager.append(user, event, user.bytes);
+    const source = Buffer.from('{}');
+    manager.append(user, { source, start: 0, end: 2, parsed: {}, timestamp: time, time });
     marks.push(manager.expiry.markRow(user)!);
   }
   manager.create('u2', 0, { ...answer, history: [] }, 90_000);
-  manager.evict();
-  assert.equal(manager.peek('u1'), undefined, 'u1 is cold');
+  manager.settle();
+  assert.equal(manager.cached('u1'), undefined, 'u1 is cold');
   manager.purge(
     marks.map(({ key }) => manager.expiry.parse(key)),
     60_000,

@@ -1,167 +1,125 @@
 /**
  * The delta of one interval (P11): the final image, or tombstone, of every row that reached RocksDB
- * with a value that arose in it. Above a memory limit its rows go to a spool file as one run; a
- * later run wins (P12). `seal` turns the runs into segments, giving the event loop its turns.
+ * with a value that arose in it. Rows are copied as they come, outside of V8's heap; above a memory
+ * limit they go to a spool file as one run, beside event processing; a later run wins (P12).
+ *
+ * Memory: one run grows while at most one other is packed, which takes as long as compressing it,
+ * so `bytes` stays near the limit plus what arrives meanwhile. If the disk is slower than that it
+ * grows; whoever adds rows slows his input by `bytes` (P17). Beyond `bytes` a run that is packed
+ * needs about 2 MiB for blocks and zstd. An interval that waits for the store holds
+ * MEMORY_RUN_BYTES at most, and one segment while that is being stored; the rest is on disk.
  */
-import { mkdir, open, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
-import { type FinishedSegment, SegmentWriter } from '../checkpoint/segment.ts';
+import type { FinishedSegment } from '../checkpoint/segment.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
+import { invariant } from '../runtime/errors.ts';
+import { type PackedRun, packRun } from './delta-run.ts';
+import { RowSlabs, SlabPool } from './row-slabs.ts';
 import type { UserRow } from './user-state.ts';
 
-/** Map entry, key string and Buffer object of one row, beyond its bytes. */
-const ROW_OVERHEAD_BYTES = 200;
-
-type GroupRows = Map<string, UserRow>;
-
-interface Run {
-  groups: Map<number, GroupRows> | null;
-  /** Where a spooled run lies, and the extent of each key group in it. */
-  spool: { file: string; extents: Map<number, { offset: number; length: number }> } | null;
-}
+/** Up to here the last run of an interval is packed into memory: a file costs more. */
+const MEMORY_RUN_BYTES = 1024 * 1024;
 
 export interface DeltaLogOptions {
   range: KeyGroupRange;
   limitBytes: number;
   /** Prefix of spool files; null keeps everything in memory (simulation). */
   spoolPath: string | null;
+  /** Shared by the intervals of one task, which then hand their slabs on. */
+  slabs?: SlabPool;
 }
 
 export class DeltaLog {
   readonly #options: DeltaLogOptions;
-  #groups = new Map<number, GroupRows>();
-  #bytes = 0;
-  #runs: Promise<Run>[] = [];
+  readonly #pool: SlabPool;
+  #rows: RowSlabs;
+  /** Runs under way, one after the other: one, or two when the interval ends. */
+  readonly #packing: RowSlabs[] = [];
+  #packed: Promise<unknown> = Promise.resolve();
+  /** In order; runs that are stored leave in front. */
+  readonly #runs: Promise<PackedRun>[] = [];
+  #cuts = 0;
+  #stored = 0;
+  /** Packed runs in memory, and the segment that is being stored. */
+  #packedBytes = 0;
+  #segmentBytes = 0;
+  #closed = false;
 
   constructor(options: DeltaLogOptions) {
     this.#options = options;
+    this.#pool = options.slabs ?? new SlabPool(options.limitBytes);
+    this.#rows = new RowSlabs(options.range, this.#pool);
   }
 
+  /** Memory held: rows with their index, packed runs that are not on disk, the segment in hand. */
   get bytes(): number {
-    return this.#bytes;
+    let bytes = this.#rows.heldBytes + this.#packedBytes + this.#segmentBytes;
+    for (const rows of this.#packing) bytes += rows.heldBytes;
+    return bytes;
   }
 
+  /** Copies the row: its buffers may be overwritten afterwards. */
   add(keyGroup: number, row: UserRow): void {
-    let group = this.#groups.get(keyGroup);
-    if (group === undefined) {
-      group = new Map();
-      this.#groups.set(keyGroup, group);
-    }
-    const key = row.key.toString('latin1');
-    const known = group.get(key);
-    if (known !== undefined) this.#bytes -= sizeOf(known);
-    group.set(key, row);
-    this.#bytes += sizeOf(row);
-    if (this.#bytes > this.#options.limitBytes && this.#options.spoolPath !== null) this.#spool();
+    invariant(!this.#closed, 'a row was added to an interval that is over');
+    this.#rows.add(keyGroup, row);
+    const { limitBytes, spoolPath } = this.#options;
+    // One run at a time: one that is overdue is cut by a later row, or by `close`.
+    const due = spoolPath !== null && this.#rows.usedBytes > limitBytes;
+    if (this.#rows.full || (due && this.#packing.length === 0)) this.#cut(spoolPath);
+  }
+
+  /** The interval is over and its frozen set out: its last run is packed from now on. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#rows.usedBytes === 0) return;
+    this.#cut(this.#rows.usedBytes > MEMORY_RUN_BYTES ? this.#options.spoolPath : null);
   }
 
   /**
-   * Moves the rows in memory to disk as one run. The write itself happens beside event processing.
+   * Closes the log; its segments in run order, each made when it is asked for; none: nothing
+   * changed. To ask for the next one is to say that the last one is stored: only then its run goes.
+   * Left early, the next call begins with the segment it was left at, under the same run number
+   * (P16). One call at a time. Throws if a run could not be packed or read back.
    */
-  #spool(): void {
-    const groups = this.#groups;
-    const file = `${this.#options.spoolPath}-${this.#runs.length}.run`;
-    this.#groups = new Map();
-    this.#bytes = 0;
-    const run = writeRun(groups, file);
+  async *seal(from: number, to: number): AsyncGenerator<FinishedSegment, void, void> {
+    this.close();
+    while (this.#runs.length > 0) {
+      const run = await this.#runs[0]!;
+      const header = { kind: 'delta', from, to, run: this.#stored, epoch: 0 } as const;
+      const segment = await run.seal({ ...header, range: this.#options.range });
+      this.#segmentBytes = segment.bytes;
+      try {
+        yield segment;
+      } finally {
+        this.#segmentBytes = 0;
+      }
+      this.#runs.splice(0, 1);
+      this.#stored++;
+      this.#packedBytes -= run.heldBytes;
+      await run.discard();
+    }
+  }
+
+  /** The rows so far become a run; those that follow go into fresh slabs. */
+  #cut(spoolPath: string | null): void {
+    const rows = this.#rows;
+    this.#rows = new RowSlabs(this.#options.range, this.#pool);
+    const file = spoolPath === null ? null : `${spoolPath}-${this.#cuts}.run`;
+    this.#cuts++;
+    this.#packing.push(rows);
+    const run = this.#packed.then(() => this.#pack(rows, file));
     // Reported by seal(); without this an early failure would count as unhandled.
     run.catch(() => {});
+    this.#packed = run;
     this.#runs.push(run);
   }
 
-  /** The interval is over, its frozen set out: its segments in run order; none: nothing changed. */
-  async seal(from: number, to: number): Promise<FinishedSegment[]> {
-    if (this.#groups.size > 0)
-      this.#runs.push(Promise.resolve({ groups: this.#groups, spool: null }));
-    this.#groups = new Map();
-    const segments: FinishedSegment[] = [];
-    for (const [number, pending] of this.#runs.entries()) {
-      const run = await pending;
-      const header = { kind: 'delta', from, to, run: number, epoch: 0 } as const;
-      const writer = new SegmentWriter({ ...header, range: this.#options.range });
-      await fill(writer, run);
-      segments.push(await writer.finish());
-      if (run.spool !== null) await rm(run.spool.file, { force: true });
-    }
-    this.#runs = [];
-    return segments;
+  /** After a failure nothing more is packed: the delta is lost, and seal() must say so. */
+  async #pack(rows: RowSlabs, file: string | null): Promise<PackedRun> {
+    const run = await packRun(rows, this.#options.range, file);
+    this.#packing.shift();
+    rows.release();
+    this.#packedBytes += run.heldBytes;
+    return run;
   }
-}
-
-function sizeOf(row: UserRow): number {
-  return ROW_OVERHEAD_BYTES + row.key.length * 2 + (row.value?.length ?? 0);
-}
-
-function sortedRows(group: GroupRows): UserRow[] {
-  return [...group.values()].sort((a, b) => a.key.compare(b.key));
-}
-
-async function fill(writer: SegmentWriter, run: Run): Promise<void> {
-  if (run.groups !== null) {
-    for (const keyGroup of [...run.groups.keys()].sort((a, b) => a - b)) {
-      await writer.addGroup(keyGroup, sortedRows(run.groups.get(keyGroup)!));
-      await turn();
-    }
-    return;
-  }
-  const { file, extents } = run.spool!;
-  const handle = await open(file, 'r');
-  try {
-    for (const [keyGroup, { offset, length }] of extents) {
-      const bytes = Buffer.allocUnsafeSlow(length);
-      await handle.read(bytes, 0, length, offset);
-      await writer.addGroup(keyGroup, decodeRows(bytes));
-    }
-  } finally {
-    await handle.close();
-  }
-}
-
-/** A run: key groups rising, rows sorted; row = u16 key | u32 value (0xffffffff: none) | bytes. */
-async function writeRun(groups: Map<number, GroupRows>, file: string): Promise<Run> {
-  await mkdir(dirname(file), { recursive: true });
-  const handle = await open(file, 'w');
-  const extents = new Map<number, { offset: number; length: number }>();
-  let offset = 0;
-  try {
-    for (const keyGroup of [...groups.keys()].sort((a, b) => a - b)) {
-      const bytes = encodeRows(sortedRows(groups.get(keyGroup)!));
-      groups.delete(keyGroup);
-      await handle.write(bytes, 0, bytes.length, offset);
-      extents.set(keyGroup, { offset, length: bytes.length });
-      offset += bytes.length;
-    }
-  } finally {
-    await handle.close();
-  }
-  return { groups: null, spool: { file, extents } };
-}
-
-function encodeRows(rows: readonly UserRow[]): Buffer {
-  let size = 0;
-  for (const { key, value } of rows) size += 6 + key.length + (value?.length ?? 0);
-  const out = Buffer.allocUnsafe(size);
-  let at = 0;
-  for (const { key, value } of rows) {
-    at = out.writeUInt16LE(key.length, at);
-    at = out.writeUInt32LE(value?.length ?? 0xffffffff, at);
-    at += key.copy(out, at);
-    if (value !== null) at += value.copy(out, at);
-  }
-  return out;
-}
-
-function decodeRows(bytes: Buffer): UserRow[] {
-  const rows: UserRow[] = [];
-  let at = 0;
-  while (at < bytes.length) {
-    const keyEnd = at + 6 + bytes.readUInt16LE(at);
-    const length = bytes.readUInt32LE(at + 2);
-    const end = length === 0xffffffff ? keyEnd : keyEnd + length;
-    const value = length === 0xffffffff ? null : bytes.subarray(keyEnd, end);
-    rows.push({ key: bytes.subarray(at + 6, keyEnd), value });
-    at = end;
-  }
-  return rows;
 }

@@ -6,7 +6,7 @@
  *             | u32 tailSeq | u32 truncated | u32 fetchedBy | text lastEventName | text lastEventAt
  *             | u32 profileBytes | u16 chunks | (u32 seq | u32 bytes)*             (little endian)
  *   profile = u32 length | profile JSON | visit JSON
- *   tail, chunk = u16 events | u32 length* | the event JSONs joined by "," (length in UTF-16 units)
+ *   tail, chunk = u16 events | u32 length* | the event JSONs joined by "," (length in bytes)
  *   text    = u32 length | UTF-8; length 0xffffffff = null
  *
  * The length before the id makes keys prefix-free: with a separator, an id that contains it could
@@ -23,6 +23,12 @@ export const CHUNK = 3;
 
 const HEAD_VERSION = 1;
 const NONE = 0xffffffff;
+
+/** null: the row is deleted. */
+export interface UserRow {
+  key: Buffer;
+  value: Buffer | null;
+}
 
 /** A closed run of history events: `seq` numbers its first event and is its row's chunk number. */
 export interface Chunk {
@@ -184,65 +190,81 @@ export function headLastAccess(row: Buffer): number {
   return row.readDoubleLE(1);
 }
 
-export function encodeProfile(profile: string, visit: string): Buffer {
-  const profileBytes = Buffer.byteLength(profile);
-  const out = Buffer.allocUnsafe(4 + profileBytes + Buffer.byteLength(visit));
+/** From profile and visit JSON as they lie one after the other in `source`. */
+export function encodeProfile(
+  source: Buffer,
+  start: number,
+  profileBytes: number,
+  visitBytes: number,
+): Buffer {
+  const out = Buffer.allocUnsafe(4 + profileBytes + visitBytes);
   out.writeUInt32LE(profileBytes, 0);
-  out.write(profile, 4, 'utf8');
-  out.write(visit, 4 + profileBytes, 'utf8');
+  source.copy(out, 4, start, start + profileBytes + visitBytes);
   return out;
 }
 
-export function decodeProfile(row: Buffer): { profile: string; visit: string } {
-  const end = 4 + row.readUInt32LE(0);
-  return { profile: row.toString('utf8', 4, end), visit: row.toString('utf8', end) };
+/** Bytes of the profile JSON, which begins at 4; the visit JSON is the rest. */
+export function profileBytesOf(row: Buffer): number {
+  return row.readUInt32LE(0);
 }
 
-/**
- * A run of history events in memory: one string and its lengths, in the form a body embeds. One
- * string per event made ten times as many heap objects, and marking them took half of the thread
- * (bench/one-slot.ts).
- */
-export interface EventRun {
-  joined: string;
-  /** UTF-16 units of each event; one comma stands between two. */
-  lengths: readonly number[];
-}
-
-export function joinEvents(events: readonly string[]): EventRun {
-  return { joined: events.join(','), lengths: events.map((event) => event.length) };
-}
-
-export function splitEvents({ joined, lengths }: EventRun): string[] {
-  let at = 0;
-  return lengths.map((length) => {
-    const event = joined.slice(at, at + length);
-    at += length + 1;
-    return event;
-  });
-}
-
-/** The run without its first `count` events, as joined text; count < number of events. */
-export function joinedFrom({ joined, lengths }: EventRun, count: number): string {
-  let at = 0;
-  for (let i = 0; i < count; i++) at += lengths[i]! + 1;
-  return joined.slice(at);
-}
-
-export function encodeEvents({ joined, lengths }: EventRun): Buffer {
-  const text = 2 + lengths.length * 4;
-  const out = Buffer.allocUnsafe(text + Buffer.byteLength(joined));
+/** A tail or chunk row of events that lie joined by commas in `source`, `bytes` from `start` on. */
+export function encodeEvents(
+  source: Buffer,
+  start: number,
+  bytes: number,
+  lengths: readonly number[],
+): Buffer {
+  const text = eventsHeaderBytes(lengths.length);
+  const out = Buffer.allocUnsafe(text + bytes);
   out.writeUInt16LE(lengths.length, 0);
-  lengths.forEach((length, i) => {
-    out.writeUInt32LE(length, 2 + i * 4);
-  });
-  out.write(joined, text, 'utf8');
+  for (let i = 0; i < lengths.length; i++) out.writeUInt32LE(lengths[i]!, 2 + i * 4);
+  source.copy(out, text, start, start + bytes);
   return out;
 }
 
-export function decodeEvents(row: Buffer): EventRun {
-  const count = row.readUInt16LE(0);
-  const lengths: number[] = [];
-  for (let i = 0; i < count; i++) lengths.push(row.readUInt32LE(2 + i * 4));
-  return { joined: row.toString('utf8', 2 + count * 4), lengths };
+/** Bytes before the joined events of a tail or chunk row. */
+export function eventsHeaderBytes(count: number): number {
+  return 2 + count * 4;
+}
+
+export function eventCount(row: Buffer, at = 0): number {
+  return row.readUInt16LE(at);
+}
+
+/** Bytes of event `i` of a row that begins at `at`. */
+export function eventBytes(row: Buffer, i: number, at = 0): number {
+  return row.readUInt32LE(at + 2 + i * 4);
+}
+
+/** The events' JSON texts, oldest first. */
+export function splitEvents(row: Buffer, at = 0): string[] {
+  const count = eventCount(row, at);
+  const texts: string[] = [];
+  let start = at + eventsHeaderBytes(count);
+  for (let i = 0; i < count; i++) {
+    const end = start + eventBytes(row, i, at);
+    texts.push(row.toString('utf8', start, end));
+    start = end + 1;
+  }
+  return texts;
+}
+
+/** Where event `skip` begins in a row of more events than that, counted from the row's begin. */
+export function joinedOffset(row: Buffer, skip: number, at = 0): number {
+  let offset = eventsHeaderBytes(eventCount(row, at));
+  for (let i = 0; i < skip; i++) offset += eventBytes(row, i, at) + 1;
+  return offset;
+}
+
+/** Deletes every row of a user with these chunks. */
+export function tombstonesOf(keyGroup: number, id: string, chunks: readonly number[]): UserRow[] {
+  const prefix = userPrefix(keyGroup, id);
+  const keys = [
+    rowKey(prefix, HEAD),
+    rowKey(prefix, PROFILE),
+    rowKey(prefix, TAIL),
+    ...chunks.map((seq) => rowKey(prefix, CHUNK, seq)),
+  ];
+  return keys.map((key) => ({ key, value: null }));
 }

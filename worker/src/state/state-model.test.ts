@@ -15,10 +15,10 @@ import { keyGroupOf } from '../exchange/key-groups.ts';
 import { type Env, realEnv } from '../runtime/env.ts';
 import { BaseBuilder } from './base-builder.ts';
 import { ChainTracker } from './chain-tracker.ts';
+import { decodeUser } from './decode-user.ts';
 import { MemoryBackend } from './memory-backend.ts';
 import { restoreState } from './restore.ts';
 import { parseKey } from './rows.ts';
-import { decodeUser } from './user-state.ts';
 import { UserStateManager } from './user-state-manager.ts';
 
 const GROUPS = 8;
@@ -85,7 +85,7 @@ class Rig {
     this.time += gap;
     const keyGroup = keyGroupOf(id, GROUPS);
     const manager = this.#manager;
-    if (manager.peek(id) === undefined) manager.load(new Map([[id, keyGroup]]));
+    if (manager.cached(id) === undefined) manager.load(new Map([[id, keyGroup]]));
     let user = manager.cached(id);
     if (user !== undefined && manager.isExpired(user, this.time)) {
       manager.drop(user);
@@ -107,9 +107,10 @@ class Rig {
     }
     const parsed = { user_id: id, n: this.seq++, pad: 'x'.repeat(this.seq % 40) };
     const raw = JSON.stringify(parsed);
-    const event = { raw, bytes: raw.length, parsed, timestamp: this.time, time: this.time };
-    manager.append(user, event, user.bytes);
-    manager.evict();
+    const source = Buffer.from(raw);
+    const text = { source, start: 0, end: source.length };
+    manager.append(user, { ...text, parsed, timestamp: this.time, time: this.time });
+    manager.settle();
     const model = this.model.get(id)!;
     model.history = [...model.history, raw].slice(-LIMITS.historyMaxEvents);
     model.count++;
@@ -129,14 +130,13 @@ class Rig {
     this.#closing = null;
     const [from, to] = [this.#lastBarrier, closing.id];
     this.#lastBarrier = to;
-    const segments = await this.#manager.takeClosedDelta().seal(from, to);
-    if (segments.length === 0) {
-      this.#chain.addDelta({ range: RANGE, from, to, run: 0, object: null }, new Map());
-    }
-    for (const [run, segment] of segments.entries()) {
+    let run = 0;
+    for await (const segment of this.#manager.takeClosedDelta().seal(from, to)) {
       const object = await this.#put(segment);
       this.#chain.addDelta({ range: RANGE, from, to, run, object }, segment.groupBytes);
+      run++;
     }
+    if (run === 0) this.#chain.addDelta({ range: RANGE, from, to, run, object: null }, new Map());
     for (const base of this.#bases.filter(({ epoch }) => epoch <= to)) {
       this.#chain.addBase(await this.#put(base.segment), base.epoch, base.groupBytes);
     }

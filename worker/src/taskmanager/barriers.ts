@@ -91,13 +91,15 @@ export class TaskBarriers {
     this.#lastTaken = checkpointId;
     pauses.aligned(checkpointId);
     const parked = this.#parked();
+    const { entries, release } = outbox.snapshot();
     const capture = {
       checkpointId,
       volatile: {
         ledger: captureLedger(ledger, config.task.range),
         parked,
-        outbox: outbox.snapshot(),
+        outbox: entries,
       },
+      release,
       splits: this.#takePositions(checkpointId),
       script,
       ledger: ledger.totals(parked.length, outbox.size),
@@ -124,10 +126,11 @@ export class TaskBarriers {
 
   /** Parked for the Profile API, then deferred input: the order in which a restore handles them. */
   #parked(): CapturedVolatile['parked'] {
-    const loading = this.#options.parts.processor.parkedRecords().map(({ event, ...place }) => ({
-      ...place,
-      value: event.raw,
-    }));
+    const { processor } = this.#options.parts;
+    const loading = processor.parkedRecords().map(({ source, split, keyGroup, ...record }) => {
+      const { offset, time, timestamp } = record;
+      return { split, keyGroup, offset, time, timestamp, value: source };
+    });
     // Copies: a deferred record is a view on its frame, whose buffer goes back to the sender once
     // it is processed, which may be before the volatile part is encoded.
     const deferred = this.#options.deferred().map((record) => ({

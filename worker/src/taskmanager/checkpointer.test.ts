@@ -1,4 +1,8 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { MemoryStore } from '../checkpoint/memory-store.ts';
@@ -6,7 +10,7 @@ import { openStored } from '../checkpoint/segment-reader.ts';
 import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { type Env, realEnv } from '../runtime/env.ts';
 import { ChainTracker } from '../state/chain-tracker.ts';
-import { DeltaLog } from '../state/delta-log.ts';
+import { DeltaLog, type DeltaLogOptions } from '../state/delta-log.ts';
 import { ExpiryIndex } from '../state/expiry-index.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import { restoreState } from '../state/restore.ts';
@@ -29,6 +33,8 @@ class Rig {
   readonly chain = new ChainTracker(RANGE);
   readonly reports: TaskReport[] = [];
   readonly faults: unknown[] = [];
+  /** Checkpoints whose captured bodies may be used again. */
+  readonly released: number[] = [];
   now = 0;
   readonly checkpointer: Checkpointer;
 
@@ -57,13 +63,18 @@ class Rig {
       script: { version: 'v', text: 'true', language: 'aviator' },
       ledger: NO_LEDGER,
       users: 1,
+      release: () => void this.released.push(checkpointId),
       figures: { alignmentMs: 1, syncMs: 2, startDelayMs: 3 },
       ...more,
     });
   }
 
+  delta(options: Partial<DeltaLogOptions> = {}): DeltaLog {
+    return new DeltaLog({ range: RANGE, limitBytes: 1 << 20, spoolPath: null, ...options });
+  }
+
   drained(...rows: string[]): void {
-    const delta = new DeltaLog({ range: RANGE, limitBytes: 1 << 20, spoolPath: null });
+    const delta = this.delta();
     for (const row of rows) {
       const [, group, user, value] = /(\d):(.*)=(.*)/.exec(row)!;
       const key = rowKey(userPrefix(Number(group), user!), TAIL);
@@ -80,10 +91,16 @@ class Rig {
     await this.said('ack', checkpointId, 'decline');
   }
 
+  async checkpointOf(checkpointId: number, delta: DeltaLog): Promise<void> {
+    this.begin(checkpointId);
+    this.checkpointer.drained(delta);
+    await this.said('ack', checkpointId, 'decline');
+  }
+
   /** Waits until the checkpoint was acknowledged or declined. */
   async said(...wanted: (string | number)[]): Promise<void> {
     const id = wanted.find((one) => typeof one === 'number');
-    for (let n = 0; n < 2000; n++) {
+    for (let n = 0; n < 100_000; n++) {
       const found = this.reports.some(
         (report) =>
           wanted.includes(report.type) && 'checkpointId' in report && report.checkpointId === id,
@@ -348,6 +365,32 @@ test('the volatile part is stored as captured, positions are those of the barrie
   assert.equal(snapshot.figures.uploadedBytes, snapshot.volatile!.bytes);
 });
 
+test('what was captured may change once it is stored or given up, and not before', async () => {
+  const rig = new Rig();
+  const value = Buffer.from('{"user_id":"u"}');
+  const split = { index: 0, id: 's-0', sourceId: 's', partition: 0 };
+  const record = { split, keyGroup: 1, offset: 5, time: 1, timestamp: 1, value };
+  const volatile = { ledger: [], parked: [record], outbox: [] };
+  let storing = () => {};
+  rig.store.onCall = ({ name, when }) => {
+    if (when === 'before' && name.includes('volatile')) storing();
+  };
+  storing = () => assert.deepEqual(rig.released, []);
+  rig.begin(1, { volatile });
+  rig.drained('1:u=x');
+  await rig.said('ack', 1);
+  await turn();
+  assert.deepEqual(rig.released, [1]);
+  storing = () => {
+    throw new Error('503 slow down');
+  };
+  rig.begin(2, { volatile });
+  rig.drained('1:u=y');
+  await rig.said('decline', 2);
+  await turn();
+  assert.deepEqual(rig.released, [1, 2]);
+});
+
 test('a restored task goes on from its checkpoint', async () => {
   const rig = new Rig(12);
   await rig.checkpoint(15, '1:a=x');
@@ -372,10 +415,151 @@ test('after close nothing is acknowledged; a delta that cannot be sealed is a fa
   assert.deepEqual(rig.types(), ['drained 1']);
 
   const broken = new Rig();
+  const delta = broken.delta({ limitBytes: 0, spoolPath: '/dev/null/no-folder' });
+  delta.add(1, { key: Buffer.from([0, 1, 1]), value: null });
   broken.begin(1);
-  const delta = new DeltaLog({ range: RANGE, limitBytes: 1 << 20, spoolPath: null });
-  delta.add(9, { key: Buffer.from([0, 9, 1]), value: null });
   broken.checkpointer.drained(delta);
-  for (let n = 0; n < 20; n++) await turn();
+  for (let n = 0; n < 100_000 && broken.faults.length === 0; n++) await turn();
   assert.equal(broken.faults.length, 1);
+  assert.deepEqual(broken.types(), ['drained 1'], 'not declined: no later checkpoint has it');
 });
+
+/** What these tests wait for is bound to come; a fault must not hang the run. */
+const LIMIT = { timeout: 60_000 };
+
+async function spoolFolder(t: { after(fn: () => Promise<void>): void }): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'checkpointer-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+const RUNS = 5;
+
+/** RUNS runs; all but the last one, of one row, are spooled. Its rows are put into `model`. */
+async function severalRuns(
+  spoolPath: string,
+  {
+    name,
+    model,
+    rowValue,
+  }: { name: string; model: Map<string, string>; rowValue(n: number): Buffer },
+): Promise<DeltaLog> {
+  const limitBytes = rowValue(0).length * 2.5;
+  const delta = new DeltaLog({ range: RANGE, limitBytes, spoolPath });
+  for (let n = 0; n <= 3 * (RUNS - 1); n++) {
+    const user = `${n % 3 === 0 ? 'both' : name}${n % 7}`;
+    const group = (n % 7) % 4;
+    const value = rowValue(n);
+    delta.add(group, { key: rowKey(userPrefix(group, user), TAIL), value });
+    model.set(user, value.toString());
+    // Only with nothing under way is the next run cut.
+    while (n % 3 === 2 && delta.bytes > 0) await turn();
+  }
+  return delta;
+}
+
+test(
+  'a store that fails at any run: the next ack has all of them, in order, once',
+  LIMIT,
+  async (t) => {
+    const folder = await spoolFolder(t);
+    const runsOf = (from: number, to: number) =>
+      Array.from({ length: RUNS }, (_, run) => [from, to, run, true]);
+    for (let failing = 1; failing <= 2 * RUNS; failing++) {
+      for (const when of ['before', 'after'] as const) {
+        const rig = new Rig();
+        await rig.checkpoint(1, '0:both0=old', '3:first=1');
+        let puts = 0;
+        rig.store.onCall = (call) => {
+          if (call.when === when && ++puts === failing) throw new Error('down');
+        };
+        const model = new Map([['first', '1']]);
+        for (const id of [2, 5]) {
+          const rowValue = (n: number) => Buffer.from(`${id}.${n} `.padEnd(220, 'x'));
+          const path = join(folder, `${failing}-${when}-${id}`);
+          const delta = await severalRuns(path, { name: `of${id}-`, model, rowValue });
+          await rig.checkpointOf(id, delta);
+        }
+        await rig.checkpoint(6);
+        const { deltas } = rig.snapshot(6);
+        const chain = deltas.map(({ from, to, run, object }) => [from, to, run, object !== null]);
+        const wanted = [[0, 1, 0, true], ...runsOf(1, 2), ...runsOf(2, 5), [5, 6, 0, false]];
+        assert.deepEqual(chain, wanted, `put ${failing} failed ${when}`);
+        const declined = failing <= RUNS ? 2 : 5;
+        assert.ok(rig.types().includes(`decline ${declined}`), rig.types().join(', '));
+        const names = deltas.flatMap(({ object }) => (object === null ? [] : [object.name]));
+        assert.equal(new Set(names).size, 1 + 2 * RUNS);
+        // A lost reply leaves one object that nothing names.
+        assert.equal(rig.store.objects.size, names.length + (when === 'after' ? 1 : 0));
+        assert.deepEqual(await rig.restored(6), Object.fromEntries(model));
+        assert.equal(rig.checkpointer.owedBytes, 0);
+        assert.deepEqual(rig.faults, []);
+      }
+    }
+    assert.deepEqual(await readdir(folder), [], 'a spool file goes once its segment is stored');
+  },
+);
+
+test('one segment is in memory at a time, and none while the store is down', LIMIT, async (t) => {
+  const folder = await spoolFolder(t);
+  const rig = new Rig();
+  const puts: { owed: number; bytes: number }[] = [];
+  let down = true;
+  rig.store.onCall = ({ when, name }) => {
+    if (down) throw new Error('down');
+    if (when === 'before') return;
+    const bytes = rig.store.objects.get(name)!.content.length;
+    puts.push({ owed: rig.checkpointer.owedBytes, bytes });
+  };
+  const model = new Map<string, string>();
+  const rowValue = () => randomBytes(100_000);
+  for (const id of [1, 2, 3]) {
+    const delta = await severalRuns(join(folder, `${id}`), { name: `of${id}-`, model, rowValue });
+    await rig.checkpointOf(id, delta);
+    // Of 1.3 MB per interval the last run, of one row, was never spooled.
+    const owed = rig.checkpointer.owedBytes;
+    assert.ok(owed > id * 100_000 && owed < id * 110_000, `${owed} bytes of ${id} intervals`);
+  }
+  assert.equal((await readdir(folder)).length, 3 * (RUNS - 1));
+  down = false;
+  await rig.checkpoint(4);
+  assert.equal(puts.length, 3 * RUNS);
+  for (const { owed, bytes } of puts) {
+    assert.ok(owed >= bytes && owed < bytes + 330_000, `${owed} bytes held for ${bytes}`);
+  }
+  assert.equal(rig.checkpointer.owedBytes, 0);
+});
+
+test(
+  'what waits behind a store that hangs is owed, and stays out of earlier acks',
+  LIMIT,
+  async (t) => {
+    const rig = new Rig();
+    const hung: (() => void)[] = [];
+    rig.store.onCall = ({ operation, when }) =>
+      operation === 'put' && when === 'before'
+        ? new Promise<void>((resolve) => hung.push(resolve))
+        : undefined;
+    rig.begin(1);
+    rig.drained('1:a=1');
+    while (hung.length === 0) await turn();
+    const owed = rig.checkpointer.owedBytes;
+    const delta = rig.delta({ limitBytes: 8 << 20, spoolPath: join(await spoolFolder(t), 'run') });
+    for (let n = 0; n < 40; n++) {
+      const key = rowKey(userPrefix(1, `u${n}`), TAIL);
+      delta.add(1, { key, value: randomBytes(50_000) });
+    }
+    rig.begin(2);
+    rig.checkpointer.drained(delta);
+    assert.ok(rig.checkpointer.owedBytes > owed + 2_000_000, 'counted from the start');
+    while (rig.checkpointer.owedBytes > owed) await turn();
+    hung[0]!();
+    await rig.said('ack', 1);
+    assert.deepEqual(spans(rig.snapshot(1)), ['(0,1]']);
+    assert.deepEqual(await rig.restored(1), { a: '1' });
+    while (hung.length === 1) await turn();
+    hung[1]!();
+    await rig.said('ack', 2);
+    assert.equal(Object.keys(await rig.restored(2)).length, 41);
+  },
+);

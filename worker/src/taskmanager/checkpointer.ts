@@ -1,8 +1,8 @@
 /**
- * A task's side of a checkpoint after the barrier: frozen set out, delta sealed, segments stored,
- * then the acknowledgement (P5, P11, P16, P22). Checkpoints are finished one after the other; what
- * could not be stored stays owed and is tried again with the next one. Also runs the base builder
- * between barriers.
+ * A task's side of a checkpoint after the barrier: frozen set out, delta sealed and stored one run
+ * at a time, then the acknowledgement (P5, P11, P16, P22). Checkpoints are finished one after the
+ * other; what could not be stored stays owed, where it is, and is tried again with the next one.
+ * Also runs the base builder between barriers.
  */
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { segmentPath } from '../checkpoint/paths.ts';
@@ -16,7 +16,7 @@ import type {
 } from '../checkpoint/snapshot.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import type { Env } from '../runtime/env.ts';
-import { messageOf } from '../runtime/errors.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { SplitPosition } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
 import { BaseBuilder, type BuiltBase } from '../state/base-builder.ts';
@@ -33,6 +33,8 @@ export interface BarrierCapture {
   script: ScriptVersion;
   ledger: Ledger;
   users: number;
+  /** The volatile part is written or given up: what it refers to may change. */
+  release: () => void;
   figures: Pick<SnapshotFigures, 'alignmentMs' | 'syncMs' | 'startDelayMs'>;
 }
 
@@ -57,18 +59,20 @@ export type TaskReport = Report extends infer R
     : never
   : never;
 
-interface OwedSegment {
+/** An interval that is over and not wholly in the chain (P16). */
+interface OwedInterval {
   from: number;
   to: number;
-  run: number;
-  /** null: nothing changed; the chain still needs to know that there is no gap (P12). */
-  segment: FinishedSegment | null;
+  delta: DeltaLog;
+  /** Of its runs, those in the chain. */
+  runs: number;
 }
 
 /** Bytes of key groups that get a fresh base per checkpoint (P15). */
 const BASE_BUDGET_BYTES = 64 * 1024 * 1024;
-/** Sealed but not stored: beyond this the input is slowed (P16). */
+/** Memory held for what is owed: beyond this the input is slowed (P16). */
 export const OWED_LIMIT_BYTES = 256 * 1024 * 1024;
+const NOT_STORED = 'NOT_STORED';
 
 export class Checkpointer {
   readonly #options: CheckpointerOptions;
@@ -77,8 +81,7 @@ export class Checkpointer {
   #capturedAt = 0;
   /** One checkpoint's finishing work at a time. */
   #work: Promise<void> = Promise.resolve();
-  #owed: OwedSegment[] = [];
-  #owedBytes = 0;
+  readonly #owed: OwedInterval[] = [];
   #bases: BuiltBase[] = [];
   #builder: BaseBuilder | null = null;
   #building: Promise<void> = Promise.resolve();
@@ -95,8 +98,12 @@ export class Checkpointer {
     return this.#capture !== null;
   }
 
+  /** Memory held by deltas and bases that are not stored; what is spooled to disk is not in it. */
   get owedBytes(): number {
-    return this.#owedBytes;
+    let bytes = 0;
+    for (const { delta } of this.#owed) bytes += delta.bytes;
+    for (const { segment } of this.#bases) bytes += segment.bytes;
+    return bytes;
   }
 
   /** Bytes of the segments that a checkpoint of now would refer to. */
@@ -120,10 +127,14 @@ export class Checkpointer {
     const { subtask, attempt, report } = this.#options;
     report({ type: 'drained', attempt, checkpointId: capture.checkpointId, subtask });
     const startedAt = this.#capturedAt;
-    this.#work = this.#work
-      .then(() => this.#finish(capture, delta, from, startedAt))
-      .catch(this.#options.onFault);
     this.#startBases();
+    // Owed from here on, so that it is counted while it waits for a store that hangs.
+    this.#owed.push({ from, to: capture.checkpointId, delta, runs: 0 });
+    delta.close();
+    this.#work = this.#work
+      .then(() => this.#finish(capture, startedAt))
+      .finally(capture.release)
+      .catch(this.#options.onFault);
   }
 
   async close(): Promise<void> {
@@ -132,25 +143,15 @@ export class Checkpointer {
     await Promise.all([this.#work, this.#building]);
   }
 
-  async #finish(
-    capture: BarrierCapture,
-    delta: DeltaLog,
-    from: number,
-    startedAt: number,
-  ): Promise<void> {
+  async #finish(capture: BarrierCapture, startedAt: number): Promise<void> {
     if (this.#closed) return;
     const { env, chain, subtask, attempt, range, report } = this.#options;
     const to = capture.checkpointId;
-    const segments = await delta.seal(from, to);
-    segments.forEach((segment, run) => {
-      this.#owed.push({ from, to, run, segment });
-      this.#owedBytes += segment.bytes;
-    });
-    if (segments.length === 0) this.#owed.push({ from, to, run: 0, segment: null });
     let uploadedBytes = 0;
     let volatile: ObjectRef | null = null;
     try {
-      uploadedBytes += await this.#storeOwed();
+      uploadedBytes += await this.#storeOwed(to);
+      if (this.#closed) return;
       uploadedBytes += await this.#storeBases(to);
       const encoded = await encodeVolatile(capture.volatile, range);
       if (encoded !== null) {
@@ -158,8 +159,9 @@ export class Checkpointer {
         uploadedBytes += encoded.bytes;
       }
     } catch (fault) {
-      const reason = `store: ${messageOf(fault)}`;
-      report({ type: 'decline', attempt, checkpointId: to, subtask, reason });
+      // A delta that can't be sealed is lost to every later checkpoint: the task has to end.
+      if (!(fault instanceof TriggerJobError) || fault.code !== NOT_STORED) throw fault;
+      report({ type: 'decline', attempt, checkpointId: to, subtask, reason: messageOf(fault) });
       return;
     }
     if (this.#closed) return;
@@ -183,20 +185,29 @@ export class Checkpointer {
     report({ type: 'ack', attempt, checkpointId: to, snapshot });
   }
 
-  /** Stores what this and earlier checkpoints owe, in order; a throw leaves the rest owed (P16). */
-  async #storeOwed(): Promise<number> {
+  /**
+   * Stores what this and earlier checkpoints owe, in order; a throw leaves the rest owed (P16). One
+   * segment is in memory at a time.
+   */
+  async #storeOwed(checkpointId: number): Promise<number> {
+    const { range, chain } = this.#options;
     let bytes = 0;
-    while (this.#owed.length > 0) {
-      const { from, to, run, segment } = this.#owed[0]!;
-      const object = segment === null ? null : await this.#store(to, 'delta', segment);
-      const stored = segment?.bytes ?? 0;
+    for (;;) {
+      const interval = this.#owed[0];
+      if (interval === undefined || interval.to > checkpointId) return bytes;
+      const { from, to, delta } = interval;
+      for await (const segment of delta.seal(from, to)) {
+        const object = await this.#store(to, 'delta', segment);
+        chain.addDelta({ range, from, to, run: interval.runs++, object }, segment.groupBytes);
+        bytes += segment.bytes;
+        if (this.#closed) return bytes;
+      }
+      // Nothing changed; the chain still needs to know that there is no gap (P12).
+      if (interval.runs === 0) {
+        chain.addDelta({ range, from, to, run: 0, object: null }, new Map());
+      }
       this.#owed.shift();
-      this.#owedBytes -= stored;
-      bytes += stored;
-      const { range, chain } = this.#options;
-      chain.addDelta({ range, from, to, run, object }, segment?.groupBytes ?? new Map());
     }
-    return bytes;
   }
 
   /** P13: a base serves only checkpoints from its epoch on, so it joins the chain no earlier. */
@@ -205,7 +216,6 @@ export class Checkpointer {
     for (const base of this.#bases.filter(({ epoch }) => epoch <= checkpointId)) {
       const object = await this.#store(checkpointId, 'base', base.segment);
       this.#bases.splice(this.#bases.indexOf(base), 1);
-      this.#owedBytes -= base.segment.bytes;
       bytes += base.segment.bytes;
       this.#options.chain.addBase(object, base.epoch, base.groupBytes);
     }
@@ -220,7 +230,11 @@ export class Checkpointer {
     const { env, store, subtask, attempt } = this.#options;
     const n = this.#objects++;
     const name = segmentPath({ attempt, checkpointId, subtask, kind, n, nonce: env.id() });
-    await store.put(name, segment.content);
+    try {
+      await store.put(name, segment.content);
+    } catch (cause) {
+      throw new TriggerJobError(NOT_STORED, 'store', { cause });
+    }
     return { name, bytes: segment.bytes, sha256: segment.sha256 };
   }
 
@@ -235,10 +249,7 @@ export class Checkpointer {
     this.#building = builder
       .build(groups, this.#lastBarrier + 1)
       .then((base) => {
-        if (base !== null) {
-          this.#bases.push(base);
-          this.#owedBytes += base.segment.bytes;
-        }
+        if (base !== null) this.#bases.push(base);
         this.#builder = null;
       })
       .catch((fault: unknown) => {

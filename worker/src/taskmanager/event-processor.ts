@@ -9,7 +9,7 @@
 import type { Delivery } from '../action/action.ts';
 import { deliveryId } from '../action/delivery-id.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
-import { readRecords } from '../exchange/frame.ts';
+import { type DataFrame, FrameCursor } from '../exchange/frame.ts';
 import { contains, keyGroupOf } from '../exchange/key-groups.ts';
 import type { CompiledFilter, FilterScope } from '../filter/filter.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
@@ -19,9 +19,10 @@ import type { Split } from '../source/source.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
 import type { UserState } from '../state/user-state.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
+import { enrichedBody } from './enriched-body.ts';
 import type { GroupLedger } from './ledger.ts';
 import type { Outbox } from './outbox.ts';
-import { decodeUserEvent, type UserEvent } from './user-event.ts';
+import { decodeUserEvent } from './user-event.ts';
 
 /** A record on its way: routed, its time fixed (P36). */
 interface RecordPlace {
@@ -32,12 +33,20 @@ interface RecordPlace {
   timestamp: number;
 }
 
+/** A record that is kept as it came: parked in a restored checkpoint. */
 export interface IncomingRecord extends RecordPlace {
   value: Buffer | null;
 }
 
+/** A record whose value was checked. Its text lies in `source`, which is its own once parked. */
 export interface AcceptedRecord extends RecordPlace {
-  event: UserEvent;
+  userId: string;
+  parsed: JsonObject;
+  source: Buffer;
+  start: number;
+  end: number;
+  /** As the look before the batch's multi-get found it. */
+  user: UserState | undefined;
 }
 
 export interface ProcessorDeps {
@@ -73,6 +82,8 @@ const NOTHING: ProfileAnswer = { kind: 'found', profile: '{}', visit: '{}', hist
 class Scope implements FilterScope {
   event: JsonObject = {};
   user_: UserState | null = null;
+  /** The profile's fields that the script names; null: all. */
+  fields: readonly string[] | null = null;
   readonly #manager: UserStateManager;
 
   constructor(manager: UserStateManager) {
@@ -80,7 +91,7 @@ class Scope implements FilterScope {
   }
 
   get user(): JsonValue {
-    return this.user_!.profile;
+    return this.fields === null ? this.user_!.profile : this.user_!.profileFields(this.fields);
   }
 
   get visit(): JsonValue {
@@ -99,6 +110,7 @@ export class EventProcessor {
   /** Users whose profile is being fetched, with their events in order (P2, P19). */
   readonly #loading = new Map<string, AcceptedRecord[]>();
   readonly #scope: Scope;
+  readonly #take: (bytes: number) => Buffer;
   readonly #topic: string;
   /** A restored record of a split that was not announced yet is older than the restart. */
   readonly #unannounced: number;
@@ -111,6 +123,8 @@ export class EventProcessor {
     this.#deps = deps;
     this.#filter = deps.filter;
     this.#scope = new Scope(deps.manager);
+    this.#scope.fields = deps.filter.userFields;
+    this.#take = (bytes) => deps.outbox.bodies.take(bytes);
     this.#unannounced = deps.attempt > 1 ? Number.POSITIVE_INFINITY : 0;
     const { source } = deps.plan;
     this.#topic = source.kind === 'kafka' ? source.topic : source.kind;
@@ -134,6 +148,7 @@ export class EventProcessor {
 
   setFilter(filter: CompiledFilter): void {
     this.#filter = filter;
+    this.#scope.fields = filter.userFields;
   }
 
   /** `replayUntil`: records below it may repeat what an earlier attempt did (P33). */
@@ -159,78 +174,112 @@ export class EventProcessor {
     return [...this.#loading.values()].flat();
   }
 
-  /**
-   * The records of one buffer, accepted here and now (P35). Their values are views on the buffer.
-   */
-  accept(frame: { bytes: Uint8Array; length: number }): IncomingRecord[] {
-    const records = readRecords(frame, (index) => this.splitOf(index));
-    for (const { keyGroup } of records) this.#deps.ledger.add('accepted', keyGroup);
-    return records;
+  /** The records of one buffer are accepted here and now (P35), whenever they are handled. */
+  accept(frame: DataFrame): void {
+    const cursor = new FrameCursor(frame);
+    while (cursor.next()) this.#deps.ledger.add('accepted', cursor.keyGroup);
   }
 
-  /** Handles a micro-batch of accepted records, in order. Poison goes to the dead letter. */
-  handle(incoming: readonly IncomingRecord[]): void {
-    const { manager } = this.#deps;
+  /** Handles the accepted records of one buffer as a micro-batch; keeps none of its bytes. */
+  handleFrame(frame: DataFrame): void {
+    const cursor = new FrameCursor(frame);
     const records: AcceptedRecord[] = [];
-    for (const record of incoming) {
-      const event = this.#decode(record);
-      if (event === null) continue;
-      // Named one by one: a parked record must not keep the frame's buffer alive through `value`.
-      const { split, keyGroup, offset, time, timestamp } = record;
-      records.push({ split, keyGroup, offset, time, timestamp, event });
+    let count = 0;
+    while (cursor.next()) {
+      count++;
+      const { keyGroup, offset, time, timestamp, start, end, bytes } = cursor;
+      const place = { split: this.splitOf(cursor.split), keyGroup, offset, time, timestamp };
+      this.#decode(place, bytes, start, end, records);
     }
-    this.#stats.processed += incoming.length;
-    const missing = new Map<string, number>();
-    for (const { event, keyGroup } of records) {
-      if (manager.peek(event.userId) === undefined && !this.#loading.has(event.userId)) {
-        missing.set(event.userId, keyGroup);
-      }
+    this.#handleBatch(records, count);
+  }
+
+  /** Handles records of a restored checkpoint, in order. */
+  handle(incoming: readonly IncomingRecord[]): void {
+    const records: AcceptedRecord[] = [];
+    for (const { value, ...place } of incoming) {
+      this.#decode(place, value ?? NO_BYTES, 0, value?.length ?? -1, records);
     }
-    if (missing.size > 0) manager.load(missing);
+    this.#handleBatch(records, incoming.length);
+  }
+
+  #handleBatch(records: readonly AcceptedRecord[], count: number): void {
+    const { manager } = this.#deps;
+    this.#stats.processed += count;
+    let missing: Map<string, number> | null = null;
+    for (const record of records) {
+      record.user = manager.cached(record.userId);
+      if (record.user !== undefined || this.#loading.has(record.userId)) continue;
+      missing ??= new Map();
+      missing.set(record.userId, record.keyGroup);
+    }
+    if (missing !== null) manager.load(missing);
     for (const record of records) this.#handleOne(record);
-    manager.evict();
+    manager.settle();
   }
 
-  #decode(record: IncomingRecord): UserEvent | null {
+  /** Adds the record to `records`. Poison goes to the dead letter. */
+  #decode(
+    place: RecordPlace,
+    source: Buffer,
+    start: number,
+    end: number,
+    records: AcceptedRecord[],
+  ): void {
     const { plan } = this.#deps;
-    const event = decodeUserEvent(record.value, plan.keyBy, plan.source.maxRecordBytes);
+    const event = decodeUserEvent(source, start, end, plan.keyBy, plan.source.maxRecordBytes);
     if ('poison' in event) {
-      this.#deadLetter(record, event.poison);
-      return null;
+      this.#deadLetter(place, source, start, end, event.poison);
+      return;
     }
+    const { userId, parsed } = event;
+    const { split, keyGroup, offset, time, timestamp } = place;
     // P24: the source routed by a scan of the bytes; whoever parses has the last word.
-    const keyGroup = keyGroupOf(event.userId, plan.maxParallelism);
-    if (keyGroup === record.keyGroup && contains(this.#deps.range, keyGroup)) return event;
-    this.#deadLetter(record, `routed to key group ${record.keyGroup}, its user is of ${keyGroup}`);
-    return null;
+    const owner = keyGroupOf(userId, plan.maxParallelism);
+    if (owner !== keyGroup || !contains(this.#deps.range, owner)) {
+      const error = `routed to key group ${keyGroup}, its user is of ${owner}`;
+      this.#deadLetter(place, source, start, end, error);
+      return;
+    }
+    const user = undefined;
+    const text = { source, start, end };
+    records.push({ split, keyGroup, offset, time, timestamp, userId, parsed, ...text, user });
   }
 
-  #deadLetter(record: IncomingRecord, error: string): void {
-    const body = Buffer.from(record.value ?? []);
-    const delivery = this.#delivery(record.split, record, '', body, 'dead-letter');
-    this.#deps.outbox.add(record.keyGroup, delivery, { stage: 'state', error, attempts: 0 });
+  #deadLetter(place: RecordPlace, source: Buffer, start: number, end: number, error: string): void {
+    const body = Buffer.from(source.subarray(start, Math.max(start, end)));
+    const delivery = this.#delivery(place, '', body, 'dead-letter');
+    this.#deps.outbox.add(place.keyGroup, delivery, { stage: 'state', error, attempts: 0 });
   }
 
   #handleOne(record: AcceptedRecord): void {
     const { manager } = this.#deps;
-    const { userId } = record.event;
-    const waiting = this.#loading.get(userId);
-    if (waiting !== undefined) {
-      this.#park(waiting, record);
+    const { userId } = record;
+    let { user } = record;
+    if (user === undefined || user.released) {
+      const waiting = this.#loading.get(userId);
+      if (waiting !== undefined) {
+        this.#park(waiting, record);
+        return;
+      }
+      user = manager.cached(userId);
+    }
+    if (user === undefined) {
+      this.#fetch(record);
       return;
     }
-    const user = manager.cached(userId);
-    if (user !== undefined && !manager.isExpired(user, record.time)) {
+    manager.used(user);
+    if (!manager.isExpired(user, record.time)) {
       this.#judge(user, record);
       return;
     }
-    if (user !== undefined) manager.drop(user);
+    manager.drop(user);
     this.#fetch(record);
   }
 
   #fetch(record: AcceptedRecord): void {
     const { profileApi, manager } = this.#deps;
-    const { userId } = record.event;
+    const { userId } = record;
     if (profileApi === null) {
       this.#judge(manager.create(userId, record.keyGroup, NOTHING, record.time), record);
       return;
@@ -248,7 +297,10 @@ export class EventProcessor {
   }
 
   #park(waiting: AcceptedRecord[], record: AcceptedRecord): void {
-    waiting.push(record);
+    const { source, start, end } = record;
+    // Its own copy: the frame's buffer goes back to its sender.
+    const value = Buffer.from(source.subarray(start, end));
+    waiting.push({ ...record, source: value, start: 0, end: value.length, user: undefined });
     this.#parked++;
     this.#parkedBytes += parkedSize(record);
   }
@@ -265,8 +317,7 @@ export class EventProcessor {
     const first = waiting[0]!;
     if (answer.kind === 'failed') {
       for (const record of waiting) {
-        const body = Buffer.from(record.event.raw);
-        const delivery = this.#delivery(record.split, record, userId, body, 'dead-letter');
+        const delivery = this.#delivery(record, userId, record.source, 'dead-letter');
         const failure = { stage: 'state', error: answer.error, attempts: 1 } as const;
         this.#deps.outbox.add(record.keyGroup, delivery, failure);
       }
@@ -275,14 +326,12 @@ export class EventProcessor {
     const { manager, attempt } = this.#deps;
     manager.create(userId, first.keyGroup, answer, first.time, attempt);
     for (const record of waiting) this.#handleOne(record);
-    manager.evict();
+    manager.settle();
   }
 
   #judge(user: UserState, record: AcceptedRecord): void {
     const { manager, ledger } = this.#deps;
-    const { event } = record;
-    const bytesBefore = user.bytes;
-    this.#scope.event = event.parsed;
+    this.#scope.event = record.parsed;
     this.#scope.user_ = user;
     const verdict = this.#filter.evaluate(this.#scope);
     if (verdict.match) {
@@ -290,35 +339,18 @@ export class EventProcessor {
       const replayUntil = this.#replayUntil.get(record.split.index) ?? this.#unannounced;
       if (user.fetchedBy === this.#deps.attempt && record.offset < replayUntil)
         this.#stats.divergent++;
-      const body = this.#body(user, event);
-      const delivery = this.#delivery(record.split, record, user.id, body, 'action');
+      const body = enrichedBody(user, record, manager.readChunks, this.#take);
+      const delivery = this.#delivery(record, user.id, body, 'action');
       this.#deps.outbox.add(record.keyGroup, delivery, null);
     } else {
       if (verdict.error !== null) this.#stats.filterErrors++;
       ledger.add('noMatch', record.keyGroup);
     }
-    const { raw, bytes, parsed } = event;
-    const { timestamp, time } = record;
-    manager.append(user, { raw, bytes, parsed, timestamp, time }, bytesBefore);
+    manager.append(user, record);
   }
 
-  /** The enriched event: user, visit and history as they were before it. Texts go in verbatim. */
-  #body(user: UserState, event: UserEvent): Buffer {
-    const history = user.historyText(this.#deps.manager.readChunks);
-    const visit = JSON.stringify(user.visit);
-    return Buffer.from(
-      `{"event":${event.raw},"user":${user.profileText},"visit":${visit},"history":[${history}]}`,
-    );
-  }
-
-  #delivery(
-    split: Split,
-    place: { offset: number; timestamp: number },
-    userId: string,
-    body: Buffer,
-    action: string,
-  ): Delivery {
-    const { offset, timestamp } = place;
+  #delivery(place: RecordPlace, userId: string, body: Buffer, action: string): Delivery {
+    const { split, offset, timestamp } = place;
     return {
       id: deliveryId(this.#deps.lineage, split.sourceId, split.id, offset, action),
       userId,
@@ -331,6 +363,8 @@ export class EventProcessor {
   }
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
 function parkedSize(record: AcceptedRecord): number {
-  return record.event.bytes * PARKED_FACTOR + PARKED_BYTES;
+  return (record.end - record.start) * PARKED_FACTOR + PARKED_BYTES;
 }

@@ -105,7 +105,7 @@ test('users leave ttl + grace after their last access, on the slowest channel', 
   housekeeping.clock(1, due + 60_000);
   await env.advance(PERIOD_MS);
   assert.equal(parts.manager.stats.users, 1);
-  assert.ok(parts.manager.peek('b'));
+  assert.ok(parts.manager.cached('b'));
   housekeeping.clock(0, due + 200_000);
   housekeeping.clock(1, Number.POSITIVE_INFINITY);
   await env.advance(PERIOD_MS);
@@ -146,11 +146,11 @@ test('a user in the outbox stays, and goes in a later round', async () => {
     return env.advance(PERIOD_MS);
   };
   await at(T0 + ttlMs + ttlGraceMs + 120_000);
-  assert.ok(parts.manager.peek('busy'));
-  assert.equal(parts.manager.peek('idle'), undefined);
+  assert.ok(parts.manager.cached('busy'));
+  assert.equal(parts.manager.cached('idle'), undefined);
   assert.equal(parts.processor.isBusy('busy'), true);
   await at(T0 + ttlMs + ttlGraceMs + 240_000);
-  assert.ok(parts.manager.peek('busy'), 'its mark is still there, and it is still busy');
+  assert.ok(parts.manager.cached('busy'), 'its mark is still there, and it is still busy');
 });
 
 test("the backend's brake is read each round, and the round is told", async () => {

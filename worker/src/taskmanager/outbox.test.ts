@@ -148,7 +148,7 @@ test('a snapshot holds all that has not left, in order; a restore delivers it so
   rig.add('', POISON);
   await turn();
   await rig.answer(1);
-  const snapshot = rig.outbox.snapshot();
+  const snapshot = rig.outbox.snapshot().entries;
   assert.deepEqual(
     snapshot.map(({ delivery: { id } }) => id),
     [ids[0], ids[2], ids[3]],
@@ -163,7 +163,7 @@ test('a snapshot holds all that has not left, in order; a restore delivers it so
   await next.answer(1);
   await next.answer(1);
   assert.deepEqual(next.started, [ids[0], ids[3], ids[2], late]);
-  const again = next.outbox.snapshot().map(({ delivery: { id } }) => id);
+  const again = next.outbox.snapshot().entries.map(({ delivery: { id } }) => id);
   assert.deepEqual(again, [ids[3]], 'what is under way is part of it too');
 });
 

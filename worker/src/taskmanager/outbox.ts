@@ -4,6 +4,7 @@
  * of every checkpoint in between. One delivery at a time per user, in order (P31).
  */
 import type { ActionExecutor, DeadLetter, DeadLetterWriter, Delivery } from '../action/action.ts';
+import { BodyPool } from './body-pool.ts';
 
 export interface OutboxFailure {
   stage: DeadLetter['stage'];
@@ -42,6 +43,8 @@ const MAX_UNDER_WAY = 4096;
 const COMPACT_AT = 1024;
 
 export class Outbox {
+  /** Where the bodies of its entries come from; they go back when their entry leaves. */
+  readonly bodies = new BodyPool();
   readonly #options: OutboxOptions;
   /** All entries by seq: insertion order is seq order. */
   readonly #entries = new Map<number, OutboxEntry>();
@@ -81,9 +84,11 @@ export class Outbox {
     this.#start();
   }
 
-  /** By reference, in order: entries are immutable (P18). */
-  snapshot(): OutboxEntry[] {
-    return [...this.#entries.values()];
+  /**
+   * By reference, in order: entries are immutable (P18), and stay so until `release` is called.
+   */
+  snapshot(): { entries: OutboxEntry[]; release: () => void } {
+    return { entries: [...this.#entries.values()], release: this.bodies.hold() };
   }
 
   close(): void {
@@ -146,6 +151,7 @@ export class Outbox {
     const next = this.#queues.get(key)?.shift();
     if (next === undefined) this.#queues.delete(key);
     else this.#ready.push(next);
+    this.bodies.give(entry.delivery.body);
     this.#options.onDone(entry, result);
     this.#start();
   }

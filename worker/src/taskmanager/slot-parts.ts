@@ -18,6 +18,7 @@ import type { Env } from '../runtime/env.ts';
 import type { SplitReader } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
+import { SlabPool } from '../state/row-slabs.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
 import type { TaskReport } from './checkpointer.ts';
 import { EventProcessor } from './event-processor.ts';
@@ -74,6 +75,8 @@ export interface SlotParts {
   processor: EventProcessor;
   pauses: PauseMeter;
 }
+
+const DELTA_RUN_SHARE = 0.75;
 
 /** The plan's filter with the text of one version (P34). */
 export function compileVersion(plan: JobPlan, script: ScriptVersion): CompiledFilter {
@@ -152,7 +155,13 @@ function buildManager(ports: SlotPorts, { plan, task, spoolPath }: SlotConfig): 
     limits: { historyMaxEvents, maxBytesPerUser },
     ttlMs,
     cacheBytes: plan.memory.slotCacheBytes,
-    delta: { range: task.range, limitBytes: plan.memory.slotDeltaBytes, spoolPath },
+    delta: {
+      range: task.range,
+      // A run that is being packed to disk lies in memory beside the next one.
+      limitBytes: Math.floor(plan.memory.slotDeltaBytes * DELTA_RUN_SHARE),
+      spoolPath,
+      slabs: new SlabPool(plan.memory.slotDeltaBytes),
+    },
   });
 }
 

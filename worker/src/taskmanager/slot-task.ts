@@ -5,14 +5,13 @@
  *   source -> senders -> (ports) -> gate -> processor -> outbox
  *                          barrier: gate aligned -> capture -> freeze -> slices -> checkpointer
  */
-import type { DataFrame, Frame } from '../exchange/frame.ts';
+import { type DataFrame, type Frame, type FrameRecord, readRecords } from '../exchange/frame.ts';
 import type { Received } from '../exchange/input-gate.ts';
 import type { ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
 import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
 import { Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
-import type { IncomingRecord } from './event-processor.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { slotMetrics } from './slot-metrics.ts';
 import { buildSlotParts, type SlotConfig, type SlotParts, type SlotPorts } from './slot-parts.ts';
@@ -34,7 +33,7 @@ export class SlotTask {
   readonly #parts: SlotParts;
   readonly #housekeeping: Housekeeping;
   /** Accepted before a barrier while the task could not process: kept in order (P17). */
-  #deferred: { channel: number; frame: DataFrame; records: IncomingRecord[] }[] = [];
+  #deferred: { channel: number; frame: DataFrame }[] = [];
   /** null while the state is being restored. */
   #running: RunningParts | null = null;
   #scheduled = false;
@@ -124,7 +123,7 @@ export class SlotTask {
       config: this.#config,
       parts: this.#parts,
       checkpointer,
-      deferred: () => this.#deferred.flatMap(({ records }) => records),
+      deferred: () => this.#deferredRecords(),
       opened: () => this.#schedule(),
     });
     return { running: { checkpointer, barriers }, volatile };
@@ -170,7 +169,7 @@ export class SlotTask {
       task: this.#config.task,
       cpuSeconds,
       source: this.#parts.source.stats,
-      deferred: this.#deferred.reduce((sum, { records }) => sum + records.length, 0),
+      deferred: this.#deferred.reduce((sum, { frame }) => sum + frame.records, 0),
       stateBusyMs: this.#stateBusyMs,
       restoreMs: this.#restoreMs,
       ports: this.#ports,
@@ -244,11 +243,12 @@ export class SlotTask {
 
   /** P17: no room for what processing would create, or RocksDB wants no writes (P8). */
   #stalled(checkpointer: Checkpointer): boolean {
-    const budget = this.#config.plan.memory.slotOutboxBytes;
+    const { slotOutboxBytes: budget, slotDeltaBytes } = this.#config.plan.memory;
     return (
       this.#parts.outbox.bytes > budget ||
       this.#parts.processor.parkedBytes > budget ||
       checkpointer.owedBytes > OWED_LIMIT_BYTES ||
+      this.#parts.manager.deltaBytes > 2 * slotDeltaBytes ||
       this.#housekeeping.backendStalled
     );
   }
@@ -256,7 +256,7 @@ export class SlotTask {
   #step(barriers: TaskBarriers): boolean {
     const deferred = this.#deferred.shift();
     if (deferred !== undefined) {
-      this.#parts.processor.handle(deferred.records);
+      this.#parts.processor.handleFrame(deferred.frame);
       this.#ports.credit(deferred.channel, deferred.frame.bytes);
       return true;
     }
@@ -272,11 +272,19 @@ export class SlotTask {
   #stepStalled(barriers: TaskBarriers): boolean {
     const { gate, processor } = this.#parts;
     for (const { channel, frame } of gate.takeBeforeBarriers()) {
-      this.#deferred.push({ channel, frame, records: processor.accept(frame) });
+      processor.accept(frame);
+      this.#deferred.push({ channel, frame });
     }
     const item = gate.nextControl();
     if (item !== null) this.#take(item, barriers);
     return item !== null;
+  }
+
+  #deferredRecords(): FrameRecord[] {
+    const { processor } = this.#parts;
+    return this.#deferred.flatMap(({ frame }) =>
+      readRecords(frame, (index) => processor.splitOf(index)),
+    );
   }
 
   #take({ channel, frame }: Received, barriers: TaskBarriers): void {
@@ -284,7 +292,8 @@ export class SlotTask {
     switch (frame.kind) {
       case 'data':
         pauses.workBegins();
-        processor.handle(processor.accept(frame));
+        processor.accept(frame);
+        processor.handleFrame(frame);
         pauses.workEnds();
         this.#ports.credit(channel, frame.bytes);
         return;

@@ -3,15 +3,12 @@
  * triggerable and timestamp are typed when present; everything else is kept as it came. Anything
  * else is poison: it costs that record (I8), never the job.
  */
-import { isAscii, isUtf8 } from 'node:buffer';
+import { isUtf8 } from 'node:buffer';
 import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 import { MAX_KEY_BYTES } from '../source/key-scan.ts';
 
 export interface UserEvent {
   userId: string;
-  /** The value's exact text: history and bodies embed it verbatim. */
-  raw: string;
-  bytes: number;
   parsed: JsonObject;
 }
 
@@ -19,22 +16,29 @@ export interface PoisonEvent {
   poison: string;
 }
 
-/** Checks one value. `raw` of the result holds no reference to `value`. */
+/** What a decoder puts in place of bytes that are no UTF-8; it may also stand there itself. */
+const REPLACEMENT = '\ufffd';
+
+/** Checks the value that lies in `source`; end < 0: a tombstone. Keeps no reference to it. */
 export function decodeUserEvent(
-  value: Buffer | null,
+  source: Buffer,
+  start: number,
+  end: number,
   keyBy: string,
   maxBytes: number,
 ): UserEvent | PoisonEvent {
-  if (value === null) return { poison: 'tombstone: the record has no value' };
-  if (value.length > maxBytes) {
-    return { poison: `value of ${value.length} bytes, source.maxRecordBytes is ${maxBytes}` };
+  if (end < 0) return { poison: 'tombstone: the record has no value' };
+  if (end - start > maxBytes) {
+    return { poison: `value of ${end - start} bytes, source.maxRecordBytes is ${maxBytes}` };
   }
-  const ascii = isAscii(value);
-  if (!ascii && !isUtf8(value)) return { poison: 'value is not valid UTF-8' };
-  const raw = value.toString(ascii ? 'latin1' : 'utf8');
+  const text = source.toString('utf8', start, end);
+  // One look at the text in place of a second pass over the bytes of every event.
+  if (text.includes(REPLACEMENT) && !isUtf8(source.subarray(start, end))) {
+    return { poison: 'value is not valid UTF-8' };
+  }
   let parsed: unknown;
   try {
-    parsed = JSON.parse(raw);
+    parsed = JSON.parse(text);
   } catch (fault) {
     return { poison: `value is not JSON: ${(fault as Error).message.slice(0, 200)}` };
   }
@@ -49,7 +53,7 @@ export function decodeUserEvent(
     return { poison: `field ${keyBy} is longer than ${MAX_KEY_BYTES} bytes` };
   }
   const wrong = wrongType(parsed);
-  return wrong === null ? { userId, raw, bytes: value.length, parsed } : { poison: wrong };
+  return wrong === null ? { userId, parsed } : { poison: wrong };
 }
 
 function wrongType(event: JsonObject): string | null {

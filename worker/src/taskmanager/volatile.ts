@@ -45,8 +45,7 @@ interface VolatileRow {
 /** Captured at the barrier by reference; the rows are made later, in `encodeVolatile`. */
 export interface CapturedVolatile {
   ledger: { keyGroup: number; counts: number[] }[];
-  /** A parked event's text is made bytes later, outside of the barrier's turn. */
-  parked: (Omit<VolatileRecord, 'value'> & { value: Buffer | string | null })[];
+  parked: VolatileRecord[];
   outbox: readonly OutboxEntry[];
 }
 
@@ -78,8 +77,7 @@ export async function encodeVolatile(
   }
   captured.parked.forEach((record, number) => {
     const { value, keyGroup, ...head } = record;
-    const bytes = typeof value === 'string' ? Buffer.from(value) : value;
-    put(keyGroup, PARKED, number, pack({ ...head, split: { ...head.split } }, bytes));
+    put(keyGroup, PARKED, number, pack({ ...head, split: { ...head.split } }, value));
   });
   captured.outbox.forEach(({ keyGroup, delivery, failure }, number) => {
     const { body, ...head } = delivery;

@@ -118,5 +118,6 @@ export interface Program {
   readonly slots: number;
   readonly cost: number;
   readonly reads: ReadonlySet<ScopeName>;
+  readonly userPaths: readonly (readonly string[])[];
   readonly complaint: Complaint | null;
 }

@@ -13,6 +13,7 @@ import type { Value } from './values.ts';
 
 interface AviatorProgram {
   readonly reads: ReadonlySet<ScopeName>;
+  readonly userPaths: readonly (readonly string[])[];
   /**
    * Something Aviator takes that cannot be meant in a filter, such as a script without a result.
    */
@@ -36,6 +37,7 @@ export function compileAviator(source: SourceText, stepBudget: number): AviatorP
   const frame = new Frame(stepBudget - program.cost, program.slots, new PatternCache());
   return {
     reads: program.reads,
+    userPaths: program.userPaths,
     complaint: program.complaint,
     run(scope) {
       frame.begin(scope);

@@ -25,6 +25,8 @@ export interface ParseContext {
   readonly source: SourceText;
   readonly lineStarts: readonly number[];
   readonly reads: Set<ScopeName>;
+  /** Every place that names `user`, with the properties behind it. */
+  readonly userPaths: (readonly string[])[];
   readonly functions: FunctionNames[];
   /** Names of blocks that are closed. */
   readonly forgotten: Set<string>;

@@ -209,6 +209,7 @@ function parseName(p: Cursor): Node {
       p.next();
       path.push(p.next().text);
     }
+    if (text === 'user') p.context.userPaths.push(path);
     if (p.isOp('.')) p.complain(p.next().at, 'expected a property name after the dot');
     if (p.isOp('('))
       p.fail(

@@ -19,6 +19,7 @@ export function parseProgram(source: SourceText): Program {
     source,
     lineStarts: lineStarts(source.script),
     reads: new Set(),
+    userPaths: [],
     functions: [],
     forgotten: new Set(),
     complaint: null,
@@ -35,8 +36,8 @@ export function parseProgram(source: SourceText): Program {
     const end = Math.max(0, source.script.trimEnd().length - 1);
     p.complain(end, 'this script has no result: it would never match', NO_RESULT_HINT);
   }
-  const { complaint, cost, reads } = context;
-  return { body: result, slots, cost, reads, complaint };
+  const { complaint, cost, reads, userPaths } = context;
+  return { body: result, slots, cost, reads, userPaths, complaint };
 }
 
 export function parseLambdaBody(p: Cursor): Node {

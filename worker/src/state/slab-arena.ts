@@ -1,0 +1,157 @@
+/**
+ * Memory for the bytes of live users outside of V8's heap: blocks of some size classes cut from
+ * slabs of 1 MiB, named by small integers. 100,000 users as strings and arrays were 5 million heap
+ * objects that each major collection marked anew: half of the TaskManager's CPU (bench one-slot).
+ * A Buffer per block was rejected: the collector walks every ArrayBuffer, too.
+ *
+ * Owns no policy: whoever allocates frees. A block that is freed twice, or used after, is another
+ * user's memory, so `free` checks what it can.
+ */
+import { invariant } from '../runtime/errors.ts';
+
+const UNIT_BYTES = 64;
+const SLAB_BYTES = 1024 * 1024;
+const SLAB_UNITS = SLAB_BYTES / UNIT_BYTES;
+/** Larger blocks get a slab of their own, of their exact size. */
+const MAX_CLASS_UNITS = SLAB_UNITS / 4;
+/** Steps of at most 1/4: a block wastes less than a fifth of itself on average. */
+const CLASS_UNITS = sizeClasses();
+/** Units wanted -> index of the class that holds them. */
+const CLASS_OF = classTable();
+
+/** A block; 0 is none. Slab number x SLAB_UNITS + first unit, both counted so that 0 is free. */
+export type Block = number;
+
+export const NO_BLOCK: Block = 0;
+
+interface Slab {
+  readonly buffer: Buffer;
+  /** Of each block; -1: one block of the slab's own size. */
+  readonly sizeClass: number;
+  readonly blockUnits: number;
+  /** Freed blocks, as first units; blocks from `fresh` on were never used. */
+  readonly freed: number[];
+  fresh: number;
+  live: number;
+  /** It stands in its class's list of slabs with room. */
+  listed: boolean;
+}
+
+export class SlabArena {
+  /** Index 0 stays empty: no block is 0. */
+  readonly #slabs: (Slab | null)[] = [null];
+  readonly #unused: number[] = [];
+  /** Slab numbers with room, per class. */
+  readonly #roomy: number[][] = CLASS_UNITS.map(() => []);
+  #bytes = 0;
+
+  /** Bytes of all slabs: what the arena holds of the process. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** A block of at least `bytes`; its content is undefined. */
+  allocate(bytes: number): Block {
+    const units = Math.max(1, Math.ceil(bytes / UNIT_BYTES));
+    if (units > MAX_CLASS_UNITS) return this.#open(-1, units) * SLAB_UNITS;
+    const sizeClass = CLASS_OF[units]!;
+    const roomy = this.#roomy[sizeClass]!;
+    const number = roomy.at(-1) ?? this.#open(sizeClass, CLASS_UNITS[sizeClass]!);
+    const slab = this.#slabs[number]!;
+    slab.live++;
+    let unit = slab.freed.pop();
+    if (unit === undefined) {
+      unit = slab.fresh;
+      slab.fresh += slab.blockUnits;
+    }
+    if (slab.freed.length === 0 && slab.fresh + slab.blockUnits > SLAB_UNITS) {
+      roomy.pop();
+      slab.listed = false;
+    }
+    return number * SLAB_UNITS + unit;
+  }
+
+  free(block: Block): void {
+    const number = Math.floor(block / SLAB_UNITS);
+    const slab = this.#slabs[number];
+    invariant(slab != null && slab.live > 0, 'a block was freed twice');
+    slab.live--;
+    if (slab.sizeClass < 0) {
+      this.#drop(number, slab);
+      return;
+    }
+    const roomy = this.#roomy[slab.sizeClass]!;
+    // One empty slab stays: a class at its edge would else allocate 1 MiB again and again.
+    if (slab.live === 0 && roomy.length > (slab.listed ? 1 : 0)) {
+      if (slab.listed) roomy.splice(roomy.indexOf(number), 1);
+      this.#drop(number, slab);
+      return;
+    }
+    slab.freed.push(block % SLAB_UNITS);
+    if (slab.listed) return;
+    slab.listed = true;
+    roomy.push(number);
+  }
+
+  /** The slab that holds the block; valid until the block is freed. */
+  buffer(block: Block): Buffer {
+    return this.#slabs[Math.floor(block / SLAB_UNITS)]!.buffer;
+  }
+
+  /** Where the block begins in its slab, bytes. */
+  offset(block: Block): number {
+    return (block % SLAB_UNITS) * UNIT_BYTES;
+  }
+
+  /** Bytes the block can hold; 0 for none. */
+  capacity(block: Block): number {
+    if (block === NO_BLOCK) return 0;
+    return this.#slabs[Math.floor(block / SLAB_UNITS)]!.blockUnits * UNIT_BYTES;
+  }
+
+  #open(sizeClass: number, blockUnits: number): number {
+    const bytes = sizeClass < 0 ? blockUnits * UNIT_BYTES : SLAB_BYTES;
+    const slab: Slab = {
+      buffer: Buffer.allocUnsafeSlow(bytes),
+      sizeClass,
+      blockUnits,
+      freed: [],
+      fresh: 0,
+      live: sizeClass < 0 ? 1 : 0,
+      listed: sizeClass >= 0,
+    };
+    this.#bytes += bytes;
+    const number = this.#unused.pop() ?? this.#slabs.length;
+    this.#slabs[number] = slab;
+    if (sizeClass >= 0) this.#roomy[sizeClass]!.push(number);
+    return number;
+  }
+
+  #drop(number: number, slab: Slab): void {
+    this.#bytes -= slab.buffer.length;
+    this.#slabs[number] = null;
+    this.#unused.push(number);
+  }
+}
+
+function sizeClasses(): number[] {
+  const classes: number[] = [];
+  for (
+    let units = 1;
+    units <= MAX_CLASS_UNITS;
+    units += Math.max(1, 2 ** Math.floor(Math.log2(units)) / 4)
+  ) {
+    classes.push(units);
+  }
+  return classes;
+}
+
+function classTable(): Uint8Array {
+  const table = new Uint8Array(MAX_CLASS_UNITS + 1);
+  let sizeClass = 0;
+  for (let units = 1; units <= MAX_CLASS_UNITS; units++) {
+    if (units > CLASS_UNITS[sizeClass]!) sizeClass++;
+    table[units] = sizeClass;
+  }
+  return table;
+}

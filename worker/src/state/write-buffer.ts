@@ -1,0 +1,43 @@
+/**
+ * Rows on their way to the backend, in the order in which they arose (P6). A read never overtakes
+ * them (P1): whoever reads through the buffer finds what was put before.
+ */
+import type { StateBackend } from './backend.ts';
+import type { UserRow } from './rows.ts';
+
+/** Rows that wait for one write: a write alone costs as much as some 20 rows of it. */
+const BATCH_ROWS = 128;
+const BATCH_BYTES = 256 * 1024;
+
+export class WriteBuffer {
+  readonly #backend: StateBackend;
+  #rows: UserRow[] = [];
+  #bytes = 0;
+
+  constructor(backend: StateBackend) {
+    this.#backend = backend;
+  }
+
+  put(row: UserRow): void {
+    this.#rows.push(row);
+    this.#bytes += row.value?.length ?? 0;
+  }
+
+  /** Writes once there is enough for a batch. */
+  settle(): void {
+    if (this.#rows.length >= BATCH_ROWS || this.#bytes >= BATCH_BYTES) this.flush();
+  }
+
+  flush(): void {
+    if (this.#rows.length === 0) return;
+    const rows = this.#rows;
+    this.#rows = [];
+    this.#bytes = 0;
+    this.#backend.write(rows);
+  }
+
+  getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
+    this.flush();
+    return this.#backend.getMany(keys);
+  }
+}

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { JsonObject } from '../runtime/json.ts';
+import { SlabArena } from '../state/slab-arena.ts';
+import { type ChunkReader, type UserRow, UserState } from '../state/user-state.ts';
+import { enrichedBody } from './enriched-body.ts';
+
+const LIMITS = { historyMaxEvents: 100, maxBytesPerUser: 1 << 24 };
+const json = fc.string({ unit: 'grapheme', maxLength: 40 }).map((pad) => JSON.stringify({ pad }));
+
+test('the body is the JSON of the four texts, byte for byte', () => {
+  fc.assert(
+    fc.property(
+      json,
+      json,
+      fc.array(json, { maxLength: 30 }),
+      json,
+      (profile, visit, past, now) => {
+        const out: UserRow[] = [];
+        const newcomer = { id: 'u', keyGroup: 1, lastAccess: 0, fetchedBy: 0 };
+        const answer = { profile, visit, history: past };
+        const user = UserState.fromAnswer(new SlabArena(), newcomer, answer, LIMITS, out);
+        const source = Buffer.from(`..${now}..`);
+        const event = { source, start: 2, end: source.length - 2 };
+        const read = () => assert.fail('nothing is to be read');
+        const body = enrichedBody(user, event, read, Buffer.allocUnsafeSlow);
+        const wanted = `{"event":${now},"user":${profile},"visit":${visit},"history":[${past}]}`;
+        assert.equal(body.toString(), wanted);
+      },
+    ),
+    { seed: 5, numRuns: 200 },
+  );
+});
+
+test('chunks that were let go are read again, and the counters stand in visit', () => {
+  const out: UserRow[] = [];
+  const past = Array.from({ length: 40 }, (_, n) => `{"n":${n}}`);
+  const newcomer = { id: 'u', keyGroup: 1, lastAccess: 0, fetchedBy: 0 };
+  const answer = { profile: '{"p":1}', visit: '{"v":1}', history: past };
+  const user = UserState.fromAnswer(new SlabArena(), newcomer, answer, LIMITS, out);
+  const source = Buffer.from('{"event_name":"buy","timestamp":7}');
+  const parsed = JSON.parse(source.toString()) as JsonObject;
+  const text = { source, start: 0, end: source.length };
+  user.append({ ...text, parsed, timestamp: 5, time: 5 }, LIMITS, out);
+  user.takeRows();
+  const asked: number[] = [];
+  const read: ChunkReader = (_, seqs) => {
+    asked.push(...seqs);
+    return out.map(({ value }) => value!).slice(0, seqs.length);
+  };
+  const body = enrichedBody(user, text, read, Buffer.allocUnsafeSlow);
+  assert.deepEqual(asked, [0, 16]);
+  const { visit, history } = JSON.parse(body.toString()) as Record<string, unknown>;
+  const moved = { event_count: 1, last_event_name: 'buy', last_event_at: 7 };
+  assert.deepEqual(visit, { v: 1, ...moved });
+  assert.deepEqual(history, [...past.map((one) => JSON.parse(one)), parsed]);
+});
