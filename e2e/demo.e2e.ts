@@ -256,3 +256,36 @@ test('validate names every fault with line and column', async () => {
   const good = await run('validate', SAMPLE);
   assert.equal(good.code, 0, good.output);
 });
+
+test('a file is read to its end: matches on the terminal, a final checkpoint, exit 0', async () => {
+  const events = join(folder, 'events.ndjson');
+  const lines = Array.from({ length: 50 }, (_, n) => {
+    return JSON.stringify({ user_id: `u${n % 7}`, n, triggerable: n % 5 === 0 });
+  });
+  await writeFile(events, `${lines.join('\n')}\nno json\n`);
+  const job = join(folder, 'file-job.yaml');
+  await writeFile(
+    job,
+    JSON.stringify({
+      apiVersion: 'triggerjob.io/v1alpha1',
+      kind: 'TriggerJob',
+      metadata: { name: 'file-job' },
+      spec: {
+        parallelism: 2,
+        source: { file: { paths: [events] } },
+        filter: { script: 'event.triggerable && visit.event_count != nil' },
+        action: { debug: {} },
+      },
+    }),
+  );
+  const args = ['run', job, '--state-dir', join(folder, 'file-state')];
+  const first = await run(...args, '--rest-port', String(await freePort()));
+  assert.equal(first.code, 0, first.output);
+  assert.match(first.output, /DEBUG EVENT .*"n":10,/);
+  assert.match(first.output, /the input has ended: 51 events, 8 matched, 8 delivered, 1 to the dead/);
+  assert.match(first.output, /final checkpoint \d+ .* taken/);
+  const second = await run(...args, '--rest-port', String(await freePort()));
+  assert.equal(second.code, 0, second.output);
+  assert.match(second.output, /resumed from checkpoint/);
+  assert.doesNotMatch(second.output, /DEBUG EVENT/, 'nothing is read a second time');
+});

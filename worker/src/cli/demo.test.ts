@@ -17,6 +17,7 @@ const STATUS: JobStatus = {
   users: 1_000,
   parked: 0,
   outbox: 12,
+  inputEnded: false,
   restoredCheckpoint: null,
   lastCheckpoint: { id: 7, at: 90_000, bytes: 1_258_291, durationMs: 44.6 },
   restarts: 0,

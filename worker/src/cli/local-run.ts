@@ -20,6 +20,11 @@ const STATUS_POLL_MS = 200;
 /** A final checkpoint may take as long as any other, but Ctrl-C should not wait for minutes. */
 const STOP_LIMIT_MS = 60_000;
 
+/** Metrics come every 500 ms: two looks see different ones. */
+const DRAINED_POLL_MS = 1_000;
+
+type StopReason = 'interrupted' | 'drained';
+
 export interface LocalRunOptions {
   env: Env;
   terminal: Terminal;
@@ -84,8 +89,9 @@ async function runWatched(
     await launcher.start();
     terminal.print(`REST API and metrics: ${launcher.restUrl}   logs: ${options.dir.root}/logs`);
     let over = false;
-    const stopped = interrupts.first.then((): LaunchEnd | null => null);
-    const ended = Promise.race([launcher.ended, stopped]).finally(() => {
+    const stopped = interrupts.first.then((): LaunchEnd | StopReason => 'interrupted');
+    const drained = untilDrained(options, launcher.restUrl, () => over);
+    const ended = Promise.race([launcher.ended, stopped, drained]).finally(() => {
       over = true;
     });
     const running = await untilRunning(env, launcher.restUrl, () => over);
@@ -95,7 +101,8 @@ async function runWatched(
     }
     const end = await ended;
     view?.stop();
-    return end === null ? await stop(options, launcher, interrupts) : reportEnd(terminal, end);
+    if (typeof end !== 'string') return reportEnd(terminal, end);
+    return await stop(options, launcher, interrupts, end);
   } finally {
     view?.stop();
     await launcher.kill();
@@ -119,6 +126,38 @@ async function untilRunning(
   return null;
 }
 
+/**
+ * Resolves once a source that ends has ended and all of its events are judged and delivered, as two
+ * looks in a row have found it. Never for other sources.
+ */
+async function untilDrained(
+  { env, plan, terminal }: LocalRunOptions,
+  restUrl: string,
+  over: () => boolean,
+): Promise<StopReason> {
+  const { source } = plan;
+  const ends = source.kind === 'file' || (source.kind === 'datagen' && source.limit !== null);
+  if (!ends) return new Promise(() => {});
+  for (let before = -1; !over(); ) {
+    await sleep(env, DRAINED_POLL_MS);
+    const status = await fetchStatus(env, restUrl).catch(() => null);
+    const idle = status !== null && status.parked === 0 && status.outbox === 0;
+    if (!idle || !status.inputEnded || status.state !== 'RUNNING') {
+      before = -1;
+    } else if (status.processed !== before) {
+      before = status.processed;
+    } else {
+      const { processed, matched, delivered, deadLettered } = status;
+      terminal.print(
+        `the input has ended: ${processed} events, ${matched} matched, ${delivered} delivered, ` +
+          `${deadLettered} to the dead letter`,
+      );
+      return 'drained';
+    }
+  }
+  return 'drained';
+}
+
 function startMessage(env: Env, status: JobStatus, before: CheckpointFacts | null): string {
   const restored = status.restoredCheckpoint;
   const known = before?.checkpointId === restored ? before : null;
@@ -131,13 +170,17 @@ async function stop(
   options: LocalRunOptions,
   launcher: Launcher,
   interrupts: Interrupts,
+  reason: StopReason,
 ): Promise<number> {
   const { env, terminal, plan, storeUrl } = options;
-  terminal.print('stopping: taking a final checkpoint (Ctrl-C again ends at once)');
+  const again = reason === 'interrupted' ? ' again' : '';
+  terminal.print(`stopping: taking a final checkpoint (Ctrl-C${again} ends at once)`);
   const before = await newestCheckpoint(storeUrl, plan, env).catch(() => null);
   const outcome = await Promise.race([
     launcher.stop(STOP_LIMIT_MS),
-    interrupts.second.then(() => 'interrupted' as const),
+    (reason === 'interrupted' ? interrupts.second : interrupts.first).then(
+      () => 'interrupted' as const,
+    ),
   ]);
   if (outcome === 'interrupted') {
     await launcher.kill();

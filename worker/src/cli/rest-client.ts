@@ -16,6 +16,8 @@ export interface JobStatus {
   users: number;
   parked: number;
   outbox: number;
+  /** Every split has ended for good: a file was read to its end. */
+  inputEnded: boolean;
   restoredCheckpoint: number | null;
   lastCheckpoint: { id: number; at: number; bytes: number; durationMs: number } | null;
   restarts: number;
@@ -90,6 +92,7 @@ export async function fetchStatus(env: Env, restUrl: string): Promise<JobStatus>
     users: number('users'),
     parked: number('parked'),
     outbox: number('outbox'),
+    inputEnded: body['inputEnded'] === true,
     restoredCheckpoint: restoredIn(body['restoredCheckpoint']),
     lastCheckpoint: checkpointIn(body['lastCheckpoint']),
     restarts: number('restarts'),

@@ -190,6 +190,7 @@ const NO_METRICS: SubtaskMetrics = {
   truncatedEvents: 0,
   divergent: 0,
   pendingRecords: 0,
+  openSplits: 1,
   busyMs: 0,
   backPressuredMs: 0,
   idleMs: 0,

@@ -171,6 +171,7 @@ test('the status line and the metrics', async (t) => {
     matched: 3,
     busyMs: 2000,
     pendingRecords: 9,
+    openSplits: 1,
     extra: { x: 4 },
   });
   while (manager.view().counters.matched !== 3) await delay(2);

@@ -156,6 +156,8 @@ export interface SubtaskMetrics {
   divergent: number;
   /** Records still to read, where the source tells (lag). -1 unknown. */
   pendingRecords: number;
+  /** Splits that have not ended for good; -1 before the subtask has got its splits. */
+  openSplits: number;
   busyMs: number;
   backPressuredMs: number;
   idleMs: number;

@@ -66,6 +66,7 @@ export function slotMetrics(parts: SlotMetricParts): SubtaskMetrics {
     truncatedEvents: state.truncatedEvents,
     divergent: processor.stats.divergent,
     pendingRecords: source.pendingRecords,
+    openSplits: source.openSplits,
     busyMs,
     backPressuredMs: source.backPressuredMs,
     idleMs: Math.max(0, parts.uptimeMs - busyMs - source.backPressuredMs),

@@ -47,6 +47,7 @@ export interface SourceStats {
   backPressuredMs: number;
   skewedRecords: number;
   pendingRecords: number;
+  openSplits: number;
 }
 
 const POLL_MS = 100;
@@ -62,6 +63,7 @@ export class SourceTask {
   #flushTimer: Timer | null = null;
   #clockDue = 0;
   #closed = false;
+  #assigned = false;
   #paused = false;
   #turnLeft = TURN_RECORDS;
   #stats = { recordsRead: 0, bytesRead: 0, busyMs: 0, backPressuredMs: 0, skewedRecords: 0 };
@@ -73,16 +75,19 @@ export class SourceTask {
 
   get stats(): SourceStats {
     let pendingRecords = 0;
+    let openSplits = this.#assigned ? 0 : -1;
     for (const { position, endOffset, finished } of this.#splits.values()) {
+      if (!finished) openSplits++;
       if (!finished && endOffset >= 0) pendingRecords += Math.max(0, endOffset - position.offset);
     }
-    return { ...this.#stats, pendingRecords };
+    return { ...this.#stats, pendingRecords, openSplits };
   }
 
   /**
    * A held split (P26) is not read until it comes again without `held`; till then no clock moves.
    */
   assign(positions: readonly SplitPosition[]): void {
+    this.#assigned = true;
     for (const position of positions) {
       this.#splits.set(position.split.index, {
         position: { ...position },
