@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { CHUNK, HEAD, PROFILE, rowKey, TAIL, userPrefix } from '../worker/src/state/rows.ts';
+import { CHUNK, HEAD, PROFILE, rowKey, userPrefix } from '../worker/src/state/rows.ts';
 import type { UserRow } from '../worker/src/state/user-state.ts';
 import { openStore, SETUPS, type Setup, type Sizes, type Store } from './rocksdb-stores.ts';
 
@@ -66,8 +66,8 @@ class Users {
   readonly #profile: Buffer;
   readonly #random: Random;
   readonly #ring: boolean;
-  readonly #flatHead = Buffer.alloc(250, 'h1');
-  readonly #tail: Buffer;
+  /** With the open events. */
+  readonly #head: Buffer;
   count: number;
 
   constructor(count: number, random: Random, ring: boolean) {
@@ -79,7 +79,7 @@ class Users {
       userPrefix(random.below(KEY_GROUPS), `u${String(n).padStart(10, '0')}`),
     );
     this.#bodies = Array.from({ length: BODIES }, () => Buffer.from(this.#events()));
-    this.#tail = this.#bodies[0]!.subarray(0, 600);
+    this.#head = this.#bodies[0]!.subarray(0, 850);
     this.#profile = Buffer.concat([...this.#bodies.slice(0, 3)]).subarray(0, 2_800);
   }
 
@@ -128,9 +128,8 @@ class Users {
 
   checkpoint(user: number, ops: UserRow[]): number {
     const prefix = this.#prefixes[user]!;
-    ops.push({ key: rowKey(prefix, HEAD), value: this.#flatHead });
-    ops.push({ key: rowKey(prefix, TAIL), value: this.#tail });
-    return this.#flatHead.length + this.#tail.length;
+    ops.push({ key: rowKey(prefix, HEAD), value: this.#head });
+    return this.#head.length;
   }
 
   chunkKeys(): Buffer[] {

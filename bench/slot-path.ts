@@ -4,7 +4,8 @@
  * profiles from a function, bodies and segments go nowhere. What `one-slot` measures without broker
  * and processes, in a minute: for work on the hot path, with `node --cpu-prof`.
  *
- *     npm run bench -- slot-path [users] [events] [checkpoint every ... events]
+ *     npm run bench -- slot-path [users] [events] [checkpoint every ... events] [slotCache]
+ *                                  [process memory]
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,6 +24,10 @@ import { EventStream, historyJson, profileJson, visitJson } from './dataset.ts';
 const USERS = Number(process.argv[2] ?? 100_000);
 const EVENTS = Number(process.argv[3] ?? 6_000_000);
 const CHECKPOINT_EVENTS = Number(process.argv[4] ?? 6_000_000);
+/** `20Mi` holds few of 100,000 users: what reads and evictions cost. */
+const SLOT_CACHE = process.argv[5] ?? '1Gi';
+/** `1Gi` and a quarter of the users: one slot of four. */
+const PROCESS_MEMORY = process.argv[6] ?? '4Gi';
 const BATCH = 1_000;
 /** Distinct events in memory; they come again and again, each time as new offsets. */
 const DISTINCT = 400_000;
@@ -98,8 +103,8 @@ function plan() {
       checkpointing: { directory: '/unused' },
       taskManager: {
         slots: 1,
-        memory: { slotCache: '1Gi' },
-        resources: { limits: { memory: '4Gi' } },
+        memory: { slotCache: SLOT_CACHE },
+        resources: { limits: { memory: PROCESS_MEMORY } },
       },
     },
   });

@@ -4,12 +4,12 @@ import { openSegment } from '../checkpoint/segment-reader.ts';
 import type { ScanOptions } from './backend.ts';
 import { BaseBuilder } from './base-builder.ts';
 import { MemoryBackend } from './memory-backend.ts';
-import { rowKey, TAIL, userPrefix } from './rows.ts';
+import { PROFILE, rowKey, userPrefix } from './rows.ts';
 
 const RANGE = { first: 0, last: 9 };
 
 const rowOf = (group: number, user: string, value: string) => ({
-  key: rowKey(userPrefix(group, user), TAIL),
+  key: rowKey(userPrefix(group, user), PROFILE),
   value: Buffer.from(value),
 });
 

@@ -1,7 +1,7 @@
 /** One user of a checkpoint, from all its rows: for dumps, made by no other code path. */
 import * as rows from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
-import { UserState } from './user-state.ts';
+import { type RowReader, UserState } from './user-state.ts';
 
 /** `userRows` by `row kind/chunk`; throws if one is missing. */
 export function decodeUser(userRows: ReadonlyMap<string, Buffer>): {
@@ -15,12 +15,15 @@ export function decodeUser(userRows: ReadonlyMap<string, Buffer>): {
     if (found === undefined) throw new Error(`user row ${kind}/${seq} is missing`);
     return found;
   };
-  const [head, profile, tail] = [row(rows.HEAD), row(rows.PROFILE), row(rows.TAIL)];
-  const user = UserState.fromRows(new SlabArena(), '', 0, { head, profile, tail });
+  const read: RowReader = {
+    profile: () => row(rows.PROFILE),
+    chunks: (_, seqs) => seqs.map((seq) => row(rows.CHUNK, seq)),
+  };
+  const user = UserState.fromHead(new SlabArena(), '', 0, row(rows.HEAD));
   return {
-    profileText: user.profileText,
-    visitText: JSON.stringify(user.visit),
-    history: user.historyTexts((_, seqs) => seqs.map((seq) => row(rows.CHUNK, seq))),
+    profileText: user.texts(read).profileText,
+    visitText: JSON.stringify(user.visit(read)),
+    history: user.historyTexts(read),
     lastAccess: user.lastAccess,
   };
 }

@@ -48,8 +48,8 @@ export class EventHistory {
   #loaded: boolean;
   #blockBytes = 0;
 
-  /** `tail`: the stored row; null: no events. */
-  constructor(arena: SlabArena, head: Head, tail: Buffer | null) {
+  /** `row`: the head row with the tail from `tailAt` on; null: no open events. */
+  constructor(arena: SlabArena, head: Head, row: Buffer | null, tailAt: number) {
     this.#arena = arena;
     this.#firstSeq = head.firstSeq;
     this.#nextSeq = head.nextSeq;
@@ -60,7 +60,7 @@ export class EventHistory {
     }
     this.#oldestEnd = head.chunks[1]?.seq ?? head.tailSeq;
     this.#loaded = head.chunks.length === 0;
-    if (tail !== null && rows.eventCount(tail) > 0) this.#restoreTail(tail);
+    if (row !== null && rows.eventCount(row, tailAt) > 0) this.#restoreTail(row, tailAt);
   }
 
   get length(): number {
@@ -187,18 +187,33 @@ export class EventHistory {
       const block = this.#chunks[i]!;
       all.push(...rows.splitEvents(this.#arena.buffer(block), this.#arena.offset(block)));
     }
-    if (this.#tailCount > 0) all.push(...rows.splitEvents(this.encodeTail()));
+    if (this.#tailCount > 0) all.push(...rows.splitEvents(this.#encodeTail()));
     return all.slice(all.length - this.length);
   }
 
-  encodeTail(): Buffer {
-    const lengths: number[] = [];
+  get tailBytes(): number {
+    return rows.eventsHeaderBytes(this.#tailCount) + this.#tailJoined;
+  }
+
+  /** The open events in the form of a chunk row. */
+  writeTail(target: Buffer, at: number): void {
     const count = this.#tailCount;
-    if (count === 0) return rows.encodeEvents(EMPTY, 0, 0, lengths);
+    if (count === 0) {
+      target.writeUInt16LE(0, at);
+      return;
+    }
     const slab = this.#arena.buffer(this.#tail);
-    const at = this.#arena.offset(this.#tail);
-    for (let i = 0; i < count; i++) lengths.push(rows.eventBytes(slab, i, at));
-    return rows.encodeEvents(slab, at + TAIL_HEADER_BYTES, this.#tailJoined, lengths);
+    const from = this.#arena.offset(this.#tail);
+    const header = rows.eventsHeaderBytes(count);
+    slab.copy(target, at, from, from + header);
+    const text = from + TAIL_HEADER_BYTES;
+    slab.copy(target, at + header, text, text + this.#tailJoined);
+  }
+
+  #encodeTail(): Buffer {
+    const row = Buffer.allocUnsafe(this.tailBytes);
+    this.writeTail(row, 0);
+    return row;
   }
 
   /** Gives every block back; the history must not be used after it. */
@@ -229,22 +244,28 @@ export class EventHistory {
     return this.#nextSeq - this.#tailSeq;
   }
 
-  #restoreTail(row: Buffer): void {
-    const count = rows.eventCount(row);
-    const text = rows.eventsHeaderBytes(count);
+  #restoreTail(row: Buffer, tailAt: number): void {
+    const count = rows.eventCount(row, tailAt);
+    const text = tailAt + rows.eventsHeaderBytes(count);
     this.#tailJoined = row.length - text;
     this.#growTail(this.#tailJoined, count);
     const slab = this.#arena.buffer(this.#tail);
     const at = this.#arena.offset(this.#tail);
-    row.copy(slab, at, 0, text);
+    row.copy(slab, at, tailAt, text);
     row.copy(slab, at + TAIL_HEADER_BYTES, text);
   }
 
-  /** Room for `joined` bytes, and for a whole tail of such events: one move per user, not eight. */
+  /**
+   * Room for `joined` bytes of `count` events and half as many more. Not for a whole tail at once: of
+   * users that do not fit the cache most leave after one event, and half of it would lie idle.
+   */
   #growTail(joined: number, count: number): void {
     const arena = this.#arena;
-    const expected = Math.min(Math.ceil(joined / count) * CHUNK_EVENTS + CHUNK_EVENTS, CHUNK_BYTES);
-    const block = arena.allocate(TAIL_HEADER_BYTES + Math.max(joined, expected));
+    const more = Math.min(Math.ceil(count / 2), CHUNK_EVENTS - count);
+    const expected = joined + more * (Math.ceil(joined / count) + 1);
+    const block = arena.allocate(
+      TAIL_HEADER_BYTES + Math.max(joined, Math.min(expected, CHUNK_BYTES)),
+    );
     const used = this.#tail === NO_BLOCK ? 0 : TAIL_HEADER_BYTES + this.#tailJoined;
     if (used > 0) {
       const from = arena.offset(this.#tail);
@@ -259,7 +280,7 @@ export class EventHistory {
   #closeTail(changes: ChunkChange[]): void {
     const seq = this.#tailSeq;
     const bytes = this.#tailJoined - (this.#tailCount - 1);
-    const value = this.encodeTail();
+    const value = this.#encodeTail();
     changes.push({ seq, value });
     this.#chunks.push(seq, bytes, this.#loaded ? this.#store(value) : NO_BLOCK);
     this.#chunkBytes += bytes;
@@ -278,6 +299,7 @@ export class EventHistory {
     let gone = 0;
     for (let i = 0; i < surplus; i++) gone += rows.eventBytes(slab, i, at) + 1;
     this.#tailSeq += surplus;
+    slab.writeUInt16LE(left, at);
     slab.copyWithin(at + 2, at + 2 + surplus * 4, at + 2 + (surplus + left) * 4);
     const text = at + TAIL_HEADER_BYTES;
     if (left > 0) slab.copyWithin(text, text + gone, text + this.#tailJoined);
@@ -316,5 +338,3 @@ export class EventHistory {
     this.#tailCapacity = 0;
   }
 }
-
-const EMPTY = Buffer.alloc(0);

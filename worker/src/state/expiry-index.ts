@@ -28,6 +28,11 @@ export class ExpiryIndex {
     this.#grainMs = Math.min(60_000, Math.max(1000, Math.floor(ttlMs / 10)));
   }
 
+  /** Users with one grain share nothing but need one mark: a new one only when it changes. */
+  grainOf(lastAccess: number): number {
+    return lastAccess < 0 ? -1 : Math.floor(lastAccess / this.#grainMs);
+  }
+
   markRow(user: Pick<UserState, 'id' | 'keyGroup' | 'lastAccess'>): UserRow | null {
     if (user.lastAccess < 0) return null;
     return { key: this.#key(user.lastAccess, userPrefix(user.keyGroup, user.id)), value: EMPTY };
@@ -50,7 +55,7 @@ export class ExpiryIndex {
   #key(time: number, prefix: Buffer): Buffer {
     const key = Buffer.allocUnsafe(6 + prefix.length);
     key.writeUInt16BE(MARK_PREFIX, 0);
-    key.writeUInt32BE(Math.floor(time / this.#grainMs) >>> 0, 2);
+    key.writeUInt32BE(this.grainOf(time) >>> 0, 2);
     prefix.copy(key, 6);
     return key;
   }

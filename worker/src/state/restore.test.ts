@@ -8,7 +8,7 @@ import { realEnv } from '../runtime/env.ts';
 import { ExpiryIndex } from './expiry-index.ts';
 import { MemoryBackend } from './memory-backend.ts';
 import { restoreState } from './restore.ts';
-import { encodeHead, HEAD, rowKey, TAIL, userPrefix } from './rows.ts';
+import { encodeHead, HEAD, PROFILE, rowKey, userPrefix } from './rows.ts';
 import type { UserRow } from './user-state.ts';
 
 const TTL_MS = 1000;
@@ -33,7 +33,7 @@ function userRows(group: number, id: string, lastAccess: number | null): UserRow
   const gone = lastAccess === null;
   return [
     { key: rowKey(prefix, HEAD), value: gone ? null : encodeHead(head) },
-    { key: rowKey(prefix, TAIL), value: gone ? null : Buffer.from(`${id}@${lastAccess}`) },
+    { key: rowKey(prefix, PROFILE), value: gone ? null : Buffer.from(`${id}@${lastAccess}`) },
   ];
 }
 
@@ -83,7 +83,7 @@ function snapshot(
 }
 
 const tailOf = (backend: MemoryBackend, group: number, id: string) =>
-  backend.getMany([rowKey(userPrefix(group, id), TAIL)])[0]?.toString();
+  backend.getMany([rowKey(userPrefix(group, id), PROFILE)])[0]?.toString();
 
 async function marksOf(backend: MemoryBackend, expiry: ExpiryIndex, time: number) {
   const users: string[] = [];

@@ -4,21 +4,20 @@
  *   key     = u16 keyGroup | u16 length of id | id | u8 row | u32 chunk           (big endian)
  *   head    = u8 version | f64 lastAccess | f64 eventCount | u32 firstSeq | u32 nextSeq
  *             | u32 tailSeq | u32 truncated | u32 fetchedBy | text lastEventName | text lastEventAt
- *             | u32 profileBytes | u16 chunks | (u32 seq | u32 bytes)*             (little endian)
+ *             | u32 profileBytes | u16 chunks | (u32 seq | u32 bytes)* | tail     (little endian)
  *   profile = u32 length | profile JSON | visit JSON
  *   tail, chunk = u16 events | u32 length* | the event JSONs joined by "," (length in bytes)
  *   text    = u32 length | UTF-8; length 0xffffffff = null
  *
  * The length before the id makes keys prefix-free: with a separator, an id that contains it could
- * fall among another user's rows. What is written per event is the head (about 100 bytes) and the
- * tail (at most 8 events); profile and visit JSON are written once, at the load. DESIGN has the
+ * fall among another user's rows. What is written per event is the head (about 100 bytes) with the
+ * tail (at most 15 events); profile and visit JSON are written once, at the load. DESIGN has the
  * visit JSON in the head; 1 KB more per written event cost a third of the throughput when users do
- * not fit the cache.
+ * not fit the cache. The tail as a row of its own was one lookup and one put more per such event.
  */
 
 export const HEAD = 0;
 export const PROFILE = 1;
-export const TAIL = 2;
 export const CHUNK = 3;
 
 const HEAD_VERSION = 1;
@@ -43,7 +42,7 @@ export interface Head {
   eventCount: number;
   lastEventName: string | null;
   lastEventAt: string | null;
-  /** History holds the events firstSeq..nextSeq-1; those from tailSeq on are in the tail row. */
+  /** History holds the events firstSeq..nextSeq-1; those from tailSeq on are in the tail. */
   firstSeq: number;
   nextSeq: number;
   tailSeq: number;
@@ -132,12 +131,23 @@ export function newHead(lastAccess: number, profileBytes: number, fetchedBy: num
   };
 }
 
-export function encodeHead(head: Head): Buffer {
+/** Events that are in no chunk yet, as the end of the head row. */
+export interface TailWriter {
+  readonly tailBytes: number;
+  writeTail(target: Buffer, at: number): void;
+}
+
+/** Without `tail`: a user without open events. */
+export function encodeHead(head: Head, tail: TailWriter | null = null): Buffer {
   // As JSON: a lone surrogate, legal in an event, would not survive as UTF-8.
   const { lastEventName: name } = head;
   const lastEventName = name === null ? null : JSON.stringify(name);
   const out = Buffer.allocUnsafe(
-    43 + textBytes(lastEventName) + textBytes(head.lastEventAt) + head.chunks.length * 8,
+    43 +
+      textBytes(lastEventName) +
+      textBytes(head.lastEventAt) +
+      head.chunks.length * 8 +
+      (tail?.tailBytes ?? eventsHeaderBytes(0)),
   );
   out[0] = HEAD_VERSION;
   out.writeDoubleLE(head.lastAccess, 1);
@@ -157,10 +167,13 @@ export function encodeHead(head: Head): Buffer {
     out.writeUInt32LE(chunk.bytes, at + 4);
     at += 8;
   }
+  if (tail === null) out.writeUInt16LE(0, at);
+  else tail.writeTail(out, at);
   return out;
 }
 
-export function decodeHead(row: Buffer): Head {
+/** `tailAt`: where the tail begins in the row, in the form of a chunk row. */
+export function decodeHead(row: Buffer): Head & { tailAt: number } {
   if (row[0] !== HEAD_VERSION) throw new Error(`head row has version ${row[0]}, known: 1`);
   const name = readText(row, 37);
   const eventAt = readText(row, name.end);
@@ -182,6 +195,7 @@ export function decodeHead(row: Buffer): Head {
     lastEventAt: eventAt.text,
     profileBytes: row.readUInt32LE(eventAt.end),
     chunks,
+    tailAt: at,
   };
 }
 
@@ -263,7 +277,6 @@ export function tombstonesOf(keyGroup: number, id: string, chunks: readonly numb
   const keys = [
     rowKey(prefix, HEAD),
     rowKey(prefix, PROFILE),
-    rowKey(prefix, TAIL),
     ...chunks.map((seq) => rowKey(prefix, CHUNK, seq)),
   ];
   return keys.map((key) => ({ key, value: null }));

@@ -9,9 +9,14 @@
  */
 import { invariant } from '../runtime/errors.ts';
 
-const UNIT_BYTES = 64;
+const UNIT_BITS = 6;
+const UNIT_BYTES = 1 << UNIT_BITS;
 const SLAB_BYTES = 1024 * 1024;
-const SLAB_UNITS = SLAB_BYTES / UNIT_BYTES;
+const SLAB_UNITS_BITS = 20 - UNIT_BITS;
+const SLAB_UNITS = 1 << SLAB_UNITS_BITS;
+const UNIT_MASK = SLAB_UNITS - 1;
+/** A block's number stays a small integer of V8: 128 GiB. */
+const MAX_SLABS = 1 << (31 - SLAB_UNITS_BITS);
 /** Larger blocks get a slab of their own, of their exact size. */
 const MAX_CLASS_UNITS = SLAB_UNITS / 4;
 /** Steps of at most 1/4: a block wastes less than a fifth of itself on average. */
@@ -72,7 +77,7 @@ export class SlabArena {
   }
 
   free(block: Block): void {
-    const number = Math.floor(block / SLAB_UNITS);
+    const number = block >>> SLAB_UNITS_BITS;
     const slab = this.#slabs[number];
     invariant(slab != null && slab.live > 0, 'a block was freed twice');
     slab.live--;
@@ -87,7 +92,7 @@ export class SlabArena {
       this.#drop(number, slab);
       return;
     }
-    slab.freed.push(block % SLAB_UNITS);
+    slab.freed.push(block & UNIT_MASK);
     if (slab.listed) return;
     slab.listed = true;
     roomy.push(number);
@@ -95,18 +100,18 @@ export class SlabArena {
 
   /** The slab that holds the block; valid until the block is freed. */
   buffer(block: Block): Buffer {
-    return this.#slabs[Math.floor(block / SLAB_UNITS)]!.buffer;
+    return this.#slabs[block >>> SLAB_UNITS_BITS]!.buffer;
   }
 
   /** Where the block begins in its slab, bytes. */
   offset(block: Block): number {
-    return (block % SLAB_UNITS) * UNIT_BYTES;
+    return (block & UNIT_MASK) << UNIT_BITS;
   }
 
   /** Bytes the block can hold; 0 for none. */
   capacity(block: Block): number {
     if (block === NO_BLOCK) return 0;
-    return this.#slabs[Math.floor(block / SLAB_UNITS)]!.blockUnits * UNIT_BYTES;
+    return this.#slabs[block >>> SLAB_UNITS_BITS]!.blockUnits * UNIT_BYTES;
   }
 
   #open(sizeClass: number, blockUnits: number): number {
@@ -122,6 +127,7 @@ export class SlabArena {
     };
     this.#bytes += bytes;
     const number = this.#unused.pop() ?? this.#slabs.length;
+    invariant(number < MAX_SLABS, 'the arena has no number left for a slab');
     this.#slabs[number] = slab;
     if (sizeClass >= 0) this.#roomy[sizeClass]!.push(number);
     return number;

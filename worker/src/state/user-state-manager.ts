@@ -12,24 +12,10 @@ import type { StateBackend } from './backend.ts';
 import { DeltaLog, type DeltaLogOptions } from './delta-log.ts';
 import { ExpiryIndex, type ExpiryMark } from './expiry-index.ts';
 import type { ProfileAnswer } from './profile-api.ts';
-import {
-  CHUNK,
-  decodeHead,
-  HEAD,
-  PROFILE,
-  rowKey,
-  TAIL,
-  tombstonesOf,
-  userPrefix,
-} from './rows.ts';
+import { decodeHead, HEAD, PROFILE, rowKey, tombstonesOf, userPrefix } from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
-import {
-  type AppendedEvent,
-  type ChunkReader,
-  type UserLimits,
-  type UserRow,
-  UserState,
-} from './user-state.ts';
+import { StoredRows } from './stored-rows.ts';
+import { type AppendedEvent, type UserLimits, type UserRow, UserState } from './user-state.ts';
 import { WriteBuffer } from './write-buffer.ts';
 
 export interface UserStateOptions {
@@ -86,7 +72,8 @@ export class UserStateManager {
   #expired = 0;
   #truncatedEvents = 0;
   readonly expiry: ExpiryIndex;
-  readonly readChunks: ChunkReader;
+  /** Reads what a live user has left in the backend. */
+  readonly stored: StoredRows;
 
   constructor(backend: StateBackend, env: Env, options: UserStateOptions) {
     this.#pending = new WriteBuffer(backend);
@@ -94,14 +81,7 @@ export class UserStateManager {
     this.#options = options;
     this.#open = this.#newDelta();
     this.expiry = new ExpiryIndex(options.ttlMs);
-    this.readChunks = (user, seqs) => {
-      const prefix = userPrefix(user.keyGroup, user.id);
-      const rows = this.#pending.getMany(seqs.map((seq) => rowKey(prefix, CHUNK, seq)));
-      rows.forEach((row, i) => {
-        invariant(row !== undefined, `history chunk ${seqs[i]} of a user is missing`);
-      });
-      return rows as Buffer[];
-    };
+    this.stored = new StoredRows(this.#pending);
   }
 
   get stats(): UserStateStats {
@@ -122,37 +102,38 @@ export class UserStateManager {
     return this.#users.get(userId);
   }
 
-  /** An event found the user in memory. */
-  used(user: UserState): void {
-    this.#hits++;
+  /** An event comes to the user; `found`: it was in memory without a load. */
+  used(user: UserState, found: boolean): void {
+    if (found) this.#hits++;
     user.referenced = true;
   }
 
   /**
-   * Reads users that are not cached in one multi-get (P2); those not found are surely absent (P3).
+   * Reads the heads of users that are not cached in one multi-get; those not found are surely
+   * absent (P3). Profile and history follow when they are asked for: no row of a user changes behind
+   * its live entry, so what is read later is of the same moment (P2).
    */
   load(wanted: ReadonlyMap<string, number>): void {
     const keys: Buffer[] = [];
-    for (const [userId, keyGroup] of wanted) {
-      const prefix = userPrefix(keyGroup, userId);
-      keys.push(rowKey(prefix, HEAD), rowKey(prefix, PROFILE), rowKey(prefix, TAIL));
-    }
-    const rows = this.#pending.getMany(keys);
+    for (const [userId, keyGroup] of wanted) keys.push(rowKey(userPrefix(keyGroup, userId), HEAD));
+    const heads = this.#pending.getMany(keys);
+    const absent: Buffer[] = [];
     let at = 0;
     for (const [userId, keyGroup] of wanted) {
-      const [head, profile, tail] = [rows[at], rows[at + 1], rows[at + 2]];
-      at += 3;
+      const head = heads[at++];
       this.#misses++;
       if (head === undefined) {
-        invariant(
-          profile === undefined && tail === undefined,
-          `torn rows of a user of ${keyGroup}`,
-        );
+        absent.push(rowKey(userPrefix(keyGroup, userId), PROFILE));
         continue;
       }
-      invariant(profile !== undefined && tail !== undefined, `torn rows of a user of ${keyGroup}`);
-      this.#admit(UserState.fromRows(this.#arena, userId, keyGroup, { head, profile, tail }));
+      const user = UserState.fromHead(this.#arena, userId, keyGroup, head);
+      // Written with the head, or by the restore.
+      user.markedGrain = this.expiry.grainOf(user.lastAccess);
+      this.#admit(user);
     }
+    // I6: a user that has lost its head must not begin anew. Asked only where an API call follows.
+    const torn = this.#pending.getMany(absent).some((row) => row !== undefined);
+    invariant(!torn, 'a user has a profile, but no head');
   }
 
   /** The Profile API answered for a user that has no rows. */
@@ -337,6 +318,9 @@ export class UserStateManager {
     for (const row of user.takeRows()) this.#put(delta, user.keyGroup, row);
     user.dirtyIn = 0;
     this.#account(user);
+    const grain = this.expiry.grainOf(user.lastAccess);
+    if (grain === user.markedGrain) return;
+    user.markedGrain = grain;
     const mark = this.expiry.markRow(user);
     if (mark !== null) this.#pending.put(mark);
   }

@@ -5,7 +5,7 @@ import type { JsonObject } from '../runtime/json.ts';
 import { decodeUser } from './decode-user.ts';
 import * as rows from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
-import { type ChunkReader, type UserLimits, type UserRow, UserState } from './user-state.ts';
+import { type RowReader, type UserLimits, type UserRow, UserState } from './user-state.ts';
 
 const LIMITS: UserLimits = { historyMaxEvents: 100, maxBytesPerUser: 16 * 1024 * 1024 };
 
@@ -20,20 +20,22 @@ class Stored {
     }
   }
 
-  read: ChunkReader = (user, seqs) => {
+  row(user: UserState, kind: number, seq = 0): Buffer {
     const prefix = rows.userPrefix(user.keyGroup, user.id);
-    return seqs.map((seq) => {
-      const row = this.rows.get(rows.rowKey(prefix, rows.CHUNK, seq).toString('latin1'));
-      assert.ok(row, `chunk ${seq} is not stored`);
-      return row;
-    });
+    const row = this.rows.get(rows.rowKey(prefix, kind, seq).toString('latin1'));
+    assert.ok(row, `row ${kind}/${seq} is not stored`);
+    return row;
+  }
+
+  read: RowReader = {
+    profile: (user) => this.row(user, rows.PROFILE),
+    chunks: (user, seqs) => seqs.map((seq) => this.row(user, rows.CHUNK, seq)),
   };
 
   load(id: string): UserState {
     const prefix = rows.userPrefix(3, id);
     const row = (kind: number) => this.rows.get(rows.rowKey(prefix, kind).toString('latin1'))!;
-    const [head, profile, tail] = [row(rows.HEAD), row(rows.PROFILE), row(rows.TAIL)];
-    return UserState.fromRows(arena, id, 3, { head, profile, tail });
+    return UserState.fromHead(arena, id, 3, row(rows.HEAD));
   }
 
   decoded(): ReturnType<typeof decodeUser> {
@@ -47,6 +49,11 @@ class Stored {
 }
 
 const arena = new SlabArena();
+/** For users that have all in memory. */
+const unread: RowReader = {
+  profile: () => assert.fail('the profile was read'),
+  chunks: () => assert.fail('chunks were read'),
+};
 /** Chunk rows that came of events and were not written yet, per user. */
 const chunkRows = new WeakMap<UserState, UserRow[]>();
 
@@ -82,7 +89,7 @@ function written(user: UserState): UserRow[] {
   return [...closedChunks(user), ...user.takeRows()];
 }
 
-function joinedHistory(user: UserState, read: ChunkReader): string {
+function joinedHistory(user: UserState, read: RowReader): string {
   const history = user.openHistory(read);
   const bytes = Buffer.alloc(history.joinedBytes + 2, '?');
   assert.equal(history.copyJoined(bytes, 1), bytes.length - 1);
@@ -235,7 +242,7 @@ test('beyond maxBytesPerUser whole chunks go, are deleted and are counted', () =
   const kept = stored.decoded().history;
   assert.equal(truncated, 30 - kept.length);
   assert.equal(user.truncated, truncated);
-  assert.equal(stored.rows.size, 3 + kept.length, 'a dropped chunk leaves a row behind');
+  assert.equal(stored.rows.size, 2 + kept.length, 'a dropped chunk leaves a row behind');
 });
 
 test('an event larger than the user may be, and a profile that fills it, keep no history', () => {
@@ -245,19 +252,19 @@ test('an event larger than the user may be, and a profile that fills it, keep no
   assert.deepEqual(user.historyTexts(new Stored().read), []);
   append(user, '{"n":1}', limits);
   assert.deepEqual(user.historyTexts(new Stored().read), ['{"n":1}']);
-  assert.equal((user.visit as { event_count: number }).event_count, 2, 'it still counts');
+  assert.equal((user.visit(unread) as { event_count: number }).event_count, 2, 'it still counts');
 });
 
 test('the visit keeps what the API said and moves its counters', () => {
   const user = fresh([], LIMITS, '{"event_count":40,"last_event_name":"old","x":[1]}');
-  assert.deepEqual(user.visit, { event_count: 40, last_event_name: 'old', x: [1] });
+  assert.deepEqual(user.visit(unread), { event_count: 40, last_event_name: 'old', x: [1] });
   append(user, '{"event_name":"click","timestamp":"2026-01-01T00:00:00Z"}');
   append(user, '{"event_name":"buy","timestamp":17}');
   const after = { event_count: 42, last_event_name: 'buy', last_event_at: 17, x: [1] };
-  assert.deepEqual(user.visit, after);
+  assert.deepEqual(user.visit(unread), after);
   const stored = new Stored();
   stored.write(written(user));
-  assert.deepEqual(stored.load('u').visit, after);
+  assert.deepEqual(stored.load('u').visit(stored.read), after);
   assert.deepEqual(JSON.parse(stored.decoded().visitText), after);
 });
 
@@ -269,7 +276,10 @@ test('a visit that stays parsed and one parsed anew each time agree', () => {
     for (let n = 0; n < 5; n++) {
       append(big, `{"event_name":"e${n}"}`);
       append(small, `{"event_name":"e${n}"}`);
-      assert.equal(JSON.stringify(big.visit).replace(pad, ''), JSON.stringify(small.visit));
+      assert.equal(
+        JSON.stringify(big.visit(unread)).replace(pad, ''),
+        JSON.stringify(small.visit(unread)),
+      );
     }
   }
 });
@@ -279,9 +289,9 @@ test('the fields of a profile: those asked for, the whole where one is not short
     const newcomer = { id: 'u', keyGroup: 3, lastAccess: 1000, fetchedBy: 0 };
     const answer = { profile, visit: '{}', history: [] };
     const user = UserState.fromAnswer(arena, newcomer, answer, LIMITS, []);
-    const first = user.profileFields(names);
-    assert.deepEqual(user.profileFields(names), first, 'the second time from memory');
-    assert.deepEqual(user.profileFields(['other']), user.profileFields(['other']));
+    const first = user.texts(unread).fields(names);
+    assert.deepEqual(user.texts(unread).fields(names), first, 'the second time from memory');
+    assert.deepEqual(user.texts(unread).fields(['other']), user.texts(unread).fields(['other']));
     return first;
   };
   const profile = `{"country":"US","n":null,"tags":[1],"long":"${'x'.repeat(65)}"}`;
@@ -298,7 +308,7 @@ test('last_event_at: the field, else the record, else null', () => {
   const user = fresh();
   const at = (raw: string, timestamp: number) => {
     append(user, raw, LIMITS, timestamp);
-    return user.visit['last_event_at'];
+    return user.visit(unread)['last_event_at'];
   };
   assert.equal(at('{"timestamp":5}', 9), 5);
   assert.equal(at('{"timestamp":null}', 9), 9);
@@ -310,19 +320,19 @@ test('last_event_at: the field, else the record, else null', () => {
 test('the last event name survives a reload, a lone surrogate included', () => {
   const user = fresh();
   append(user, '{"event_name":"\\ud800"}');
-  const before = JSON.stringify(user.visit);
+  const before = JSON.stringify(user.visit(unread));
   const stored = new Stored();
   stored.write(written(user));
-  assert.equal(JSON.stringify(stored.load('u').visit), before);
+  assert.equal(JSON.stringify(stored.load('u').visit(stored.read)), before);
 });
 
-test('the profile row is written once, and a clean user writes nothing but head and tail', () => {
+test('the profile row is written once, and a clean user writes nothing but its head', () => {
   const user = fresh();
   const first = written(user).map(({ key }) => rows.parseKey(key).row);
-  assert.deepEqual(first, [rows.HEAD, rows.PROFILE, rows.TAIL]);
+  assert.deepEqual(first, [rows.HEAD, rows.PROFILE]);
   append(user, '{"n":1}');
   const second = written(user).map(({ key }) => rows.parseKey(key).row);
-  assert.deepEqual(second, [rows.HEAD, rows.TAIL]);
+  assert.deepEqual(second, [rows.HEAD]);
 });
 
 test('tombstones name every row that may be stored, those of dropped chunks included', () => {
@@ -337,14 +347,13 @@ test('tombstones name every row that may be stored, those of dropped chunks incl
   assert.equal(stored.rows.size, 0);
 });
 
-test('tombstonesOf has head, profile, tail and the chunks asked for', () => {
+test('tombstonesOf has head, profile and the chunks asked for', () => {
   const ops = rows.tombstonesOf(3, 'u', [8, 16]);
   assert.deepEqual(
     ops.map(({ key, value }) => ({ ...rows.parseKey(key), value })),
     [
       { keyGroup: 3, userId: 'u', row: rows.HEAD, chunk: 0, value: null },
       { keyGroup: 3, userId: 'u', row: rows.PROFILE, chunk: 0, value: null },
-      { keyGroup: 3, userId: 'u', row: rows.TAIL, chunk: 0, value: null },
       { keyGroup: 3, userId: 'u', row: rows.CHUNK, chunk: 8, value: null },
       { keyGroup: 3, userId: 'u', row: rows.CHUNK, chunk: 16, value: null },
     ],

@@ -1,28 +1,19 @@
 /**
  * One user's live state and what an event does to it. Pure memory: rows go out through `takeRows`
- * and `append`, closed chunks of history come in through the `ChunkReader` when a script or a body
- * asks for them. The texts lie in the arena, outside of V8's heap; whoever lets a user go calls
- * `release`.
+ * and `append`; profile and closed chunks of history come in through the `RowReader` when a script
+ * or a body asks for them: most events need neither. The texts lie in the arena, outside of V8's
+ * heap; whoever lets a user go calls `release`.
  */
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import { type ChunkChange, EventHistory } from './event-history.ts';
+import { PARSED_FACTOR, ProfileTexts } from './profile-texts.ts';
 import type { UserRow } from './rows.ts';
 import * as rows from './rows.ts';
-import type { Block, SlabArena } from './slab-arena.ts';
+import type { SlabArena } from './slab-arena.ts';
 
 /** Heap bytes of a user beyond its blocks: objects, map entries, key. Measured with 100,000. */
 const OBJECT_BYTES = 700;
 const CHUNK_ENTRY_BYTES = 24;
-/** Heap bytes of parsed JSON per byte of its text. */
-const PARSED_FACTOR = 4;
-/**
- * Smaller profiles and visits are parsed again when a script asks: 2.4 us for 1.8 KB. Kept parsed,
- * the 60 objects of each made the collector's marking cost more than that per event.
- */
-const KEEP_PARSED_BYTES = 16 * 1024;
-/** Longer texts of a profile's fields are not kept beside it. */
-const MAX_FIELD_CHARS = 64;
-
 export interface UserLimits {
   historyMaxEvents: number;
   maxBytesPerUser: number;
@@ -40,15 +31,11 @@ export interface AppendedEvent {
   time: number;
 }
 
-/** Reads closed chunks of one user, in the order asked; throws if one is absent. */
-export type ChunkReader = (user: UserState, seqs: readonly number[]) => Buffer[];
-
-/** Profile and visit JSON of a user, one after the other in one buffer. */
-export interface UserTexts {
-  source: Buffer;
-  start: number;
-  profileBytes: number;
-  visitBytes: number;
+/** Reads what of a live user's rows is not in memory; throws if one is absent. */
+export interface RowReader {
+  profile(user: UserState): Buffer;
+  /** Closed chunks, in the order asked. */
+  chunks(user: UserState, seqs: readonly number[]): Buffer[];
 }
 
 export class UserState {
@@ -61,6 +48,8 @@ export class UserState {
   referenced = true;
   /** Its blocks are gone: look it up again. */
   released = false;
+  /** Grain of the expiry mark that stands for it (expiry-index.ts); -1 none. */
+  markedGrain = -1;
   /** Its `bytes` when the cache was last told. */
   accountedBytes = 0;
   /** Attempt that fetched it from the Profile API, 0 = none: a repeat of its may differ (P33). */
@@ -68,16 +57,10 @@ export class UserState {
 
   readonly #arena: SlabArena;
   readonly #history: EventHistory;
-  /** Profile JSON, then visit JSON. */
-  readonly #texts: Block;
-  readonly #textCapacity: number;
-  readonly #profileBytes: number;
-  readonly #visitBytes: number;
-  #profile: JsonValue | undefined;
-  #visit: JsonObject | undefined;
-  /** The profile with only the fields that the script of `#fieldsFor` names. */
-  #fields: JsonObject | undefined;
-  #fieldsFor: readonly string[] | undefined;
+  /** null: in the backend, and not asked for yet. */
+  #texts: ProfileTexts | null;
+  /** Of profile and visit, in memory or not. */
+  readonly #textBytes: number;
   #parsedHistory: JsonValue[] | null = null;
   #eventCount: number;
   #lastEventName: string | null;
@@ -95,45 +78,28 @@ export class UserState {
     id: string,
     keyGroup: number,
     head: rows.Head,
-    texts: UserTexts,
-    tail: Buffer | null,
-    profileWritten: boolean,
+    texts: ProfileTexts | null,
+    stored: { row: Buffer; tailAt: number } | null,
   ) {
     this.id = id;
     this.keyGroup = keyGroup;
     this.lastAccess = head.lastAccess;
     this.fetchedBy = head.fetchedBy;
     this.#arena = arena;
-    this.#profileBytes = texts.profileBytes;
-    this.#visitBytes = texts.visitBytes;
-    const bytes = texts.profileBytes + texts.visitBytes;
-    this.#texts = arena.allocate(bytes);
-    this.#textCapacity = arena.capacity(this.#texts);
-    texts.source.copy(
-      arena.buffer(this.#texts),
-      arena.offset(this.#texts),
-      texts.start,
-      texts.start + bytes,
-    );
+    this.#texts = texts;
+    this.#textBytes = head.profileBytes;
     this.#eventCount = head.eventCount;
     this.#lastEventName = head.lastEventName;
     this.#lastEventAt = head.lastEventAt;
     this.#truncated = head.truncated;
-    this.#history = new EventHistory(arena, head, tail);
-    this.#profileWritten = profileWritten;
+    this.#history = new EventHistory(arena, head, stored?.row ?? null, stored?.tailAt ?? 0);
+    this.#profileWritten = stored !== null;
   }
 
-  /** From the rows of RocksDB. All three are there or the user is torn, which P2 and P4 exclude. */
-  static fromRows(
-    arena: SlabArena,
-    id: string,
-    keyGroup: number,
-    { head, profile, tail }: { head: Buffer; profile: Buffer; tail: Buffer },
-  ): UserState {
-    const profileBytes = rows.profileBytesOf(profile);
-    const visitBytes = profile.length - 4 - profileBytes;
-    const texts = { source: profile, start: 4, profileBytes, visitBytes };
-    return new UserState(arena, id, keyGroup, rows.decodeHead(head), texts, tail, true);
+  /** From its head row; the others are read when they are asked for. */
+  static fromHead(arena: SlabArena, id: string, keyGroup: number, row: Buffer): UserState {
+    const { tailAt, ...head } = rows.decodeHead(row);
+    return new UserState(arena, id, keyGroup, head, null, { row, tailAt });
   }
 
   /**
@@ -148,12 +114,9 @@ export class UserState {
     out: UserRow[],
   ): UserState {
     const { id, keyGroup, lastAccess, fetchedBy } = newcomer;
-    const source = Buffer.from(answer.profile + answer.visit);
-    const profileBytes = Buffer.byteLength(answer.profile);
-    const visitBytes = source.length - profileBytes;
-    const texts = { source, start: 0, profileBytes, visitBytes };
-    const head = rows.newHead(lastAccess, source.length, fetchedBy);
-    const user = new UserState(arena, id, keyGroup, head, texts, null, false);
+    const texts = ProfileTexts.fromAnswer(arena, answer);
+    const head = rows.newHead(lastAccess, texts.bytes, fetchedBy);
+    const user = new UserState(arena, id, keyGroup, head, texts, null);
     const changes: ChunkChange[] = [];
     for (const event of answer.history) {
       const bytes = Buffer.from(event);
@@ -164,62 +127,31 @@ export class UserState {
     return user;
   }
 
-  get profile(): JsonValue {
-    if (this.#profile !== undefined) return this.#profile;
-    const parsed = JSON.parse(this.profileText) as JsonValue;
-    if (this.#profileBytes > KEEP_PARSED_BYTES) this.#profile = parsed;
-    return parsed;
+  get hasTexts(): boolean {
+    return this.#texts !== null;
   }
 
-  /**
-   * The profile as a script sees that names no other of its fields. Kept while they are short:
-   * parsing the whole again took 6 % of the thread. Pass the same array for the same script.
-   */
-  profileFields(names: readonly string[]): JsonValue {
-    if (this.#fieldsFor === names) return this.#fields!;
-    const { profile } = this;
-    if (typeof profile !== 'object' || profile === null || Array.isArray(profile)) return profile;
-    const fields: JsonObject = {};
-    for (const name of names) {
-      if (!Object.hasOwn(profile, name)) continue;
-      const value = profile[name]!;
-      const long = typeof value === 'string' && value.length > MAX_FIELD_CHARS;
-      if (long || (typeof value === 'object' && value !== null)) return profile;
-      fields[name] = value;
-    }
-    this.#fields = fields;
-    this.#fieldsFor = names;
-    return fields;
+  /** The profile row, read ahead for several users at once. */
+  giveTexts(row: Buffer): void {
+    this.#texts ??= ProfileTexts.fromRow(this.#arena, row);
+  }
+
+  /** Profile and visit JSON; read first, where they are not in memory. */
+  texts(read: RowReader): ProfileTexts {
+    if (this.#texts === null) this.giveTexts(read.profile(this));
+    return this.#texts!;
   }
 
   /** The API's visit object, with the counters once an event has moved them. */
-  get visit(): JsonObject {
-    if (this.#visit !== undefined) return this.#visit;
-    const parsed = JSON.parse(this.#visitText) as JsonObject;
-    this.#applyCounters(parsed, this.#eventCount);
-    if (this.#visitBytes > KEEP_PARSED_BYTES) this.#visit = parsed;
-    return parsed;
-  }
-
-  get profileText(): string {
-    const start = this.#arena.offset(this.#texts);
-    return this.#arena.buffer(this.#texts).toString('utf8', start, start + this.#profileBytes);
-  }
-
-  get #visitText(): string {
-    const start = this.#arena.offset(this.#texts) + this.#profileBytes;
-    return this.#arena.buffer(this.#texts).toString('utf8', start, start + this.#visitBytes);
-  }
-
-  get profileBytes(): number {
-    return this.#profileBytes;
-  }
-
-  /** Writes the profile JSON; returns where it ends. */
-  copyProfile(target: Buffer, at: number): number {
-    const start = this.#arena.offset(this.#texts);
-    const slab = this.#arena.buffer(this.#texts);
-    return at + slab.copy(target, at, start, start + this.#profileBytes);
+  visit(read: RowReader): JsonObject {
+    const visit = JSON.parse(this.texts(read).visitText) as JsonObject;
+    if (this.#eventCount === 0) return visit;
+    const count = visit['event_count'];
+    visit['event_count'] = (Number.isFinite(count) ? Number(count) : 0) + this.#eventCount;
+    visit['last_event_name'] = this.#lastEventName;
+    const text = this.#lastEventText;
+    visit['last_event_at'] = text === null ? null : (JSON.parse(text) as JsonValue);
+    return visit;
   }
 
   get truncated(): number {
@@ -228,13 +160,10 @@ export class UserState {
 
   /** Estimate of the memory this user takes, in the arena and in the heap. */
   get bytes(): number {
-    const parsed =
-      (this.#profile === undefined ? 0 : this.#profileBytes) +
-      (this.#visit === undefined ? 0 : this.#visitBytes) +
-      (this.#parsedHistory === null ? 0 : this.#history.storedBytes);
+    const parsed = this.#parsedHistory === null ? 0 : this.#history.storedBytes;
     return (
       OBJECT_BYTES +
-      this.#textCapacity +
+      (this.#texts?.memoryBytes ?? 0) +
       this.#history.blockBytes +
       this.#history.chunkCount * CHUNK_ENTRY_BYTES +
       parsed * PARSED_FACTOR
@@ -243,24 +172,24 @@ export class UserState {
 
   /** Stored bytes of profile, visit and history: what maxBytesPerUser limits. */
   get storedBytes(): number {
-    return this.#profileBytes + this.#visitBytes + this.#history.storedBytes;
+    return this.#textBytes + this.#history.storedBytes;
   }
 
   /**
    * The history, for `joinedBytes` and `copyJoined`: chunks that are not in memory are read first.
    */
-  openHistory(read: ChunkReader): EventHistory {
+  openHistory(read: RowReader): EventHistory {
     this.#historyUsed = true;
-    this.#history.load((seqs) => read(this, seqs));
+    this.#history.load((seqs) => read.chunks(this, seqs));
     return this.#history;
   }
 
-  historyTexts(read: ChunkReader): string[] {
+  historyTexts(read: RowReader): string[] {
     return this.openHistory(read).texts();
   }
 
   /** Parsed history. Kept with the user while it is cached: hot users pay the parse once. */
-  history(read: ChunkReader): readonly JsonValue[] {
+  history(read: RowReader): readonly JsonValue[] {
     if (this.#parsedHistory !== null) {
       this.#historyUsed = true;
       return this.#parsedHistory;
@@ -283,7 +212,6 @@ export class UserState {
     const name = parsed['event_name'];
     this.#lastEventName = typeof name === 'string' ? name : null;
     this.#moveLastEvent(parsed['timestamp'], event.timestamp);
-    if (this.#visit !== undefined) this.#applyCounters(this.#visit, 1);
     if (event.time > this.lastAccess) this.lastAccess = event.time;
     changed.length = 0;
     this.#history.push(source, start, end, changed);
@@ -302,13 +230,9 @@ export class UserState {
     const prefix = rows.userPrefix(this.keyGroup, this.id);
     const out: UserRow[] = [{ key: rows.rowKey(prefix, rows.HEAD), value: this.#encodeHead() }];
     if (!this.#profileWritten) {
-      const slab = this.#arena.buffer(this.#texts);
-      const start = this.#arena.offset(this.#texts);
-      const value = rows.encodeProfile(slab, start, this.#profileBytes, this.#visitBytes);
-      out.push({ key: rows.rowKey(prefix, rows.PROFILE), value });
+      out.push({ key: rows.rowKey(prefix, rows.PROFILE), value: this.#texts!.encode() });
       this.#profileWritten = true;
     }
-    out.push({ key: rows.rowKey(prefix, rows.TAIL), value: this.#history.encodeTail() });
     this.#unloadHistory();
     return out;
   }
@@ -332,24 +256,26 @@ export class UserState {
   /** Gives its memory back. Any use after it would read another user's bytes. */
   release(): void {
     this.released = true;
-    this.#arena.free(this.#texts);
+    this.#texts?.release();
     this.#history.release();
   }
 
   #encodeHead(): Buffer {
-    return rows.encodeHead({
+    const history = this.#history;
+    const head = {
       lastAccess: this.lastAccess,
       eventCount: this.#eventCount,
       lastEventName: this.#lastEventName,
       lastEventAt: this.#lastEventText,
-      firstSeq: this.#history.firstSeq,
-      nextSeq: this.#history.nextSeq,
-      tailSeq: this.#history.tailSeq,
+      firstSeq: history.firstSeq,
+      nextSeq: history.nextSeq,
+      tailSeq: history.tailSeq,
       truncated: this.#truncated,
-      profileBytes: this.#profileBytes + this.#visitBytes,
+      profileBytes: this.#textBytes,
       fetchedBy: this.fetchedBy,
-      chunks: this.#history.chunks,
-    });
+      chunks: history.chunks,
+    };
+    return rows.encodeHead(head, history);
   }
 
   get #lastEventText(): string | null {
@@ -365,15 +291,6 @@ export class UserState {
       this.#lastEventMs = Number.NaN;
       this.#lastEventAt = JSON.stringify(given);
     }
-  }
-
-  #applyCounters(visit: JsonObject, add: number): void {
-    if (this.#eventCount === 0) return;
-    const count = visit['event_count'];
-    visit['event_count'] = (Number.isFinite(count) ? Number(count) : 0) + add;
-    visit['last_event_name'] = this.#lastEventName;
-    const text = this.#lastEventText;
-    visit['last_event_at'] = text === null ? null : (JSON.parse(text) as JsonValue);
   }
 
   /** Drops what is older than the limits allow. By size a whole chunk goes at a time. */

@@ -37,6 +37,7 @@ export class WriteBuffer {
   }
 
   getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
+    if (keys.length === 0) return [];
     this.flush();
     return this.#backend.getMany(keys);
   }

@@ -14,7 +14,7 @@ import { DeltaLog, type DeltaLogOptions } from '../state/delta-log.ts';
 import { ExpiryIndex } from '../state/expiry-index.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import { restoreState } from '../state/restore.ts';
-import { rowKey, TAIL, userPrefix } from '../state/rows.ts';
+import { PROFILE, rowKey, userPrefix } from '../state/rows.ts';
 import { type BarrierCapture, Checkpointer, type TaskReport } from './checkpointer.ts';
 
 const RANGE = { first: 0, last: 3 };
@@ -77,7 +77,7 @@ class Rig {
     const delta = this.delta();
     for (const row of rows) {
       const [, group, user, value] = /(\d):(.*)=(.*)/.exec(row)!;
-      const key = rowKey(userPrefix(Number(group), user!), TAIL);
+      const key = rowKey(userPrefix(Number(group), user!), PROFILE);
       const op = { key, value: value === '' ? null : Buffer.from(value!) };
       delta.add(Number(group), op);
       this.backend.write([op]);
@@ -450,7 +450,7 @@ async function severalRuns(
     const user = `${n % 3 === 0 ? 'both' : name}${n % 7}`;
     const group = (n % 7) % 4;
     const value = rowValue(n);
-    delta.add(group, { key: rowKey(userPrefix(group, user), TAIL), value });
+    delta.add(group, { key: rowKey(userPrefix(group, user), PROFILE), value });
     model.set(user, value.toString());
     // Only with nothing under way is the next run cut.
     while (n % 3 === 2 && delta.bytes > 0) await turn();
@@ -546,7 +546,7 @@ test(
     const owed = rig.checkpointer.owedBytes;
     const delta = rig.delta({ limitBytes: 8 << 20, spoolPath: join(await spoolFolder(t), 'run') });
     for (let n = 0; n < 40; n++) {
-      const key = rowKey(userPrefix(1, `u${n}`), TAIL);
+      const key = rowKey(userPrefix(1, `u${n}`), PROFILE);
       delta.add(1, { key, value: randomBytes(50_000) });
     }
     rig.begin(2);

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { JsonObject } from '../runtime/json.ts';
 import { SlabArena } from '../state/slab-arena.ts';
-import { type ChunkReader, type UserRow, UserState } from '../state/user-state.ts';
+import { type RowReader, type UserRow, UserState } from '../state/user-state.ts';
 import { enrichedBody } from './enriched-body.ts';
 
 const LIMITS = { historyMaxEvents: 100, maxBytesPerUser: 1 << 24 };
@@ -23,7 +23,8 @@ test('the body is the JSON of the four texts, byte for byte', () => {
         const user = UserState.fromAnswer(new SlabArena(), newcomer, answer, LIMITS, out);
         const source = Buffer.from(`..${now}..`);
         const event = { source, start: 2, end: source.length - 2 };
-        const read = () => assert.fail('nothing is to be read');
+        const fail = () => assert.fail('nothing is to be read');
+        const read = { profile: fail, chunks: fail };
         const body = enrichedBody(user, event, read, Buffer.allocUnsafeSlow);
         const wanted = `{"event":${now},"user":${profile},"visit":${visit},"history":[${past}]}`;
         assert.equal(body.toString(), wanted);
@@ -45,9 +46,12 @@ test('chunks that were let go are read again, and the counters stand in visit', 
   user.append({ ...text, parsed, timestamp: 5, time: 5 }, LIMITS, out);
   user.takeRows();
   const asked: number[] = [];
-  const read: ChunkReader = (_, seqs) => {
-    asked.push(...seqs);
-    return out.map(({ value }) => value!).slice(0, seqs.length);
+  const read: RowReader = {
+    profile: () => assert.fail('the profile is in memory'),
+    chunks: (_, seqs) => {
+      asked.push(...seqs);
+      return out.map(({ value }) => value!).slice(0, seqs.length);
+    },
   };
   const body = enrichedBody(user, text, read, Buffer.allocUnsafeSlow);
   assert.deepEqual(asked, [0, 16]);

@@ -11,15 +11,16 @@ import { deliveryId } from '../action/delivery-id.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import { type DataFrame, FrameCursor } from '../exchange/frame.ts';
 import { contains, keyGroupOf } from '../exchange/key-groups.ts';
-import type { CompiledFilter, FilterScope } from '../filter/filter.ts';
+import type { CompiledFilter } from '../filter/filter.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { invariant } from '../runtime/errors.ts';
-import type { JsonObject, JsonValue } from '../runtime/json.ts';
+import type { JsonObject } from '../runtime/json.ts';
 import type { Split } from '../source/source.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
 import type { UserState } from '../state/user-state.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
 import { enrichedBody } from './enriched-body.ts';
+import { ProbeScope, UserScope } from './filter-scopes.ts';
 import type { GroupLedger } from './ledger.ts';
 import type { Outbox } from './outbox.ts';
 import { decodeUserEvent } from './user-event.ts';
@@ -78,38 +79,14 @@ const PARKED_BYTES = 300;
 
 const NOTHING: ProfileAnswer = { kind: 'found', profile: '{}', visit: '{}', history: [] };
 
-/** What the script sees; one object reused, its properties read only when the script names them. */
-class Scope implements FilterScope {
-  event: JsonObject = {};
-  user_: UserState | null = null;
-  /** The profile's fields that the script names; null: all. */
-  fields: readonly string[] | null = null;
-  readonly #manager: UserStateManager;
-
-  constructor(manager: UserStateManager) {
-    this.#manager = manager;
-  }
-
-  get user(): JsonValue {
-    return this.fields === null ? this.user_!.profile : this.user_!.profileFields(this.fields);
-  }
-
-  get visit(): JsonValue {
-    return this.user_!.visit;
-  }
-
-  get history(): readonly JsonValue[] {
-    return this.user_!.history(this.#manager.readChunks);
-  }
-}
-
 export class EventProcessor {
   readonly #deps: ProcessorDeps;
   readonly #splits = new Map<number, Split>();
   readonly #replayUntil = new Map<number, number>();
   /** Users whose profile is being fetched, with their events in order (P2, P19). */
   readonly #loading = new Map<string, AcceptedRecord[]>();
-  readonly #scope: Scope;
+  readonly #scope: UserScope;
+  readonly #probe = new ProbeScope();
   readonly #take: (bytes: number) => Buffer;
   readonly #topic: string;
   /** A restored record of a split that was not announced yet is older than the restart. */
@@ -122,7 +99,7 @@ export class EventProcessor {
   constructor(deps: ProcessorDeps) {
     this.#deps = deps;
     this.#filter = deps.filter;
-    this.#scope = new Scope(deps.manager);
+    this.#scope = new UserScope(deps.manager.stored);
     this.#scope.fields = deps.filter.userFields;
     this.#take = (bytes) => deps.outbox.bodies.take(bytes);
     this.#unannounced = deps.attempt > 1 ? Number.POSITIVE_INFINITY : 0;
@@ -214,8 +191,28 @@ export class EventProcessor {
       missing.set(record.userId, record.keyGroup);
     }
     if (missing !== null) manager.load(missing);
+    this.#readAhead(records);
     for (const record of records) this.#handleOne(record);
     manager.settle();
+  }
+
+  /** Profiles that the script will ask for, as far as the event alone tells, in one multi-get. */
+  #readAhead(records: readonly AcceptedRecord[]): void {
+    const { manager } = this.#deps;
+    const wanted = new Set<UserState>();
+    for (const record of records) {
+      const user = record.user ?? manager.cached(record.userId);
+      if (user === undefined || user.hasTexts || wanted.has(user)) continue;
+      this.#probe.event = record.parsed;
+      this.#probe.asked = false;
+      this.#filter.evaluate(this.#probe);
+      if (this.#probe.asked) wanted.add(user);
+    }
+    if (wanted.size === 0) return;
+    const users = [...wanted];
+    manager.stored.profiles(users).forEach((row, i) => {
+      users[i]!.giveTexts(row);
+    });
   }
 
   /** Adds the record to `records`. Poison goes to the dead letter. */
@@ -256,6 +253,7 @@ export class EventProcessor {
     const { manager } = this.#deps;
     const { userId } = record;
     let { user } = record;
+    const found = user !== undefined;
     if (user === undefined || user.released) {
       const waiting = this.#loading.get(userId);
       if (waiting !== undefined) {
@@ -268,7 +266,7 @@ export class EventProcessor {
       this.#fetch(record);
       return;
     }
-    manager.used(user);
+    manager.used(user, found);
     if (!manager.isExpired(user, record.time)) {
       this.#judge(user, record);
       return;
@@ -332,14 +330,14 @@ export class EventProcessor {
   #judge(user: UserState, record: AcceptedRecord): void {
     const { manager, ledger } = this.#deps;
     this.#scope.event = record.parsed;
-    this.#scope.user_ = user;
+    this.#scope.state = user;
     const verdict = this.#filter.evaluate(this.#scope);
     if (verdict.match) {
       this.#stats.matched++;
       const replayUntil = this.#replayUntil.get(record.split.index) ?? this.#unannounced;
       if (user.fetchedBy === this.#deps.attempt && record.offset < replayUntil)
         this.#stats.divergent++;
-      const body = enrichedBody(user, record, manager.readChunks, this.#take);
+      const body = enrichedBody(user, record, manager.stored, this.#take);
       const delivery = this.#delivery(record, user.id, body, 'action');
       this.#deps.outbox.add(record.keyGroup, delivery, null);
     } else {

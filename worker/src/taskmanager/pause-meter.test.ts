@@ -14,14 +14,20 @@ function meterAt() {
   return { meter, at };
 }
 
-test('a pause is what was not worked between the barriers, plus the synchronous part', () => {
+test('a pause is the time without a frame between the barriers, plus the synchronous part', () => {
   const { meter, at } = meterAt();
   at(100);
   assert.equal(meter.barrier(1, 7), true);
   at(110);
-  meter.workBegins();
+  meter.fed();
+  at(130);
+  meter.starved();
+  at(135);
+  meter.starved();
+  at(140);
+  meter.fed();
   at(150);
-  meter.workEnds();
+  meter.starved();
   at(155);
   assert.equal(meter.barrier(1, 99), false, 'a further barrier of the same checkpoint');
   meter.aligned(1);
@@ -31,11 +37,11 @@ test('a pause is what was not worked between the barriers, plus the synchronous 
   assert.deepEqual(meter.stats, { count: 1, p99Ms: 18, maxMs: 18 });
 });
 
-test('work outside an alignment counts for nothing', () => {
+test('want of frames outside an alignment counts for nothing', () => {
   const { meter, at } = meterAt();
-  meter.workBegins();
+  meter.starved();
   at(50);
-  meter.workEnds();
+  meter.fed();
   meter.barrier(1, 0);
   meter.aligned(1);
   meter.synced(1);
@@ -64,6 +70,7 @@ test('the 99th percentile is over the last 2048 pauses, the maximum over all', (
   let now = 0;
   const pause = (id: number, ms: number) => {
     meter.barrier(id, 0);
+    meter.starved();
     now += ms;
     at(now);
     meter.aligned(id);

@@ -1,7 +1,8 @@
 /**
  * How long checkpoints kept a subtask from processing: between the first and the last barrier, the
- * time in which no data frame was being handled, plus the synchronous part. An upper bound: time in
- * which there was nothing to process anyway counts too.
+ * time from finding no frame on the open channels to the next one, plus the synchronous part. An
+ * upper bound: time in which there was nothing to process anyway counts too. What the thread does
+ * meanwhile for its own source, or the wait for a core, is no pause while there are frames to take.
  */
 import type { Env } from '../runtime/env.ts';
 
@@ -9,9 +10,9 @@ interface Alignment {
   checkpointId: number;
   startedAt: number;
   startDelayMs: number;
-  /** End of the last piece of work, and the gaps between pieces so far. */
-  workedAt: number;
-  gapsMs: number;
+  /** Since when the open channels are empty; null: they are not. */
+  starvedAt: number | null;
+  starvedMs: number;
   alignmentMs: number;
   alignedAt: number;
   syncMs: number;
@@ -38,8 +39,8 @@ export class PauseMeter {
       checkpointId,
       startedAt: now,
       startDelayMs,
-      workedAt: now,
-      gapsMs: 0,
+      starvedAt: null,
+      starvedMs: 0,
       alignmentMs: 0,
       alignedAt: 0,
       syncMs: 0,
@@ -47,20 +48,24 @@ export class PauseMeter {
     return true;
   }
 
-  workBegins(): void {
-    const current = this.#current;
-    if (current !== null) current.gapsMs += this.#env.monotonic() - current.workedAt;
+  /** The open channels have nothing to process. */
+  starved(): void {
+    if (this.#current !== null) this.#current.starvedAt ??= this.#env.monotonic();
   }
 
-  workEnds(): void {
-    if (this.#current !== null) this.#current.workedAt = this.#env.monotonic();
+  /** A data frame is taken. */
+  fed(): void {
+    const current = this.#current;
+    if (current === null || current.starvedAt === null) return;
+    current.starvedMs += this.#env.monotonic() - current.starvedAt;
+    current.starvedAt = null;
   }
 
   aligned(checkpointId: number): void {
     const current = this.#of(checkpointId);
     if (current === null) return;
+    this.fed();
     const now = this.#env.monotonic();
-    current.gapsMs += now - current.workedAt;
     current.alignmentMs = now - current.startedAt;
     current.alignedAt = now;
   }
@@ -72,7 +77,7 @@ export class PauseMeter {
     const current = this.#of(checkpointId);
     if (current === null) return { alignmentMs: 0, syncMs: 0, startDelayMs: 0 };
     const syncMs = this.#env.monotonic() - current.alignedAt;
-    const pause = current.gapsMs + syncMs;
+    const pause = current.starvedMs + syncMs;
     this.#current = null;
     this.#count++;
     this.#maxMs = Math.max(this.#maxMs, pause);

@@ -18,8 +18,9 @@ import { buildSlotParts, type SlotConfig, type SlotParts, type SlotPorts } from 
 import { restoreVolatile, type VolatileState } from './volatile.ts';
 
 /** Work per turn of the event loop, ms; slices of a frozen set are smaller still (P8). */
-const TURN_MS = 4;
+const TURN_MS = 2;
 const SLICE_MS = 1;
+const IDLE_SLICE_MS = 4;
 
 /** What exists once the state is restored. */
 interface RunningParts {
@@ -233,7 +234,7 @@ export class SlotTask {
     } while (env.monotonic() < end && !this.#stalled(checkpointer));
     if (checkpointer.draining && !this.#housekeeping.backendStalled) {
       // Without input to hold up, a longer slice: 100,000 new users took two minutes to drain.
-      const sliceMs = worked ? SLICE_MS : TURN_MS;
+      const sliceMs = worked ? SLICE_MS : IDLE_SLICE_MS;
       if (manager.flushSlice(sliceMs)) checkpointer.drained(manager.takeClosedDelta());
       worked = true;
     }
@@ -262,6 +263,7 @@ export class SlotTask {
     }
     const item = this.#parts.gate.next();
     if (item !== null) this.#take(item, barriers);
+    else this.#parts.pauses.starved();
     return item !== null;
   }
 
@@ -291,10 +293,9 @@ export class SlotTask {
     const { pauses, processor } = this.#parts;
     switch (frame.kind) {
       case 'data':
-        pauses.workBegins();
+        pauses.fed();
         processor.accept(frame);
         processor.handleFrame(frame);
-        pauses.workEnds();
         this.#ports.credit(channel, frame.bytes);
         return;
       case 'barrier':
