@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { BarrierAligner } from './aligner.ts';
-import type { Frame } from './frame.ts';
+import type { DataFrame, Frame } from './frame.ts';
 import { InputGate } from './input-gate.ts';
 
 const SCRIPT = { version: 'v', text: 't', language: 'aviator' } as const;
@@ -43,6 +43,27 @@ test('channels are read in turn, each in its order', () => {
   assert.deepEqual(drain(gate, aligner), ['0:0', '2:0', '0:1', '2:1', '0:2']);
   assert.equal(gate.queued, 0);
   assert.equal(gate.next(), null);
+});
+
+test('a micro-batch takes data in turn, stops at its size, at controls and at blocked channels', () => {
+  const { gate, aligner } = gateOf(3);
+  const taken = (maxRecords: number) =>
+    gate.nextData(maxRecords).map(({ channel, frame }) => `${channel}:${frame.seq}`);
+  const data = (channel: number, seq: number, records: number) =>
+    gate.offer(channel, { ...(frameOf('data', seq) as DataFrame), records });
+  for (let seq = 0; seq < 4; seq++) data(0, seq, 10);
+  data(1, 0, 10);
+  gate.offer(1, frameOf(7, 1));
+  data(1, 2, 10);
+  data(2, 0, 10);
+  assert.deepEqual(taken(0), []);
+  assert.deepEqual(taken(25), ['0:0', '1:0', '2:0']);
+  assert.deepEqual(taken(100), ['0:1', '0:2', '0:3'], 'what stands behind the barrier stays');
+  assert.equal(gate.queued, 2);
+  assert.deepEqual(drain(gate, aligner), ['1:1'], 'the barrier, which blocks its channel');
+  assert.deepEqual(taken(100), []);
+  aligner.cancel(7);
+  assert.deepEqual(taken(100), ['1:2']);
 });
 
 test('a lost, repeated or early frame fails the task', () => {

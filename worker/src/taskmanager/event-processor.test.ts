@@ -143,7 +143,7 @@ class Rig {
     if (filled === null) return;
     const frame: DataFrame = { kind: 'data', seq: 0, ...filled };
     this.processor.accept(frame);
-    this.processor.handleFrame(frame);
+    this.processor.handleFrames([frame]);
     // Its sender fills it anew.
     frame.bytes.fill(0);
   }

@@ -157,16 +157,18 @@ export class EventProcessor {
     while (cursor.next()) this.#deps.ledger.add('accepted', cursor.keyGroup);
   }
 
-  /** Handles the accepted records of one buffer as a micro-batch; keeps none of its bytes. */
-  handleFrame(frame: DataFrame): void {
-    const cursor = new FrameCursor(frame);
+  /** Handles the accepted records of some buffers as one micro-batch; keeps none of their bytes. */
+  handleFrames(frames: readonly DataFrame[]): void {
     const records: AcceptedRecord[] = [];
     let count = 0;
-    while (cursor.next()) {
-      count++;
-      const { keyGroup, offset, time, timestamp, start, end, bytes } = cursor;
-      const place = { split: this.splitOf(cursor.split), keyGroup, offset, time, timestamp };
-      this.#decode(place, bytes, start, end, records);
+    for (const frame of frames) {
+      const cursor = new FrameCursor(frame);
+      while (cursor.next()) {
+        count++;
+        const { keyGroup, offset, time, timestamp, start, end, bytes } = cursor;
+        const place = { split: this.splitOf(cursor.split), keyGroup, offset, time, timestamp };
+        this.#decode(place, bytes, start, end, records);
+      }
     }
     this.#handleBatch(records, count);
   }

@@ -20,6 +20,8 @@ import { restoreVolatile, type VolatileState } from './volatile.ts';
 /** Work per turn of the event loop, ms; slices of a frozen set are smaller still (P8). */
 const TURN_MS = 2;
 const SLICE_MS = 1;
+/** Of one micro-batch, about: what a buffer full of small events holds. */
+const BATCH_RECORDS = 256;
 const IDLE_SLICE_MS = 4;
 
 /** What exists once the state is restored. */
@@ -257,7 +259,7 @@ export class SlotTask {
   #step(barriers: TaskBarriers): boolean {
     const deferred = this.#deferred.shift();
     if (deferred !== undefined) {
-      this.#parts.processor.handleFrame(deferred.frame);
+      this.#parts.processor.handleFrames([deferred.frame]);
       this.#ports.credit(deferred.channel, deferred.frame.bytes);
       return true;
     }
@@ -282,6 +284,16 @@ export class SlotTask {
     return item !== null;
   }
 
+  /** A frame and what else waits on open channels, as one micro-batch. */
+  #takeData(first: { channel: number; frame: DataFrame }): void {
+    const { pauses, processor, gate } = this.#parts;
+    const batch = [first, ...gate.nextData(BATCH_RECORDS - first.frame.records)];
+    pauses.fed();
+    for (const { frame } of batch) processor.accept(frame);
+    processor.handleFrames(batch.map(({ frame }) => frame));
+    for (const { channel, frame } of batch) this.#ports.credit(channel, frame.bytes);
+  }
+
   #deferredRecords(): FrameRecord[] {
     const { processor } = this.#parts;
     return this.#deferred.flatMap(({ frame }) =>
@@ -290,19 +302,15 @@ export class SlotTask {
   }
 
   #take({ channel, frame }: Received, barriers: TaskBarriers): void {
-    const { pauses, processor } = this.#parts;
     switch (frame.kind) {
       case 'data':
-        pauses.fed();
-        processor.accept(frame);
-        processor.handleFrame(frame);
-        this.#ports.credit(channel, frame.bytes);
+        this.#takeData({ channel, frame });
         return;
       case 'barrier':
         barriers.arrived(channel, frame);
         return;
       case 'splits':
-        processor.addSplits(frame.splits, frame.replayUntil);
+        this.#parts.processor.addSplits(frame.splits, frame.replayUntil);
         return;
       case 'clock':
         // Never ahead of deferred records: their users would be purged before they are handled

@@ -51,6 +51,12 @@ export interface SourceStats {
 }
 
 const POLL_MS = 100;
+/**
+ * With so many records still to read nobody sees the last ones' latency, and buffers sent after
+ * 5 ms would hold some ten records each: every step behind them works best on some hundred.
+ */
+const BACKLOG_RECORDS = 10_000;
+const BACKLOG_TIMEOUT_FACTOR = 10;
 const CLOCK_MS = 1000;
 /** Records emitted before the event loop gets a turn: the state stage shares the thread. */
 const TURN_RECORDS = 512;
@@ -250,7 +256,10 @@ export class SourceTask {
 
   #armFlush(): void {
     if (this.#flushTimer !== null || this.#closed) return;
-    this.#flushTimer = this.#options.env.timer(this.#options.bufferTimeoutMs, () => {
+    const { env, bufferTimeoutMs } = this.#options;
+    const behind = this.stats.pendingRecords >= BACKLOG_RECORDS;
+    const timeoutMs = behind ? bufferTimeoutMs * BACKLOG_TIMEOUT_FACTOR : bufferTimeoutMs;
+    this.#flushTimer = env.timer(timeoutMs, () => {
       this.#flushTimer = null;
       this.#flush();
     });
