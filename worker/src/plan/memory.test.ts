@@ -36,8 +36,8 @@ describe('the division of a TaskManager', () => {
     assert.equal(plan.managedBytes, managed);
     assert.equal(plan.networkBytes, Math.floor(4096 * MEBI * 0.1));
     assert.equal(plan.slotCacheBytes, Math.floor(slot * 0.5));
-    assert.equal(plan.slotBlockCacheBytes, Math.floor(slot * 0.25));
-    assert.equal(plan.slotMemtableBytes, Math.floor(slot * 0.15));
+    assert.equal(plan.slotBlockCacheBytes, Math.floor(slot * 0.15));
+    assert.equal(plan.slotMemtableBytes, Math.floor(slot * 0.25));
     assert.equal(plan.slotDeltaBytes, Math.floor(slot * 0.1));
     assert.equal(division.overheadBytes, Math.floor(4096 * MEBI * 0.1));
   });
@@ -101,8 +101,8 @@ describe('the division of a TaskManager', () => {
     const division = divideMemory(request({ slotCache: MEBI, managedSize: 401 * 4 * MEBI }));
     assert.ok('plan' in division);
     assert.equal(division.plan.slotCacheBytes, MEBI);
-    assert.equal(division.plan.slotBlockCacheBytes, 200 * MEBI);
-    assert.equal(division.plan.slotMemtableBytes, 120 * MEBI);
+    assert.equal(division.plan.slotBlockCacheBytes, 120 * MEBI);
+    assert.equal(division.plan.slotMemtableBytes, 200 * MEBI);
     assert.equal(division.plan.slotDeltaBytes, 80 * MEBI);
   });
 

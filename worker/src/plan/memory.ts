@@ -9,8 +9,8 @@
  * Each of the S slots gets m = M / S and h = H / S:
  *
  *     live users (slotCache)      0.50 m   their texts outside of V8, their objects in its heap
- *     RocksDB block cache         0.25 m
- *     RocksDB memtables           0.15 m
+ *     RocksDB block cache         0.15 m   behind it is the page cache
+ *     RocksDB memtables           0.25 m   a user's rows overwrite each other here, not on disk
  *     delta rows                  0.10 m
  *     parked events and outbox    0.25 h   Buffers, outside of V8
  *
@@ -69,8 +69,8 @@ type Share = 'slotCache' | 'slotBlockCache' | 'slotMemtables' | 'slotDelta';
 
 const WEIGHTS: Record<Share, number> = {
   slotCache: 0.5,
-  slotBlockCache: 0.25,
-  slotMemtables: 0.15,
+  slotBlockCache: 0.15,
+  slotMemtables: 0.25,
   slotDelta: 0.1,
 };
 

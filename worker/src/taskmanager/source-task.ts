@@ -248,6 +248,8 @@ export class SourceTask {
   async #blocked(): Promise<void> {
     const { env } = this.#options;
     const since = env.monotonic();
+    // Its other targets must not wait, with a full thread behind them, for what one has no room for.
+    for (const sender of this.#options.senders) sender.flush();
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
