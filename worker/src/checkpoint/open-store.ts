@@ -10,10 +10,10 @@ export interface OpenOptions {
   /** How s3:// is reached. Left out: by the environment alone. */
   s3?: S3Plan;
   /**
-   * The caller rests no authority on this store, so an S3 is not asked whether it creates once: a
-   * bucket that may only be read is enough. A directory is always asked.
+   * false: the caller never uses `create`, or who does has asked. An S3 is then not probed (P44), so
+   * that it may be one that can only be read. A directory always is: it costs next to nothing.
    */
-  readOnly?: boolean;
+  creates?: boolean;
 }
 
 const FROM_ENVIRONMENT: S3Plan = {
@@ -43,8 +43,8 @@ export async function openStore(
     case 's3': {
       // Loading the SDK takes longer than opening a directory.
       const { openS3Store } = await import('./s3-store.ts');
-      const { s3 = FROM_ENVIRONMENT, readOnly = false } = options;
-      return openS3Store(url, env, { s3, readOnly });
+      const { s3 = FROM_ENVIRONMENT, creates = true } = options;
+      return openS3Store(url, env, { s3, creates });
     }
     case 's3a':
     case 's3n':

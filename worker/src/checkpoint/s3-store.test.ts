@@ -58,7 +58,7 @@ async function withStore(
 ): Promise<void> {
   const store = await openS3Store('s3://bucket/jobs/a/', realEnv, {
     s3: plan,
-    readOnly: true,
+    creates: false,
     limits: { ...LIMITS, ...limits },
   });
   fake.objects.clear();
@@ -83,7 +83,7 @@ const slowDown: FakeFault = { kind: 'answer', status: 503, code: 'SlowDown' };
 const denied: FakeFault = { kind: 'answer', status: 403, code: 'AccessDenied' };
 
 describeStoreContract('the S3 store, on the fake,', {
-  open: (place) => openS3Store(`s3://bucket/${place}`, realEnv, { s3: plan, readOnly: false }),
+  open: (place) => openS3Store(`s3://bucket/${place}`, realEnv, { s3: plan, creates: true }),
   racers: 8,
   rounds: 20,
 });
@@ -195,20 +195,20 @@ describe('an S3 create', () => {
   it('is refused at the start by a store that overwrites', () =>
     withStore(async () => {
       fake.createOnly = false;
-      const open = (readOnly: boolean) =>
-        openS3Store('s3://bucket/x', realEnv, { s3: plan, readOnly, limits: LIMITS });
-      await assert.rejects(open(false), {
+      const open = (creates: boolean) =>
+        openS3Store('s3://bucket/x', realEnv, { s3: plan, creates, limits: LIMITS });
+      await assert.rejects(open(true), {
         code: 'STORE_NOT_CREATE_ONLY',
         message: /answered: created, created, second\).*If-None-Match/,
       });
       assert.equal(fake.objects.size, 0, 'the probe is gone');
-      await open(true);
+      await open(false);
     }));
 
   it('is believed when only the first answer of the probe was lost', () =>
     withStore(async () => {
       fail('PutObject', 1, { kind: 'lost' });
-      await openS3Store('s3://bucket/x', realEnv, { s3: plan, readOnly: false, limits: LIMITS });
+      await openS3Store('s3://bucket/x', realEnv, { s3: plan, creates: true, limits: LIMITS });
     }));
 });
 
@@ -381,7 +381,7 @@ describe('an S3 put beyond the size of a part', () => {
 describe('opening', () => {
   const limits = { ...LIMITS, totalMs: 200 };
   const open = (url: string, s3: S3Plan) =>
-    openS3Store(url, realEnv, { s3, readOnly: true, limits });
+    openS3Store(url, realEnv, { s3, creates: false, limits });
 
   it('says what is wrong with endpoint, bucket or credentials', async () => {
     const cases: [string, Partial<S3Plan>, RegExp][] = [

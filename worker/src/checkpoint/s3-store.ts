@@ -37,8 +37,8 @@ const OPEN_TOTAL_MS = 10_000;
 
 export interface S3StoreOptions {
   s3: S3Plan;
-  /** The caller creates nothing, as far as authority goes: no probe object is written (P44). */
-  readOnly: boolean;
+  /** Whether the caller relies on `create`, so that the store must prove it (P44). */
+  creates: boolean;
   limits?: S3Limits & PartLimits;
 }
 
@@ -58,7 +58,7 @@ export async function openS3Store(
   const probed = new S3Store(client, place, env, opening);
   try {
     await probed.touch();
-    if (!options.readOnly) await probeCreateOnly(probed, env.id());
+    if (options.creates) await probeCreateOnly(probed, env.id());
   } catch (fault) {
     client.destroy();
     throw fault;
