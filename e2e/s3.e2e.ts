@@ -151,9 +151,15 @@ test('its savepoint in S3 starts a job whose checkpoints are in a directory', as
   await finish(command, ['--state-dir', join(folder, 'to-directory')]);
 });
 
-test('its savepoint in a directory starts a job whose checkpoints are in S3', async () => {
+test('its savepoint in a directory starts a job in S3, which outlives an outage of S3', async () => {
   const file = await jobFile('to-s3', { restore: { savepoint: savepoints.directory } });
-  const { command } = await start(file, 'to-s3', '--store', `${bucket}/checkpoints/`);
+  const { command, rest } = await start(file, 'to-s3', '--store', `${bucket}/checkpoints/`);
+  await statusUntil(rest, 'a checkpoint', ({ lastCheckpoint }) => lastCheckpoint !== null);
+  const ports = await readFile(join(folder, 'to-s3', 'jobmanager.json'), 'utf8');
+  await s3.down();
+  process.kill((JSON.parse(ports) as { pid: number }).pid, 'SIGKILL');
+  await command.until(/s3:\S+ can't be used as a store: .*ECONNREFUSED/);
+  await s3.up();
   await finish(command, fromS3('to-s3'));
 });
 

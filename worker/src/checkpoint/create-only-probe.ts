@@ -1,5 +1,5 @@
 /** Asks a store at start whether `create` creates once (P44): all authority rests on it (P39). */
-import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { ObjectStore } from './object-store.ts';
 
 /**
@@ -27,6 +27,6 @@ export async function probeCreateOnly(store: ObjectStore, nonce: string): Promis
     `${store.url} can't create an object exactly once (two creates of one name and a read ` +
       `answered: ${answers.join(', ')}). A directory needs hard links on its file system, S3 ` +
       'needs conditional writes (If-None-Match: *); choose another.',
-    { cause },
+    { cause, retryable: isRetryable(cause) },
   );
 }

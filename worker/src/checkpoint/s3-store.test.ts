@@ -7,7 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { S3Plan } from '../plan/job-plan.ts';
 import { realEnv } from '../runtime/env.ts';
-import { messageOf } from '../runtime/errors.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { type FakeFault, type FakeOperation, type FakeRequest, FakeS3 } from './fake-s3.ts';
 import { JobLog } from './log.ts';
 import type { ObjectStore } from './object-store.ts';
@@ -384,18 +384,20 @@ describe('opening', () => {
     openS3Store(url, realEnv, { s3, creates: false, limits });
 
   it('says what is wrong with endpoint, bucket or credentials', async () => {
-    const cases: [string, Partial<S3Plan>, RegExp][] = [
-      ['s3://other/x', {}, /s3:\/\/other\/x can't be used.*NoSuchBucket/],
-      ['s3://bucket/x', { endpoint: 'http://127.0.0.1:9' }, /ECONNREFUSED/],
+    const cases: [string, Partial<S3Plan>, RegExp, boolean][] = [
+      ['s3://other/x', {}, /s3:\/\/other\/x can't be used.*NoSuchBucket/, false],
+      ['s3://bucket/x', { endpoint: 'http://127.0.0.1:9' }, /ECONNREFUSED/, true],
       [
         's3://bucket/x',
         { credentials: { accessKey: { path: '/none' }, secretKey: { path: '/none' } } },
         /file \/none can't be read/,
+        true,
       ],
     ];
-    for (const [url, other, message] of cases) {
+    for (const [url, other, message, retryable] of cases) {
       const fault = await open(url, { ...plan, ...other }).catch((thrown: unknown) => thrown);
-      assert.equal((fault as { code?: string }).code, 'STORE_UNUSABLE');
+      assert.ok(fault instanceof TriggerJobError);
+      assert.deepEqual([fault.code, fault.retryable], ['STORE_UNUSABLE', retryable]);
       assert.match(messageOf(fault), message);
     }
   });

@@ -14,7 +14,7 @@ import {
 } from '@aws-sdk/client-s3';
 import type { S3Plan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
-import { TriggerJobError } from '../runtime/errors.ts';
+import { isRetryable, TriggerJobError } from '../runtime/errors.ts';
 import { probeCreateOnly } from './create-only-probe.ts';
 import { checkName, checkPrefix } from './object-name.ts';
 import type { ObjectStore, StoredObject } from './object-store.ts';
@@ -111,8 +111,10 @@ class S3Store implements ObjectStore {
         this.#client.send(new ListObjectsV2Command(first), { abortSignal: signal }),
       );
     } catch (cause) {
-      const message = `${this.url} can't be used as a store`;
-      throw new TriggerJobError('STORE_UNUSABLE', message, { cause });
+      throw new TriggerJobError('STORE_UNUSABLE', `${this.url} can't be used as a store`, {
+        cause,
+        retryable: isRetryable(cause),
+      });
     }
   }
 
