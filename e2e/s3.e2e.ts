@@ -115,7 +115,7 @@ const fromS3 = (job: string) => [
 
 const savepoints = { s3: '', directory: '' };
 
-test('a job in S3 survives SIGKILL and goes on; its state is read from the bucket alone', async () => {
+test('a job in S3 survives SIGKILL; its state is read from the bucket alone', async () => {
   const file = await jobFile('killed');
   const { command, rest } = await start(file, 'killed', '--store', `${bucket}/checkpoints/`);
   const before = await statusUntil(rest, 'a checkpoint', (status) => hasCheckpoint(status, 3));
@@ -151,7 +151,7 @@ test('its savepoint in S3 starts a job whose checkpoints are in a directory', as
   await finish(command, ['--state-dir', join(folder, 'to-directory')]);
 });
 
-test('its savepoint in a directory starts a job in S3, which outlives an outage of S3', async () => {
+test('its savepoint in a directory starts a job in S3; it outlives an outage of S3', async () => {
   const file = await jobFile('to-s3', { restore: { savepoint: savepoints.directory } });
   const { command, rest } = await start(file, 'to-s3', '--store', `${bucket}/checkpoints/`);
   await statusUntil(rest, 'a checkpoint', ({ lastCheckpoint }) => lastCheckpoint !== null);

@@ -21,7 +21,7 @@ describeStoreContract('the directory store', {
   rounds: 20,
 });
 
-test('an upload is never replaced by another of its name, and leaves no temporary file', async () => {
+test('an upload is never replaced by one of its name, and leaves no temporary file', async () => {
   const dir = fresh();
   const store = await openDirectoryStore(dir, realEnv);
   await store.put('a', bytes('mine'));

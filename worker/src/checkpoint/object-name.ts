@@ -7,7 +7,7 @@ import { TriggerJobError } from '../runtime/errors.ts';
  */
 export const TEMPORARY = '.tmp';
 
-/** Throws STORE_NAME for a name that would leave the store's folder or reach what is not its own. */
+/** Throws STORE_NAME for a name that would leave the store's folder, or reach its own files. */
 export function checkName(name: string): void {
   const parts = name.split('/');
   const safe = parts.every((part) => part !== '' && part !== '.' && part !== '..');

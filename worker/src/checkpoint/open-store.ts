@@ -10,8 +10,8 @@ export interface OpenOptions {
   /** How s3:// is reached. Left out: by the environment alone. */
   s3?: S3Plan;
   /**
-   * false: the caller never uses `create`, or who does has asked. An S3 is then not probed (P44), so
-   * that it may be one that can only be read. A directory always is: it costs next to nothing.
+   * false: the caller never uses `create`, or who does has asked. An S3 is then not probed (P44),
+   * so that it may be one that can only be read. A directory always is: it costs next to nothing.
    */
   creates?: boolean;
 }

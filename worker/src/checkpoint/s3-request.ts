@@ -1,7 +1,7 @@
 /**
  * One request to S3, as often as it takes: a deadline for each try and one for all of them, because
- * the SDK has none, and waits in between, because S3 answers 503 to whoever asks too fast. The SDK's
- * own retries are off: they know neither an Env nor an end.
+ * the SDK has none, and waits in between, because S3 answers 503 to whoever asks too fast. The
+ * SDK's own retries are off: they know neither an Env nor an end.
  *
  * A try that got no answer is simply made again: what must not happen twice is made harmless by who
  * asks (create-only, names of their own). What the SDK throws is taken apart here and goes no

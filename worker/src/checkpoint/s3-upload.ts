@@ -200,7 +200,7 @@ function* piecesOf(content: Buffer): Generator<Buffer> {
 
 const BUILD = { step: 'build', name: 'payloadHash', override: true } as const;
 
-/** The SDK signs a stream as UNSIGNED-PAYLOAD, and hashes a buffer in one go, unless this is set. */
+/** Without it the SDK signs a stream as UNSIGNED-PAYLOAD, and hashes a buffer in one go. */
 function withPayloadHash<Args extends { request: unknown }>(args: Args, sha256: string): Args {
   const { headers } = args.request as { headers: Record<string, string> };
   headers['x-amz-content-sha256'] = sha256;

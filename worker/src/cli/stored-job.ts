@@ -90,7 +90,7 @@ export async function findJob(
   throw new TriggerJobError('NO_JOB', `${directory} holds ${known}${fix}`);
 }
 
-/** Every job with a log; only `wanted`, where it is there: a bucket may hold millions of objects. */
+/** Every job with a log; only `wanted` where it is there: a bucket may hold millions of objects. */
 async function jobsIn(store: ObjectStore, wanted: string | null): Promise<string[]> {
   if (wanted !== null && /^[^/]+\/[^/]+$/.test(wanted)) {
     if ((await store.list(`${wanted}/${logPath(0)}`)).length > 0) return [wanted];
