@@ -40,6 +40,12 @@ export interface Attempt {
   expect(bytes: number): void;
 }
 
+interface Request {
+  startedAt: number;
+  /** Of the longer of question and answer, as far as known. */
+  bytes: number;
+}
+
 export class S3Requests {
   readonly #env: Env;
   readonly #limits: S3Limits;
@@ -66,23 +72,22 @@ export class S3Requests {
     // One of its own: listeners of all requests on a shared one would look like a leak to Node.
     signal: AbortSignal = new AbortController().signal,
   ): Promise<T> {
-    const { firstPauseMs, longestPauseMs } = this.#limits;
-    const startedAt = this.#env.monotonic();
-    const transfer = { bytes };
+    const { attemptMs, firstPauseMs, longestPauseMs } = this.#limits;
+    const request = { startedAt: this.#env.monotonic(), bytes };
     for (let tries = 1; ; tries++) {
-      const leftMs = () =>
-        this.#limits.totalMs + this.#transferMs(transfer) - (this.#env.monotonic() - startedAt);
       try {
-        return await this.#permitted(leftMs(), signal, () => this.#try(transfer, work, signal));
+        const waitMs = this.#leftMs(request);
+        return await this.#permitted(waitMs, signal, () => this.#try(request, work, signal));
       } catch (thrown) {
         signal.throwIfAborted();
         const failure = failureOf(thrown);
         const pauseMs = backoffMs(this.#env, tries, firstPauseMs, longestPauseMs);
-        if (failure.isTransient && pauseMs < leftMs()) {
+        // A last try of a few ms would only put its own end in place of what S3 has answered.
+        if (failure.isTransient && pauseMs + attemptMs / 2 < this.#leftMs(request)) {
           await sleep(this.#env, pauseMs, signal);
           continue;
         }
-        const seconds = ((this.#env.monotonic() - startedAt) / 1000).toFixed(1);
+        const seconds = ((this.#env.monotonic() - request.startedAt) / 1000).toFixed(1);
         const often = tries === 1 ? '' : `; tried ${tries} times in ${seconds} s`;
         throw new TriggerJobError(
           'STORE_REQUEST',
@@ -105,7 +110,7 @@ export class S3Requests {
   }
 
   async #try<T>(
-    transfer: { bytes: number },
+    request: Request,
     work: (attempt: Attempt) => Promise<T>,
     outer: AbortSignal,
   ): Promise<T> {
@@ -117,18 +122,21 @@ export class S3Requests {
       over.reject(reason);
       cut.abort(reason);
     };
-    const limitMs = () => this.#limits.attemptMs + this.#transferMs(transfer);
     const startedAt = env.monotonic();
-    const arm = () =>
-      env.timer(limitMs() - (env.monotonic() - startedAt), () =>
-        end(transient(`no complete answer within ${Math.round(limitMs())} ms`)),
+    const arm = () => {
+      const ownMs = this.#limits.attemptMs + this.#transferMs(request);
+      const pastMs = env.monotonic() - startedAt;
+      const limitMs = Math.min(ownMs, pastMs + this.#leftMs(request));
+      return env.timer(limitMs - pastMs, () =>
+        end(transient(`no complete answer within ${Math.round(limitMs)} ms`)),
       );
+    };
     let timer = arm();
     const onAbort = () => end(outer.reason);
     outer.addEventListener('abort', onAbort, { once: true });
     const expect = (bytes: number) => {
-      if (bytes <= transfer.bytes) return;
-      transfer.bytes = bytes;
+      if (bytes <= request.bytes) return;
+      request.bytes = bytes;
       timer.cancel();
       timer = arm();
     };
@@ -140,7 +148,13 @@ export class S3Requests {
     }
   }
 
-  #transferMs({ bytes }: { bytes: number }): number {
+  /** Of all tries together. */
+  #leftMs(request: Request): number {
+    const endsAt = request.startedAt + this.#limits.totalMs + this.#transferMs(request);
+    return endsAt - this.#env.monotonic();
+  }
+
+  #transferMs({ bytes }: Request): number {
     return (bytes / this.#limits.leastBytesPerSecond) * 1000;
   }
 }

@@ -33,7 +33,7 @@ import { PART_LIMITS, type PartLimits, S3Uploads, type UploadTarget } from './s3
 /** S3's own limit of one DeleteObjects. */
 const DELETE_BATCH = 1000;
 /** A wrong endpoint, bucket or key must be reported while someone still looks. */
-const OPEN_TOTAL_MS = 10_000;
+const OPENING = { attemptMs: 5_000, totalMs: 10_000 };
 
 export interface S3StoreOptions {
   s3: S3Plan;
@@ -54,7 +54,9 @@ export async function openS3Store(
   const limits = options.limits ?? { ...S3_LIMITS, ...PART_LIMITS };
   const place = placeOf(url);
   const client = makeS3Client(options.s3);
-  const opening = { ...limits, totalMs: Math.min(limits.totalMs, OPEN_TOTAL_MS) };
+  const attemptMs = Math.min(limits.attemptMs, OPENING.attemptMs);
+  const totalMs = Math.min(limits.totalMs, OPENING.totalMs);
+  const opening = { ...limits, attemptMs, totalMs };
   const probed = new S3Store(client, place, env, opening);
   try {
     await probed.touch();
