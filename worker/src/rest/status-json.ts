@@ -17,7 +17,8 @@ export function status(view: JobView): JsonObject {
     parked: gauges.parked,
     outbox: gauges.outbox,
     lag: view.lag,
-    inputEnded: view.subtasks.length > 0 && view.subtasks.every(({ openSplits }) => openSplits === 0),
+    inputEnded:
+      view.subtasks.length > 0 && view.subtasks.every(({ openSplits }) => openSplits === 0),
     restoredCheckpoint: restored === null ? null : { id: restored.id, at: restored.at },
     lastCheckpoint:
       latestCompleted === null
