@@ -61,7 +61,10 @@ function openOptions({ blockCacheBytes, memtableBytes }: RocksDbOptions): OpenOp
     walCompression: false,
     /** Bloom filters of the memtables: a multi-get of 13 rows took 80 us, takes 64. */
     optimize: 'point-lookup',
-    /** A fifth less CPU in RocksDB's threads than 4 KiB and a quarter of its index. */
+    /**
+     * 16 KiB take a fifth less CPU in RocksDB's threads where all users fit the cache, and a tenth
+     * more per event where each lookup reads a block (`npm run bench -- slot-path`).
+     */
     blockSize: 4 * 1024,
     /** Within the block cache, not beside it: that would save 4 us per multi-get. */
     cacheIndexAndFilterBlocks: true,
