@@ -45,7 +45,7 @@ test('channels are read in turn, each in its order', () => {
   assert.equal(gate.next(), null);
 });
 
-test('a micro-batch takes data in turn, stops at its size, at controls and at blocked channels', () => {
+test('a micro-batch takes data in turn, up to its size, controls and blocked channels', () => {
   const { gate, aligner } = gateOf(3);
   const taken = (maxRecords: number) =>
     gate.nextData(maxRecords).map(({ channel, frame }) => `${channel}:${frame.seq}`);

@@ -3,7 +3,7 @@ import type { JobView } from '../jobmanager/job-view.ts';
 import type { JsonObject } from '../runtime/json.ts';
 
 export function status(view: JobView): JsonObject {
-  const { counters, gauges, checkpoints, exceptions } = view;
+  const { counters, gauges, checkpoints, exceptions, subtasks } = view;
   const { restored, latestCompleted } = checkpoints;
   const newest = exceptions.entries[0];
   return {
@@ -17,8 +17,7 @@ export function status(view: JobView): JsonObject {
     parked: gauges.parked,
     outbox: gauges.outbox,
     lag: view.lag,
-    inputEnded:
-      view.subtasks.length > 0 && view.subtasks.every(({ openSplits }) => openSplits === 0),
+    inputEnded: subtasks.length > 0 && subtasks.every(({ openSplits }) => openSplits === 0),
     restoredCheckpoint: restored === null ? null : { id: restored.id, at: restored.at },
     lastCheckpoint:
       latestCompleted === null
@@ -42,6 +41,6 @@ export function status(view: JobView): JsonObject {
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
     ledgerImbalance: gauges.ledgerImbalance,
-    subtasks: view.subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
+    subtasks: subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
   };
 }

@@ -256,8 +256,8 @@ export class EventHistory {
   }
 
   /**
-   * Room for `joined` bytes of `count` events and half as many more. Not for a whole tail at once: of
-   * users that do not fit the cache most leave after one event, and half of it would lie idle.
+   * Room for `joined` bytes of `count` events and half as many more. Not for a whole tail at once:
+   * of users that do not fit the cache most leave after one event, and half of it would lie idle.
    */
   #growTail(joined: number, count: number): void {
     const arena = this.#arena;

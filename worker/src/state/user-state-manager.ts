@@ -110,8 +110,8 @@ export class UserStateManager {
 
   /**
    * Reads the heads of users that are not cached in one multi-get; those not found are surely
-   * absent (P3). Profile and history follow when they are asked for: no row of a user changes behind
-   * its live entry, so what is read later is of the same moment (P2).
+   * absent (P3). Profile and history follow when they are asked for: no row of a user changes
+   * behind its live entry, so what is read later is of the same moment (P2).
    */
   load(wanted: ReadonlyMap<string, number>): void {
     const keys: Buffer[] = [];

@@ -248,7 +248,7 @@ export class SourceTask {
   async #blocked(): Promise<void> {
     const { env } = this.#options;
     const since = env.monotonic();
-    // Its other targets must not wait, with a full thread behind them, for what one has no room for.
+    // The other targets must not wait for what only one of them has no room for.
     for (const sender of this.#options.senders) sender.flush();
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
