@@ -58,6 +58,11 @@ function startPoint(text: string): string {
 
 const STATE_DIR = '--state-dir <dir>';
 
+const taskManagersOption = (): Option =>
+  new Option('--task-managers <n>', 'processes that the slots are divided over')
+    .default(1)
+    .argParser(integerFrom(1));
+
 function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
   program
     .command('run')
@@ -76,6 +81,7 @@ function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
       'port of the REST API (default: 8081 or the next free)',
       integerFrom(1),
     )
+    .addOption(taskManagersOption())
     .addHelpText(
       'after',
       `
@@ -84,10 +90,14 @@ Without --state-dir, checkpoints go to checkpointing.directory of the file, unle
 Examples:
   triggerjob run job.yaml
   triggerjob run job.yaml --state-dir /var/lib/job
-  triggerjob run job.yaml --from 42         resume from checkpoint 42`,
+  triggerjob run job.yaml --from 42         resume from checkpoint 42
+  triggerjob run job.yaml --task-managers 3`,
     )
     .action(
-      async (file: string, options: { stateDir?: string; from?: string; restPort?: number }) => {
+      async (
+        file: string,
+        options: { stateDir?: string; from?: string; restPort?: number; taskManagers: number },
+      ) => {
         const { runFile } = await import('./run.ts');
         outcome.code = await runFile({
           env: realEnv,
@@ -96,6 +106,7 @@ Examples:
           stateDir: options.stateDir ?? null,
           from: options.from ?? null,
           restPort: options.restPort ?? null,
+          taskManagers: options.taskManagers,
         });
       },
     );
@@ -140,6 +151,7 @@ function addDemo(program: Command, terminal: Terminal, outcome: Outcome): void {
       'port of the REST API (default: 8081 or the next free)',
       integerFrom(1),
     )
+    .addOption(taskManagersOption())
     .addHelpText(
       'after',
       `
@@ -156,6 +168,7 @@ Examples:
         rate?: number;
         stateDir?: string;
         restPort?: number;
+        taskManagers: number;
       }) => {
         const { runDemo } = await import('./demo.ts');
         outcome.code = await runDemo({
@@ -167,6 +180,7 @@ Examples:
           rate: options.rate ?? null,
           stateDir: options.stateDir ?? null,
           restPort: options.restPort ?? null,
+          taskManagers: options.taskManagers,
         });
       },
     );
@@ -291,12 +305,19 @@ function addRoles(program: Command, outcome: Outcome): void {
     .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
     .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
     .option('--id <name>', 'its name in logs and REST (default: random)')
+    .option('--shuffle-port <port>', 'for other TaskManagers; 0 = any', integerFrom(0), 0)
+    .option(
+      '--shuffle-host <address>',
+      'to listen on for them, and told to them (default: that of the RPC connection)',
+    )
     .action(
       async (options: {
         jobmanager: string;
         localStateDir: string;
         slots: number;
         id?: string;
+        shufflePort: number;
+        shuffleHost?: string;
       }) => {
         const { runTaskManagerRole } = await import('./roles.ts');
         outcome.code = await runTaskManagerRole(options);

@@ -15,6 +15,7 @@ export interface RunOptions {
   /** null: the newest checkpoint, if there is one. */
   from: string | null;
   restPort: number | null;
+  taskManagers: number;
 }
 
 /** A local run has no S3 of its own: its checkpoints then stay in the state directory. */
@@ -24,7 +25,7 @@ function storeUrlOf(plan: JobPlan, dir: StateDir, chosen: boolean): string {
 }
 
 export async function runFile(options: RunOptions): Promise<number> {
-  const { env, terminal, file, stateDir, from, restPort } = options;
+  const { env, terminal, file, stateDir, from, restPort, taskManagers } = options;
   const first = await checkFile(file, stateDir ?? undefined);
   if (first.plan === null) {
     for (const line of faultLines(first.faults)) terminal.error(line);
@@ -36,6 +37,16 @@ export async function runFile(options: RunOptions): Promise<number> {
   const storeUrl = storeUrlOf(plan, dir, stateDir !== null);
   terminal.print(`${plan.namespace}/${plan.name}: checkpoints in ${storeUrl}`);
   return withStateDir(dir, env, () =>
-    runLocally({ env, terminal, planFile: file, plan, dir, storeUrl, from, restPort }),
+    runLocally({
+      env,
+      terminal,
+      planFile: file,
+      plan,
+      dir,
+      storeUrl,
+      from,
+      restPort,
+      taskManagers,
+    }),
   );
 }

@@ -59,7 +59,7 @@ export function viewOf(parts: ViewParts): JobView {
     counters: totals.counters(),
     gauges: totals.gauges(),
     eventsPerSecond: totals.eventsPerSecond(monotonic),
-    lag: totals.lag(),
+    lag: totals.lag(plan.parallelism),
     subtasks: totals.subtasks(),
     filter: { version: scripts.active.version, refused: scripts.refused },
     splits: {

@@ -17,7 +17,7 @@ export function status(view: JobView): JsonObject {
     parked: gauges.parked,
     outbox: gauges.outbox,
     lag: view.lag,
-    inputEnded: view.subtasks.length > 0 && view.subtasks.every(({ openSplits }) => openSplits === 0),
+    inputEnded: inputEnded(view),
     restoredCheckpoint: restored === null ? null : { id: restored.id, at: restored.at },
     lastCheckpoint:
       latestCompleted === null
@@ -43,4 +43,10 @@ export function status(view: JobView): JsonObject {
     ledgerImbalance: gauges.ledgerImbalance,
     subtasks: view.subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
   };
+}
+
+/** As told by every subtask: their TaskManagers report one after the other. */
+function inputEnded({ subtasks, plan }: JobView): boolean {
+  const all = subtasks.length === plan.parallelism;
+  return all && subtasks.every(({ openSplits }) => openSplits === 0);
 }

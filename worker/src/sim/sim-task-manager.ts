@@ -59,6 +59,8 @@ export class SimTaskManager {
       host: 'sim',
       pid: 1,
       slots,
+      shuffleHost: name,
+      shufflePort: 1,
     });
   }
 
@@ -167,6 +169,7 @@ export class SimTaskManager {
         cpuSeconds: 0,
         heapBytes: 0,
         subtasks: this.#slots.map(({ task }) => task.metrics(0)),
+        shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },
     });
     this.process.env.timer(HEARTBEAT_MS, () => this.#beat());

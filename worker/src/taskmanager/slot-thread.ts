@@ -17,6 +17,7 @@ import { createLog } from '../runtime/log.ts';
 import { createSplitReader } from '../source/open.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
 import { openRocksDb } from '../state/rocksdb-backend.ts';
+import { slotFolder } from './local-state.ts';
 import type { PeerMessage, SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
 import { SlotTask } from './slot-task.ts';
 
@@ -28,7 +29,7 @@ async function openTask(start: SlotStart, tell: (message: SlotMessage) => void):
   const log = createLog(`slot-${task.slot}`, start.logLevel);
   const { directory } = plan.checkpointing;
   const store = await openStore(jobFolder(directory, plan), env);
-  const local = join(start.localStateDir, `${lineage}-${task.attempt}-${task.subtask}`);
+  const local = slotFolder(start.localStateDir, { lineage, ...task });
   const backend = await openRocksDb({
     directory: join(local, 'db'),
     blockCacheBytes: plan.memory.slotBlockCacheBytes,
