@@ -37,6 +37,7 @@ export function status(view: JobView): JsonObject {
       freeSlots,
       rssBytes: metrics?.rssBytes ?? 0,
       cpuSeconds: metrics?.cpuSeconds ?? 0,
+      shuffle: metrics === null ? null : { ...metrics.shuffle },
     })),
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
