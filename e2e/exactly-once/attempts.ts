@@ -1,6 +1,6 @@
 /**
- * Which attempt of the TaskManager sent a request, which took a checkpoint, and what each attempt
- * was restored from. Attempt 0 runs from the start, attempt n from the n-th kill.
+ * Which attempt of the tasks sent a request, which took a checkpoint, and what each attempt was
+ * restored from. Attempt 0 runs from the start, attempt n from the n-th kill.
  */
 import type { CheckpointFact, History, Kill, Receipt } from './history.ts';
 
@@ -10,11 +10,25 @@ import type { CheckpointFact, History, Kill, Receipt } from './history.ts';
  */
 const KILL_EDGE_MS = 100;
 
-/** Kills before the time `at`, by the end of their edge. */
+/** A woken process finds its connection to the JobManager closed, and ends, within this. */
+const OVERLAP_MS = 1_000;
+
+/** Attempts that were over before the time `at`, by the end of their edge. */
 export function attemptAt(kills: readonly Kill[], at: number): number {
   let attempt = 0;
-  for (const kill of kills) if (kill.at + KILL_EDGE_MS < at) attempt++;
+  for (const kill of kills) if ((kill.endedAt ?? kill.at) + KILL_EDGE_MS < at) attempt++;
   return attempt;
+}
+
+/**
+ * Sent over a connection that a woken process may have opened: of which attempt it is can't be told
+ * from outside, and that both send is allowed (P32 d).
+ */
+export function inOverlap(kills: readonly Kill[], { openedAt }: Receipt): boolean {
+  return kills.some(
+    ({ resumedAt }) =>
+      resumedAt !== null && openedAt >= resumedAt && openedAt <= resumedAt + OVERLAP_MS,
+  );
 }
 
 /**

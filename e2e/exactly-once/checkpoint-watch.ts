@@ -52,6 +52,8 @@ export class CheckpointWatch {
   #job: string | null = null;
   #running: Promise<void> | null = null;
   readonly checkpoints: CheckpointFact[] = [];
+  /** When each attempt but the first was decided on: by then the one before it was over. */
+  readonly restores: number[] = [];
   /** Log records by kind, for the figures. */
   readonly records = new Map<string, number>();
   /** Manifests that were named by the log but gone before they were read. */
@@ -118,6 +120,7 @@ export class CheckpointWatch {
       this.#seen.add(name);
       const kind = String(record['kind']);
       this.records.set(kind, (this.records.get(kind) ?? 0) + 1);
+      if (kind === 'restore') this.restores.push(Number(record['at']));
       const manifest = record['manifest'] as { name: string } | null | undefined;
       if (kind === 'checkpoint' && manifest) await this.#read(manifest.name);
     }

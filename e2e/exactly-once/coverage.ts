@@ -4,7 +4,7 @@
  */
 import { attemptOf, positionIn, restoredFrom } from './attempts.ts';
 import type { Acked, CheckpointFact, History, Kill, Receipt, Sample } from './history.ts';
-import { totalRead } from './status.ts';
+import { attemptIn, totalRead } from './status.ts';
 
 /** One kill as judged. Times in ms after the kill; null = not seen. */
 export interface KillFigures {
@@ -28,20 +28,6 @@ const BEFORE_MS = 1_000;
 /** The JobManager stays 150 ms in a phase; a kill that comes later than this may be outside it. */
 export const PHASE_LATE_LIMIT_MS = 120;
 
-/**
- * Without samples that show a new process beside the last figures of the old one: an attempt
- * belongs to the process it was first seen with.
- */
-function settledSamples(samples: readonly Sample[]): Sample[] {
-  const owner = new Map<number, number>();
-  return samples.filter((sample) => {
-    if (sample.subtasks.length === 0) return false;
-    const attempt = Math.max(...sample.subtasks.map((one) => one.attempt));
-    if (!owner.has(attempt)) owner.set(attempt, sample.pid);
-    return owner.get(attempt) === sample.pid;
-  });
-}
-
 function startOf(checkpoint: CheckpointFact): number {
   return Object.values(checkpoint.positions).reduce((sum, offset) => sum + offset, 0);
 }
@@ -54,7 +40,9 @@ function readInTheSecondBefore(
   acked: ReadonlyMap<string, Acked>,
 ): boolean {
   const from = kill.at - BEFORE_MS;
-  const own = samples.filter((one) => one.pid === kill.pid && one.at > from && one.at <= kill.at);
+  const own = samples.filter(
+    (one) => attemptIn(one) === kill.attempt && one.at > from && one.at <= kill.at,
+  );
   const first = own[0];
   const last = own.at(-1);
   if (first && last && totalRead(last) > totalRead(first)) return true;
@@ -77,7 +65,7 @@ function readBeyond(
   samples: readonly Sample[],
 ): number {
   const began = restoredFrom(history, attempt);
-  const last = samples.findLast((one) => one.pid === kill.pid && one.at <= kill.at);
+  const last = samples.findLast((one) => attemptIn(one) === kill.attempt && one.at <= kill.at);
   const byCounter = began && last ? startOf(began) + totalRead(last) - startOf(restored) : 0;
   let byDelivery = 0;
   for (const [partition, offset] of delivered.get(attempt) ?? []) {
@@ -106,13 +94,14 @@ function deliveredOffsets(
 
 export function killFigures(history: History, acked: ReadonlyMap<string, Acked>): KillFigures[] {
   const delivered = deliveredOffsets(history, acked);
-  const samples = settledSamples(history.samples);
+  const { samples } = history;
   return history.kills.map((kill, index) => {
     const until = history.kills[index + 1]?.at ?? Number.POSITIVE_INFINITY;
     const restored = restoredFrom(history, index + 1);
-    const after = samples.filter(
-      (one) => one.at > kill.at && one.at <= until && one.pid !== kill.pid && totalRead(one) > 0,
-    );
+    const after = samples.filter((one) => {
+      const isNext = (attemptIn(one) ?? 0) > kill.attempt;
+      return one.at > kill.at && one.at <= until && isNext && totalRead(one) > 0;
+    });
     const beyond = restored ? readBeyond(history, index, kill, restored, delivered, samples) : 0;
     const readAgain = after[0];
     const caughtUp = after.find((one) => totalRead(one) >= beyond);

@@ -77,11 +77,20 @@ export interface CheckpointFact {
 export type Phase = 'barrier' | 'upload' | 'manifest' | 'before-notify';
 export const PHASES: readonly Phase[] = ['barrier', 'upload', 'manifest', 'before-notify'];
 
-/** One SIGKILL of the TaskManager. */
+/** One SIGKILL of a TaskManager, or SIGSTOP for so long that the others give it up. */
 export interface Kill {
   at: number;
   pid: number;
-  reason: 'random' | Phase;
+  /** The attempt that ran then, as the pipeline counts. */
+  attempt: number;
+  reason: 'random' | 'freeze' | Phase;
+  /**
+   * When the job's log says that this attempt was over everywhere: the other TaskManagers work on
+   * for a while. null = with the kill.
+   */
+  endedAt: number | null;
+  /** SIGCONT after a freeze; null: it was killed. */
+  resumedAt: number | null;
   /** For a phase: how long after the phase's log line the signal was sent, ms. */
   lateMs: number | null;
   /** Checkpoint that the job came back from; null = the initial manifest or nothing. */
@@ -103,6 +112,8 @@ export interface Sample {
   at: number;
   state: string;
   pid: number;
+  /** All that are registered; `pid` is the first one's. `tasks`: slots in use. */
+  taskManagers: { pid: number; tasks: number }[];
   restarts: number;
   restored: number | null;
   lastCheckpoint: number | null;
@@ -121,8 +132,9 @@ export interface Meta {
   dump: string[] | null;
   historyLimit: number;
   slots: number;
+  taskManagers: number;
   /** Kills that the run must have to be evidence; null where it is about another fault. */
-  need: { kills: number; phases: readonly Phase[] } | null;
+  need: { kills: number; freezes?: number; phases: readonly Phase[] } | null;
   /** Deliveries that ended in the dead letter, by `user/seq`: no receipt with 2xx is needed. */
   deadLettered: string[];
 }

@@ -13,6 +13,8 @@ export interface JobFile {
   profileUrl: string;
   webhookUrl: string;
   checkpointInterval: string;
+  /** 4 unless told. */
+  parallelism?: number;
   /** Further fields, laid over those of the block of the same name. */
   state?: Block;
   profileApi?: Block;
@@ -21,13 +23,14 @@ export interface JobFile {
   source?: Block;
   taskManager?: Block;
   checkpointing?: Block;
+  heartbeat?: Block;
   deadLetter?: Block;
 }
 
 export async function writeJobFile(path: string, job: JobFile): Promise<void> {
   const { bootstrap, topic, webhookUrl } = job;
   const spec = {
-    parallelism: 4,
+    parallelism: job.parallelism ?? 4,
     maxParallelism: 128,
     source: { kafka: { bootstrapServers: bootstrap, topic, ...job.source } },
     state: {
@@ -61,7 +64,7 @@ export async function writeJobFile(path: string, job: JobFile): Promise<void> {
     // Quick and without end: the killer decides how often the job restarts.
     restartStrategy: { type: 'fixed-delay', fixedDelay: { attempts: 10_000, delay: '100ms' } },
     // The status changes with the heartbeat; the checker wants to see each second before a kill.
-    heartbeat: { interval: '200ms' },
+    heartbeat: { interval: '200ms', ...job.heartbeat },
     taskManager: { slots: 4, ...job.taskManager },
   };
   const file = {

@@ -1,12 +1,13 @@
 /**
- * Kills the TaskManager with SIGKILL: at seeded random moments, and inside chosen checkpoint
- * phases. Whether a kill counts as evidence is judged afterwards (coverage.ts); the killer only
- * tries again while a phase has no kill that landed in it.
+ * Kills a TaskManager with SIGKILL, of several that have work a random one: at seeded random
+ * moments, and inside chosen checkpoint phases. Or freezes it for so long that the others give it
+ * up, and sees that it ends by itself once it is woken. Whether a kill counts as evidence is judged
+ * afterwards (coverage.ts); the killer only tries again while no kill has landed in a phase.
  */
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { PHASE_LATE_LIMIT_MS } from './coverage.ts';
-import type { Kill, Phase } from './history.ts';
+import type { Kill, Phase, Sample } from './history.ts';
 import { nextPhase } from './phase-tail.ts';
 import type { Pipeline } from './pipeline.ts';
 import { seededRandom } from './random.ts';
@@ -16,11 +17,17 @@ export interface KillPlan {
   seed: number;
   randomKills: number;
   phases: readonly Phase[];
+  /** In place of a kill in the middle of the run: this long, ms. Beyond the heartbeat timeout. */
+  freezeMs?: number;
   /** The kills are spread over this time, ms from the start of run(). */
   durationMs: number;
 }
 
 const RECOVERY_LIMIT_MS = 60_000;
+/** A woken TaskManager that was given up must be gone by then. */
+const ZOMBIE_LIMIT_MS = 10_000;
+
+type Reason = Kill['reason'];
 
 export class Killer {
   readonly #pipeline: Pipeline;
@@ -50,48 +57,87 @@ export class Killer {
   }
 
   /** Random kills with the phases spread between them. */
-  #order(): (Phase | 'random')[] {
-    const { randomKills, phases } = this.#plan;
-    const order: (Phase | 'random')[] = Array.from({ length: randomKills }, () => 'random');
+  #order(): Reason[] {
+    const { randomKills, phases, freezeMs } = this.#plan;
+    const order: Reason[] = Array.from({ length: randomKills }, () => 'random');
     const every = Math.max(1, Math.floor(randomKills / (phases.length + 1)));
     phases.forEach((phase, index) => {
       order.splice((index + 1) * every + index, 0, phase);
     });
+    if (freezeMs !== undefined) order.splice(Math.ceil(order.length / 2), 0, 'freeze');
     return order;
   }
 
-  async #kill(reason: Phase | 'random'): Promise<Kill> {
+  async #kill(reason: Reason): Promise<Kill> {
     let eventAt: number | null = null;
-    if (reason !== 'random') {
+    if (reason !== 'random' && reason !== 'freeze') {
       const log = join(this.#pipeline.stateDir, 'logs', 'jobmanager.log');
       const event = await nextPhase(log, reason, AbortSignal.timeout(RECOVERY_LIMIT_MS));
       if (event === null) throw new Error(`no phase event "${reason}" in ${log} for 60 s`);
       eventAt = event.at;
     }
-    const { pid = 0, subtasks = [] } = this.#pipeline.last ?? {};
-    const attempt = Math.max(0, ...subtasks.map((subtask) => subtask.attempt));
-    if (pid <= 1) throw new Error('GET /api/v1/status names no pid of the TaskManager');
+    const pid = this.#victim();
+    const attempt = Math.max(0, ...(this.#pipeline.last?.subtasks ?? []).map((one) => one.attempt));
     const at = Date.now();
     try {
-      process.kill(pid, 'SIGKILL');
+      process.kill(pid, reason === 'freeze' ? 'SIGSTOP' : 'SIGKILL');
     } catch (cause) {
       throw new Error(`the TaskManager ${pid} was gone before it was killed`, { cause });
     }
     const lateMs = eventAt === null ? null : at - eventAt;
-    const kill: Kill = { at, pid, reason, lateMs, restored: null };
+    const facts = { at, pid, attempt, reason, lateMs };
+    const kill: Kill = { ...facts, restored: null, endedAt: null, resumedAt: null };
     this.kills.push(kill);
+    if (reason === 'freeze') await this.#wake(kill);
     const back = await this.#pipeline.until(
-      // The attempt too: the status may show the new process beside the last figures of the old
-      // one.
-      (sample) =>
-        sample.pid > 1 &&
-        sample.pid !== pid &&
-        sample.subtasks.every((subtask) => subtask.attempt > attempt) &&
-        totalRead(sample) > 0,
+      (sample) => isBack(sample, kill),
       RECOVERY_LIMIT_MS,
       `records to be read after kill ${this.kills.length} (${reason})`,
     );
     kill.restored = back.restored;
     return kill;
   }
+
+  /** Of those that have work: the death of an idle one is no event. */
+  #victim(): number {
+    const working = (this.#pipeline.last?.taskManagers ?? []).filter(({ tasks }) => tasks > 0);
+    // The draw of a run with one TaskManager stays what it was.
+    const index = working.length > 1 ? Math.floor(this.#random() * working.length) : 0;
+    const pid = working[index]?.pid ?? 0;
+    if (pid <= 1) throw new Error('GET /api/v1/status names no pid of a TaskManager that works');
+    return pid;
+  }
+
+  /** SIGCONT after its time; resolves when the process has ended by itself. */
+  async #wake(kill: Kill): Promise<void> {
+    await wait(this.#plan.freezeMs);
+    kill.resumedAt = Date.now();
+    process.kill(kill.pid, 'SIGCONT');
+    while (isAlive(kill.pid)) {
+      if (Date.now() > kill.resumedAt + ZOMBIE_LIMIT_MS) {
+        throw new Error(`TaskManager ${kill.pid} lives ${ZOMBIE_LIMIT_MS} ms after it was woken`);
+      }
+      await wait(5);
+    }
+    console.log(`the frozen TaskManager ended ${Date.now() - kill.resumedAt} ms after SIGCONT`);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Without the killed process, and by the attempts too: figures of the old one may still show. */
+function isBack(sample: Sample, { pid, attempt }: Kill): boolean {
+  return (
+    sample.taskManagers.length > 0 &&
+    sample.taskManagers.every((one) => one.pid > 1 && one.pid !== pid) &&
+    sample.subtasks.every((subtask) => subtask.attempt > attempt) &&
+    totalRead(sample) > 0
+  );
 }

@@ -50,12 +50,14 @@ export class Pipeline {
     jobFile: string,
     stateDir: string,
     env: Record<string, string> = {},
+    taskManagers = 1,
   ): Promise<Pipeline> {
     await mkdir(stateDir, { recursive: true });
     const restPort = await freePort();
+    const options = ['--state-dir', stateDir, '--rest-port', String(restPort)];
     const child = spawn(
       process.execPath,
-      [MAIN, 'run', jobFile, '--state-dir', stateDir, '--rest-port', String(restPort)],
+      [MAIN, 'run', jobFile, ...options, '--task-managers', String(taskManagers)],
       // A process group of its own: kill() can end the launcher's children with it.
       { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true },
     );

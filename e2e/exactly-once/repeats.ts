@@ -4,16 +4,16 @@
  *
  * Classes: `retry` (a) within an attempt, after an answer that was not 2xx; `replay` (b) the record
  * is at or after the restored position; `in-flight` (c) the restored checkpoint held it in outbox
- * or parking. (d), the overlap of two leaders, can't occur here: there is one JobManager.
+ * or parking; `overlap` (d) a frozen TaskManager woke up beside its successor.
  *
  * Class (c) is not taken on trust. An entry leaves the outbox on 2xx, so it can be in a checkpoint
  * only if no 2xx came before the barrier; and there can't be more of them than the manifest's
  * ledgers say.
  */
-import { attemptAt, attemptOf, positionIn, restoredFrom } from './attempts.ts';
+import { attemptAt, attemptOf, inOverlap, positionIn, restoredFrom } from './attempts.ts';
 import type { Acked, CheckpointFact, History, Receipt } from './history.ts';
 
-export type RepeatClass = 'retry' | 'replay' | 'in-flight';
+export type RepeatClass = 'retry' | 'replay' | 'in-flight' | 'overlap';
 
 export interface RepeatFindings {
   byClass: Record<RepeatClass, number>;
@@ -36,7 +36,12 @@ interface Sent {
 
 class Classifier {
   readonly #history: History;
-  readonly byClass: Record<RepeatClass, number> = { retry: 0, replay: 0, 'in-flight': 0 };
+  readonly byClass: Record<RepeatClass, number> = {
+    retry: 0,
+    replay: 0,
+    'in-flight': 0,
+    overlap: 0,
+  };
   readonly violations: string[] = [];
   /** Repeats of class (c), by attempt. */
   readonly #inFlight = new Map<number, number>();
@@ -47,9 +52,12 @@ class Classifier {
 
   /** All receipts of one event, in order of arrival. */
   judge(event: Acked, receipts: readonly Receipt[]): void {
-    const sent: Sent[] = receipts.map((receipt) => ({
+    const { kills } = this.#history;
+    const certain = receipts.filter((receipt) => !inOverlap(kills, receipt));
+    this.byClass.overlap += receipts.length - certain.length;
+    const sent: Sent[] = certain.map((receipt) => ({
       receipt,
-      attempt: attemptOf(this.#history.kills, receipt),
+      attempt: attemptOf(kills, receipt),
     }));
     for (const [index, { receipt, attempt }] of sent.entries()) {
       if (index === 0) continue;

@@ -33,28 +33,34 @@ export function figureLines({ figures }: Verdict): string[] {
   const { kills, repeats, slots } = figures;
   const counting = kills.filter((one) => one.counts);
   const replayed = counting.reduce((sum, one) => sum + one.replayed, 0);
-  const seen = (pick: (one: KillFigures) => number | null) =>
-    kills.map(pick).filter((value) => value !== null);
+  const seen = (isFreeze: boolean, pick: (one: KillFigures) => number | null) =>
+    kills
+      .filter(({ kill }) => (kill.reason === 'freeze') === isFreeze)
+      .map(pick)
+      .filter((value) => value !== null);
+  const recovery = (what: string, isFreeze: boolean) =>
+    seen(isFreeze, (one) => one.readAgainMs).length === 0
+      ? []
+      : [
+          recoveryLine(
+            `first record after a ${what}`,
+            seen(isFreeze, (one) => one.readAgainMs),
+          ),
+          recoveryLine(
+            `caught up after a ${what}`,
+            seen(isFreeze, (one) => one.caughtUpMs),
+          ),
+        ];
   return [
     `events ${figures.events}, matching ${figures.matching}, receipts ${figures.receipts}, ` +
       `completed checkpoints ${figures.checkpoints}, ` +
       `users cached at most ${figures.maxUsersCached}`,
     `kills ${kills.length}, counting ${counting.length}, replayed records ${replayed}`,
     ...kills.map(killLine),
-    ...(kills.length === 0
-      ? []
-      : [
-          recoveryLine(
-            'first record after a kill',
-            seen((one) => one.readAgainMs),
-          ),
-          recoveryLine(
-            'caught up after a kill',
-            seen((one) => one.caughtUpMs),
-          ),
-        ]),
+    ...recovery('kill', false),
+    ...recovery('freeze', true),
     `repeated deliveries: retry ${repeats.retry}, replay ${repeats.replay}, ` +
-      `in flight ${repeats['in-flight']}`,
+      `in flight ${repeats['in-flight']}, overlap ${repeats.overlap}`,
     `events whose repeats differ ${figures.differingRepeats}, ` +
       `counted as divergent ${figures.divergentCounted}`,
     ...slots.map(

@@ -22,6 +22,10 @@ export interface CheckedRun {
   eventsPerUser: number;
   durationMs: number;
   arrivalShare?: number;
+  /** Processes; 1 unless told. */
+  taskManagers?: number;
+  /** Subtasks; SLOTS unless told. */
+  parallelism?: number;
   /** What happens to the pipeline while the producer runs. */
   nemesis: (stage: Stage) => Promise<void>;
   need: History['meta']['need'];
@@ -69,7 +73,7 @@ export async function runChecked(broker: KafkaBroker, run: CheckedRun): Promise<
   let dump: string[] | null = null;
   let deadLettered: string[] = [];
   try {
-    pipeline = await Pipeline.start(set.jobFile, set.stateDir, run.env);
+    pipeline = await Pipeline.start(set.jobFile, set.stateDir, run.env, run.taskManagers);
     const stage: Stage = { ...set, pipeline };
     set.watch.start();
     await set.producer.connect();
@@ -86,9 +90,13 @@ export async function runChecked(broker: KafkaBroker, run: CheckedRun): Promise<
   }
   for (const name of set.watch.missed) trouble.push(`manifest ${name} was gone before it was read`);
   for (const body of set.receiver.strange) trouble.push(`not an enriched event: ${body}`);
-  const { name, seed, need } = run;
+  for (const kill of set.kills) {
+    kill.endedAt = set.watch.restores.find((at) => at > kill.at) ?? null;
+  }
+  const { name, seed, need, taskManagers = 1, parallelism: slots = SLOTS } = run;
+  const historyLimit = HISTORY_LIMIT;
   const history: History = {
-    meta: { name, seed, dump, historyLimit: HISTORY_LIMIT, slots: SLOTS, need, deadLettered },
+    meta: { name, seed, dump, historyLimit, slots, taskManagers, need, deadLettered },
     acked: set.producer.acked,
     receipts: set.receiver.receipts,
     served: set.profiles.served(),
@@ -122,6 +130,7 @@ async function setUp(broker: KafkaBroker, run: CheckedRun) {
     profileUrl: profiles.url,
     webhookUrl: receiver.url,
     checkpointInterval: '2s',
+    ...(run.parallelism !== undefined && { parallelism: run.parallelism }),
     ...run.job?.(folder),
   });
   return { ...set, jobFile };

@@ -36,6 +36,10 @@ export function sampleOf(at: number, status: Json): Sample {
     at,
     state: typeof status['state'] === 'string' ? status['state'] : '',
     pid: number(taskManagers[0]?.['pid']),
+    taskManagers: taskManagers.map((one) => ({
+      pid: number(one['pid']),
+      tasks: number(one['slots']) - number(one['freeSlots']),
+    })),
     restarts: number(status['restarts']),
     restored: idOf(status['restoredCheckpoint']),
     lastCheckpoint: idOf(status['lastCheckpoint']),
@@ -46,6 +50,12 @@ export function sampleOf(at: number, status: Json): Sample {
     rssBytes: taskManagers.reduce((sum, tm) => sum + number(tm['rssBytes']), 0),
     subtasks: list(status['subtasks']).map(subtaskOf),
   };
+}
+
+/** The attempt that all of its figures are of; null: it shows none, or those of two. */
+export function attemptIn(sample: Sample): number | null {
+  const attempts = new Set(sample.subtasks.map((one) => one.attempt));
+  return attempts.size === 1 ? [...attempts][0]! : null;
 }
 
 export function totalRead(sample: Sample): number {

@@ -114,6 +114,7 @@ function sample(at: number, pid: number, attempt: number, read: number): Sample 
     outbox: 0,
     lag: 0,
     rssBytes: 0,
+    taskManagers: [{ pid, tasks: 2 }],
     subtasks: [0, 1].map((subtask) => ({
       subtask,
       attempt,
@@ -167,6 +168,7 @@ function makeHistory(): History {
       dump,
       historyLimit: 100,
       slots: 2,
+      taskManagers: 1,
       need: { kills: 1, phases: ['barrier'] },
       deadLettered: [],
     },
@@ -174,7 +176,18 @@ function makeHistory(): History {
     receipts: makeReceipts(matching),
     served: Object.fromEntries(USERS.map((user) => [user, [START]])),
     checkpoints: [checkpoint(1, T0 + 1_000, BARRIER, 1), checkpoint(2, T0 + 6_000, EVENTS, 0)],
-    kills: [{ at: KILL_AT, pid: 100, reason: 'barrier', lateMs: 20, restored: 1 }],
+    kills: [
+      {
+        at: KILL_AT,
+        pid: 100,
+        attempt: 1,
+        reason: 'barrier',
+        lateMs: 20,
+        restored: 1,
+        endedAt: null,
+        resumedAt: null,
+      },
+    ],
     samples: [
       sample(KILL_AT - 900, 100, 1, 30),
       sample(KILL_AT - 100, 100, 1, 46),
@@ -574,12 +587,50 @@ describe('the verdict', () => {
     history.kills.push({
       at: BACK_AT + 4_500,
       pid: 101,
+      attempt: 2,
       reason: 'random',
       lateMs: null,
       restored: 2,
+      endedAt: null,
+      resumedAt: null,
     });
     const repeats = judge(history).violations.filter((one) => one.rule === 'repeat');
     assert.deepEqual(repeats, []);
+  });
+
+  it('counts what survivors send until the job is told to restart to the old attempt', () => {
+    const history = makeHistory();
+    const replayed = repeated(history);
+    const first = history.receipts.find((one) => one.id === replayed.id && one !== replayed)!;
+    // A connection that a surviving TaskManager opened after the kill of another one.
+    first.openedAt = KILL_AT + 150;
+    first.at = KILL_AT + 200;
+    first.answeredAt = KILL_AT + 203;
+    const repeats = () => judge(history).violations.filter((one) => one.rule === 'repeat');
+    assert.match(repeats()[0]?.message ?? '', /sent again by attempt 1 after a 2xx/);
+    history.kills[0]!.endedAt = KILL_AT + 300;
+    assert.deepEqual(repeats(), []);
+  });
+
+  it('allows what a woken process sends beside its successor, and nothing later', () => {
+    const history = makeHistory();
+    const last = history.receipts.at(-1)!;
+    const openedAt = BACK_AT + 2_000;
+    const at = Math.max(last.at, openedAt) + 10;
+    history.receipts.push({ ...last, openedAt, at, answeredAt: at + 2 });
+    history.kills[0]!.resumedAt = openedAt - 100;
+    const verdict = judge(history);
+    assert.deepEqual(violationLines(verdict.violations), []);
+    assert.equal(verdict.figures.repeats.overlap, 1);
+    history.kills[0]!.resumedAt = openedAt - 1_100;
+    assert.ok(judge(history).violations.some((one) => one.rule === 'repeat'));
+  });
+
+  it('asks for the freezes of the plan beside the kills', () => {
+    const history = makeHistory();
+    history.meta.need!.freezes = 1;
+    const coverage = judge(history).violations.filter((one) => one.rule === 'coverage');
+    assert.match(coverage[0]?.message ?? '', /0 freezes count, at least 1 must/);
   });
 
   it('judges a history read back from its file the same', async () => {

@@ -17,7 +17,7 @@
  *   restart     an attempt that no kill explains
  *   coverage    the run is no evidence: too few kills, replays, repeats, phases, slots
  */
-import { attemptOf } from './attempts.ts';
+import { attemptOf, inOverlap } from './attempts.ts';
 import { checkpointFaults, drainFaults, restoreFaults } from './checkpoint-rules.ts';
 import {
   divergentCount,
@@ -30,6 +30,7 @@ import {
 import { type Expected, expect } from './expected.ts';
 import type { Acked, History, Kill, Receipt } from './history.ts';
 import { judgeRepeats, type RepeatClass } from './repeats.ts';
+import { attemptIn } from './status.ts';
 
 export type Rule =
   | 'lost'
@@ -147,6 +148,7 @@ function order({ history }: Case): string[] {
   const inAttempt = new Map<string, number>();
   const seen = new Set<string>();
   for (const one of history.receipts) {
+    if (inOverlap(history.kills, one)) continue;
     const attemptKey = `${attemptOf(history.kills, one)} ${one.user}`;
     const previous = inAttempt.get(attemptKey) ?? 0;
     // Equal is a retry; whether it was allowed is judged with the repeats.
@@ -212,23 +214,22 @@ function difference(text: string, allowed: readonly string[]): string {
   return `differs at ${best.at}: dumped ${part(text)}, expected ${part(best.line)}`;
 }
 
-/** Attempts that began in a process that already ran another one: the job restarted by itself. */
+/** Attempts are numbered one by one: more of them than kills, and the job restarted by itself. */
 function restarts({ history }: Case): string[] {
-  const attempts = new Map<number, Set<number>>();
-  for (const { pid, state: jobState, subtasks } of history.samples) {
-    if (jobState !== 'RUNNING' || subtasks.length === 0) continue;
-    const found = attempts.get(pid) ?? new Set<number>();
-    found.add(Math.max(...subtasks.map((one) => one.attempt)));
-    attempts.set(pid, found);
-  }
-  const pids = new Set(history.samples.map((one) => one.pid).filter((pid) => pid > 1));
+  const { samples, kills, meta } = history;
+  const attempts = samples
+    .filter((one) => one.state === 'RUNNING')
+    .flatMap((one) => attemptIn(one) ?? []);
+  const pids = new Set(samples.flatMap((one) => one.taskManagers.map(({ pid }) => pid)));
   const faults: string[] = [];
-  if (pids.size > history.kills.length + 1) {
-    faults.push(`${pids.size} TaskManager processes for ${history.kills.length} kills`);
+  const processes = [...pids].filter((pid) => pid > 1).length;
+  if (processes > kills.length + meta.taskManagers) {
+    faults.push(`${processes} TaskManager processes for ${kills.length} kills`);
   }
-  for (const [pid, found] of attempts) {
-    // Two: its own, and the last figures of the process before it.
-    if (found.size > 2) faults.push(`process ${pid} ran attempts ${[...found].join(', ')}`);
+  const first = attempts.reduce((least, one) => Math.min(least, one), Number.POSITIVE_INFINITY);
+  const last = attempts.reduce((most, one) => Math.max(most, one), 0);
+  if (last - first > kills.length) {
+    faults.push(`attempts ${first} to ${last} for ${kills.length} kills`);
   }
   return faults;
 }
@@ -247,8 +248,12 @@ function coverage(
   const { need } = history.meta;
   if (need === null) return faults;
   const counting = kills.filter((one) => one.counts);
-  if (counting.length < need.kills) {
-    faults.push(`${counting.length} kills count, at least ${need.kills} must`);
+  const frozen = counting.filter(({ kill }) => kill.reason === 'freeze').length;
+  if (counting.length - frozen < need.kills) {
+    faults.push(`${counting.length - frozen} kills count, at least ${need.kills} must`);
+  }
+  if (frozen < (need.freezes ?? 0)) {
+    faults.push(`${frozen} freezes count, at least ${need.freezes} must`);
   }
   for (const phase of need.phases) {
     if (!counting.some(({ kill }) => kill.reason === phase && isInTime(kill))) {

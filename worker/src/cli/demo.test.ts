@@ -75,7 +75,8 @@ describe('demo', () => {
   it('keeps the state of different streams apart', () => {
     const terminal = new Terminal(process.stdout, process.stderr, {});
     const nothing = { kafka: null, users: null, rate: null, stateDir: null, restPort: null };
-    const options: DemoOptions = { env: realEnv, terminal, produce: false, ...nothing };
+    const rest = { produce: false, taskManagers: 1 };
+    const options: DemoOptions = { env: realEnv, terminal, ...rest, ...nothing };
     const dirs = [
       demoStateDir(options),
       demoStateDir({ ...options, users: 5 }),

@@ -33,6 +33,7 @@ export interface DemoOptions {
   /** null = one below .triggerjob/ for each kind of stream. */
   stateDir: string | null;
   restPort: number | null;
+  taskManagers: number;
 }
 
 /**
@@ -127,7 +128,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
 }
 
 async function runInDir(options: DemoOptions, dir: StateDir, startedAt: number): Promise<number> {
-  const { env, terminal, restPort } = options;
+  const { env, terminal, restPort, taskManagers } = options;
   const profile = await freePort(FIRST_PORT, LOOPBACK);
   const ports = { profile, webhook: await freePort(profile + 1, LOOPBACK) };
   const { planFile, plan } = await preparePlan(options, dir, ports);
@@ -139,7 +140,7 @@ async function runInDir(options: DemoOptions, dir: StateDir, startedAt: number):
     const screen = new DemoScreen(env, terminal, services.receiver, startedAt);
     const storeUrl = dir.storeUrl;
     return await runLocally(
-      { env, terminal, planFile, plan, dir, storeUrl, from: null, restPort },
+      { env, terminal, planFile, plan, dir, storeUrl, from: null, restPort, taskManagers },
       screen,
     );
   } finally {

@@ -6,6 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
 import { formatAge, formatBytes } from './amounts.ts';
 import { EXIT } from './exit-codes.ts';
 import { freePort } from './free-port.ts';
@@ -33,6 +34,8 @@ export interface LocalRunOptions {
   dir: StateDir;
   storeUrl: string;
   from: string | null;
+  /** TaskManager processes; 1 unless the user asks for more. */
+  taskManagers: number;
   /** Port the user asked for; null = the plan's, or the next free one. */
   restPort: number | null;
 }
@@ -56,6 +59,11 @@ export async function withStateDir<T>(dir: StateDir, env: Env, work: () => Promi
 
 /** Runs until Ctrl-C or the end of the job; the exit code. Inside of `withStateDir`. */
 export async function runLocally(options: LocalRunOptions, view?: LocalRunView): Promise<number> {
+  const { plan, taskManagers } = options;
+  if (taskManagers > plan.parallelism) {
+    const text = `--task-managers ${taskManagers}, but spec.parallelism is ${plan.parallelism}`;
+    throw new TriggerJobError('USAGE', `${text}: some would have nothing to do`);
+  }
   const interrupts = watchInterrupts(options.env, process);
   try {
     return await runWatched(options, interrupts, view);
@@ -82,10 +90,8 @@ async function runWatched(
     ...options,
     planJson,
     restPort,
-    // One machine: all of the job's slots in one process, however the file spreads them over a
-    // cluster.
-    taskManagers: 1,
-    slots: plan.parallelism,
+    // One machine: however the file spreads the slots over a cluster, here they are divided evenly.
+    slots: Math.ceil(plan.parallelism / options.taskManagers),
   });
   try {
     await launcher.start();

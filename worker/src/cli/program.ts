@@ -58,6 +58,11 @@ function startPoint(text: string): string {
 
 const STATE_DIR = '--state-dir <dir>';
 
+const taskManagersOption = (): Option =>
+  new Option('--task-managers <n>', 'processes that the slots are divided over')
+    .default(1)
+    .argParser(integerFrom(1));
+
 function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
   program
     .command('run')
@@ -77,6 +82,7 @@ function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
       'port of the REST API (default: 8081 or the next free)',
       integerFrom(1),
     )
+    .addOption(taskManagersOption())
     .addHelpText(
       'after',
       `
@@ -87,12 +93,19 @@ Examples:
   triggerjob run job.yaml
   triggerjob run job.yaml --state-dir /var/lib/job
   triggerjob run job.yaml --store s3://flink-checkpoints/
-  triggerjob run job.yaml --from 42         resume from checkpoint 42`,
+  triggerjob run job.yaml --from 42         resume from checkpoint 42
+  triggerjob run job.yaml --task-managers 3`,
     )
     .action(
       async (
         file: string,
-        options: { stateDir?: string; store?: string; from?: string; restPort?: number },
+        options: {
+          stateDir?: string;
+          store?: string;
+          from?: string;
+          restPort?: number;
+          taskManagers: number;
+        },
       ) => {
         const { runFile } = await import('./run.ts');
         outcome.code = await runFile({
@@ -103,6 +116,7 @@ Examples:
           store: options.store ?? null,
           from: options.from ?? null,
           restPort: options.restPort ?? null,
+          taskManagers: options.taskManagers,
         });
       },
     );
@@ -147,6 +161,7 @@ function addDemo(program: Command, terminal: Terminal, outcome: Outcome): void {
       'port of the REST API (default: 8081 or the next free)',
       integerFrom(1),
     )
+    .addOption(taskManagersOption())
     .addHelpText(
       'after',
       `
@@ -163,6 +178,7 @@ Examples:
         rate?: number;
         stateDir?: string;
         restPort?: number;
+        taskManagers: number;
       }) => {
         const { runDemo } = await import('./demo.ts');
         outcome.code = await runDemo({
@@ -174,6 +190,7 @@ Examples:
           rate: options.rate ?? null,
           stateDir: options.stateDir ?? null,
           restPort: options.restPort ?? null,
+          taskManagers: options.taskManagers,
         });
       },
     );
@@ -302,12 +319,19 @@ function addRoles(program: Command, outcome: Outcome): void {
     .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
     .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
     .option('--id <name>', 'its name in logs and REST (default: random)')
+    .option('--shuffle-port <port>', 'for other TaskManagers; 0 = any', integerFrom(0), 0)
+    .option(
+      '--shuffle-host <address>',
+      'to listen on for them, and told to them (default: that of the RPC connection)',
+    )
     .action(
       async (options: {
         jobmanager: string;
         localStateDir: string;
         slots: number;
         id?: string;
+        shufflePort: number;
+        shuffleHost?: string;
       }) => {
         const { runTaskManagerRole } = await import('./roles.ts');
         outcome.code = await runTaskManagerRole(options);

@@ -38,6 +38,8 @@ export async function runTaskManagerRole(options: {
   localStateDir: string;
   slots: number;
   id?: string;
+  shufflePort: number;
+  shuffleHost?: string;
 }): Promise<number> {
   const { runTaskManager } = await import('../taskmanager/main.ts');
   await runTaskManager(options);

@@ -19,10 +19,11 @@ export interface RunOptions {
   /** null: the newest checkpoint, if there is one. */
   from: string | null;
   restPort: number | null;
+  taskManagers: number;
 }
 
 export async function runFile(options: RunOptions): Promise<number> {
-  const { env, terminal, file, stateDir, from, restPort } = options;
+  const { env, terminal, file, stateDir, from, restPort, taskManagers } = options;
   const store = options.store === null ? null : storeUri(options.store);
   const first = await checkFile(file, stateDir ?? undefined);
   if (first.plan === null) {
@@ -40,7 +41,17 @@ export async function runFile(options: RunOptions): Promise<number> {
     terminal.print(`not in ${directory} as the file says: a local run does that with --store`);
   }
   return withStateDir(dir, env, () =>
-    runLocally({ env, terminal, planFile: file, plan, dir, storeUrl, from, restPort }),
+    runLocally({
+      env,
+      terminal,
+      planFile: file,
+      plan,
+      dir,
+      storeUrl,
+      from,
+      restPort,
+      taskManagers,
+    }),
   );
 }
 

@@ -23,6 +23,26 @@ export function keyGroupRanges(parallelism: number, maxParallelism: number): Key
   }));
 }
 
+/**
+ * slots[s] = where subtask s runs: over all TaskManagers in turn, so that none is full while
+ * another one idles. By id, not by registration: who comes back under its old name gets its old
+ * subtasks. Fewer than `parallelism` when there are not enough.
+ */
+export function assignSlots<Host extends { readonly id: string; readonly slots: number }>(
+  parallelism: number,
+  hosts: readonly Host[],
+): { host: Host; slot: number }[] {
+  const sorted = hosts.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const most = Math.max(0, ...sorted.map(({ slots }) => slots));
+  const chosen: { host: Host; slot: number }[] = [];
+  for (let slot = 0; slot < most; slot++) {
+    for (const host of sorted) {
+      if (slot < host.slots && chosen.length < parallelism) chosen.push({ host, slot });
+    }
+  }
+  return chosen;
+}
+
 /** Splits are numbered densely in order of discovery, so this is even within one. */
 function subtaskOfSplit(splitIndex: number, parallelism: number): number {
   return splitIndex % parallelism;

@@ -4,12 +4,13 @@
  */
 import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
-import type {
-  Command,
-  Report,
-  ScriptVersion,
-  SubtaskMetrics,
-  TaskDeployment,
+import {
+  type Command,
+  type Report,
+  RPC_VERSION,
+  type ScriptVersion,
+  type SubtaskMetrics,
+  type TaskDeployment,
 } from '../rpc/messages.ts';
 import { realEnv } from '../runtime/env.ts';
 
@@ -37,7 +38,16 @@ export class FakeTaskManager {
     const client = await RpcClient.connect(realEnv, address);
     const fake = new FakeTaskManager(id, client);
     const host = '127.0.0.1';
-    client.send({ type: 'register', version: 1, taskManagerId: id, host, pid: 1, slots });
+    client.send({
+      type: 'register',
+      version: RPC_VERSION,
+      taskManagerId: id,
+      host,
+      pid: 1,
+      slots,
+      shuffleHost: host,
+      shufflePort: 1,
+    });
     return fake;
   }
 
@@ -118,6 +128,7 @@ export class FakeTaskManager {
         cpuSeconds: 1,
         heapBytes: 1,
         subtasks: [{ ...NO_METRICS, ...metrics }],
+        shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },
     });
   }

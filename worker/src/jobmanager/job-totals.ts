@@ -97,14 +97,18 @@ export class JobTotals {
     return sum;
   }
 
-  /** Records still to read; null while a task does not know, since a part of a sum is no lag. */
-  lag(): number | null {
+  /**
+   * Records still to read; null while a task does not know or has not said, since a part of a sum
+   * is no lag.
+   */
+  lag(parallelism: number): number | null {
+    if (this.#running.size < parallelism) return null;
     let lag = 0;
     for (const metrics of this.#running.values()) {
       if (metrics.pendingRecords < 0) return null;
       lag += metrics.pendingRecords;
     }
-    return this.#running.size === 0 ? null : lag;
+    return lag;
   }
 
   eventsPerSecond(now: number): number {

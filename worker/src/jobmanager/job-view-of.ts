@@ -49,17 +49,19 @@ export function viewOf(parts: ViewParts): JobView {
       return { subtask, status, taskManagerId: id, host, deployedAt, runningAt };
     }),
     taskManagers: parts.taskManagers.all().map((taskManager) => {
-      const { id, host, pid, slots, metrics, lastHeardAt } = taskManager;
+      const { id, host, pid, slots, shuffle, metrics, lastHeardAt } = taskManager;
+      const dataPort = shuffle.port;
       const used = tasks.filter((task) => task.taskManager === taskManager).length;
       const sinceHeartbeatMs = Math.round(monotonic - lastHeardAt);
-      return { id, host, pid, slots, freeSlots: slots - used, sinceHeartbeatMs, metrics };
+      const freeSlots = slots - used;
+      return { id, host, pid, dataPort, slots, freeSlots, sinceHeartbeatMs, metrics };
     }),
     checkpoints: parts.history,
     exceptions: parts.exceptions.list(),
     counters: totals.counters(),
     gauges: totals.gauges(),
     eventsPerSecond: totals.eventsPerSecond(monotonic),
-    lag: totals.lag(),
+    lag: totals.lag(plan.parallelism),
     subtasks: totals.subtasks(),
     filter: { version: scripts.active.version, refused: scripts.refused },
     splits: {

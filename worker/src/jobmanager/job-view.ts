@@ -20,6 +20,8 @@ export interface TaskManagerView {
   id: string;
   host: string;
   pid: number;
+  /** Where the other TaskManagers reach it. */
+  dataPort: number;
   slots: number;
   freeSlots: number;
   sinceHeartbeatMs: number;

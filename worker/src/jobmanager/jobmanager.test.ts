@@ -146,6 +146,93 @@ test('a failed task: the others are canceled before anything is deployed again',
   assert.equal(manager.view().exceptions.first?.code, 'OUT_OF_MEMORY');
 });
 
+async function threeTaskManagers(made: TestCluster) {
+  const manager = await made.start({ plan: { ...testPlan(), parallelism: 5 } });
+  const connect = (id: string) => FakeTaskManager.connect(manager.rpcPort, 2, id);
+  // Not in the order of their names.
+  const c = await connect('c');
+  const a = await connect('a');
+  const b = await connect('b');
+  return { manager, connect, a, b, c };
+}
+
+const ofAttempt =
+  (attempt: number) =>
+  (command: { tasks: { attempt: number }[] }): boolean =>
+    command.tasks[0]?.attempt === attempt;
+
+test('several TaskManagers: each is told where all subtasks run, and one secret', async (t) => {
+  const { manager, a, b, c } = await threeTaskManagers(cluster(t));
+  const deploys = await Promise.all([a, b, c].map((tm) => tm.next('deploy')));
+  await running(manager);
+  const address = { host: '127.0.0.1', port: 1 };
+  for (const { members, secret } of deploys) {
+    assert.deepEqual(members, [
+      { taskManagerId: 'a', ...address, subtasks: [0, 3] },
+      { taskManagerId: 'b', ...address, subtasks: [1, 4] },
+      { taskManagerId: 'c', ...address, subtasks: [2] },
+    ]);
+    assert.equal(secret, deploys[0]?.secret);
+    assert.match(secret, /^[0-9a-f]{32}$/);
+  }
+  assert.deepEqual(
+    deploys.map(({ tasks }) => tasks.map(({ subtask, slot }) => [subtask, slot])),
+    [
+      [
+        [0, 0],
+        [3, 1],
+      ],
+      [
+        [1, 0],
+        [4, 1],
+      ],
+      [[2, 0]],
+    ],
+  );
+  const id = await manager.checkpoint();
+  for (const tm of [a, b, c]) await tm.next('notify', (command) => command.checkpointId === id);
+});
+
+test('one of several is lost: the others are canceled, kept, and deployed again', async (t) => {
+  const { manager, connect, a, b, c } = await threeTaskManagers(cluster(t));
+  await running(manager);
+  const id = await manager.checkpoint();
+  c.close();
+  for (const tm of [a, b]) await tm.next('cancel');
+  await until('the wait for slots', () => manager.view().status === 'CREATED');
+  assert.equal(a.commands.filter(({ type }) => type === 'deploy').length, 1);
+  const replacement = await connect('c');
+  const again = await Promise.all([a, b, replacement].map((tm) => tm.next('deploy', ofAttempt(2))));
+  const first = await a.next('deploy');
+  assert.notEqual(again[0]?.secret, first.secret);
+  for (const { tasks } of again) {
+    assert.ok(tasks.every(({ restoredId, attempt }) => restoredId === id && attempt === 2));
+  }
+  await running(manager);
+  assert.equal(manager.view().restarts, 1);
+});
+
+test('a broken connection between two TaskManagers restarts the job once (P51)', async (t) => {
+  const { manager, a, b, c } = await threeTaskManagers(cluster(t));
+  await running(manager);
+  const lost = (tm: FakeTaskManager, peer: string, attempt: number) => {
+    const facts = { taskManagerId: tm.id, attempt, peer };
+    tm.send({ type: 'peer-lost', ...facts, code: 'LINK_RESET', error: 'connection reset' });
+  };
+  lost(b, 'c', 1);
+  lost(c, 'b', 1);
+  for (const tm of [a, b, c]) await tm.next('deploy', ofAttempt(2));
+  await running(manager);
+  // A late word of the attempt that is over.
+  lost(a, 'c', 1);
+  await manager.checkpoint();
+  const { restarts, exceptions } = manager.view();
+  assert.equal(restarts, 1);
+  const [newest] = exceptions.entries;
+  assert.deepEqual([newest?.code, newest?.taskManagerId], ['LINK_RESET', 'c']);
+  assert.match(newest?.message ?? '', /b lost its connection with c: connection reset/);
+});
+
 test('lost records fail the job instead of restarting it', async (t) => {
   const made = cluster(t);
   const manager = await made.start();

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { RestartStrategyPlan } from '../plan/job-plan.ts';
 import type { SplitPosition } from '../source/source.ts';
-import { keyGroupRanges, overlapping, splitsBySubtask } from './assign.ts';
+import { assignSlots, keyGroupRanges, overlapping, splitsBySubtask } from './assign.ts';
 import { JobStateMachine } from './job-state.ts';
 import { NO_RESTARTS, onFailure } from './restart-strategy.ts';
 import {
@@ -35,6 +35,22 @@ test("key-group ranges are Flink's: floor(kg * p / max) names the owner", () => 
     { seed: 1, numRuns: 300 },
   );
   assert.throws(() => keyGroupRanges(5, 4), { code: 'PARALLELISM' });
+});
+
+test('subtasks go over all TaskManagers in turn, whoever registered first', () => {
+  const hosts = [
+    { id: 'c', slots: 1 },
+    { id: 'a', slots: 3 },
+    { id: 'b', slots: 2 },
+  ];
+  const where = (parallelism: number) =>
+    assignSlots(parallelism, hosts).map(({ host, slot }) => `${host.id}${slot}`);
+  assert.deepEqual(where(6), ['a0', 'b0', 'c0', 'a1', 'b1', 'a2']);
+  assert.deepEqual(where(2), ['a0', 'b0']);
+  hosts.reverse();
+  assert.deepEqual(where(6), ['a0', 'b0', 'c0', 'a1', 'b1', 'a2']);
+  assert.equal(where(7).length, 6);
+  assert.deepEqual(assignSlots(3, []), []);
 });
 
 test('a rescaled task reads every snapshot that holds some of its groups', () => {

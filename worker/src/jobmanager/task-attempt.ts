@@ -5,10 +5,16 @@
 import type { Logger } from 'pino';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
-import type { Command, Report, ScriptVersion, TaskDeployment } from '../rpc/messages.ts';
+import type {
+  AttemptMember,
+  Command,
+  Report,
+  ScriptVersion,
+  TaskDeployment,
+} from '../rpc/messages.ts';
 import type { Env } from '../runtime/env.ts';
 import type { SplitPosition } from '../source/source.ts';
-import { keyGroupRanges, overlapping, splitsBySubtask } from './assign.ts';
+import { assignSlots, keyGroupRanges, overlapping, splitsBySubtask } from './assign.ts';
 import type { StoredCheckpoint } from './journal.ts';
 import type { TaskManager } from './task-managers.ts';
 
@@ -76,27 +82,30 @@ export class TaskAttempt {
   deploy(available: readonly TaskManager[]): void {
     const { env, plan, jobId, lineage, leaderEpoch, script } = this.#options;
     const ranges = keyGroupRanges(plan.parallelism, plan.maxParallelism);
-    const slots = available.flatMap((taskManager) =>
-      Array.from({ length: taskManager.slots }, (_, slot) => ({ taskManager, slot })),
-    );
-    const byTaskManager = new Map<TaskManager, TaskDeployment[]>();
     const splits = splitsBySubtask(this.#options.splits, plan.parallelism);
-    for (const [subtask, range] of ranges.entries()) {
-      const chosen = slots[subtask];
-      if (chosen === undefined) break;
+    const byTaskManager = new Map<TaskManager, TaskDeployment[]>();
+    for (const [subtask, { host, slot }] of assignSlots(plan.parallelism, available).entries()) {
+      const range = ranges[subtask]!;
       this.#tasks.set(subtask, {
-        ...chosen,
+        taskManager: host,
+        slot,
         subtask,
         status: 'DEPLOYING',
         deployedAt: env.now(),
         runningAt: null,
       });
-      const list = byTaskManager.get(chosen.taskManager) ?? [];
-      list.push(this.#deployment(subtask, chosen.slot, range, splits[subtask] ?? []));
-      byTaskManager.set(chosen.taskManager, list);
+      const list = byTaskManager.get(host) ?? [];
+      list.push(this.#deployment(subtask, slot, range, splits[subtask] ?? []));
+      byTaskManager.set(host, list);
     }
+    const members: AttemptMember[] = [...byTaskManager].map(([{ id, shuffle }, tasks]) => ({
+      taskManagerId: id,
+      ...shuffle,
+      subtasks: tasks.map(({ subtask }) => subtask),
+    }));
+    const secret = env.id();
     for (const [taskManager, tasks] of byTaskManager) {
-      const shared = { leaderEpoch, jobId, lineage, plan, script, ranges };
+      const shared = { leaderEpoch, jobId, lineage, plan, script, ranges, members, secret };
       taskManager.send({ type: 'deploy', ...shared, tasks });
     }
   }
@@ -116,7 +125,7 @@ export class TaskAttempt {
     }
   }
 
-  /** `running`, `failed` and `canceled` of this attempt; others are ignored. */
+  /** What concerns this attempt as a whole; of other attempts it is ignored. */
   report(taskManager: TaskManager, report: Report): void {
     if (!('attempt' in report) || report.attempt !== this.attempt) return;
     if (report.type === 'canceled') this.#gone(taskManager);
@@ -124,6 +133,11 @@ export class TaskAttempt {
     if (report.type === 'failed') {
       const { code, error, subtask } = report;
       this.fail({ code, message: error, subtask, taskManagerId: taskManager.id });
+    }
+    if (report.type === 'peer-lost') {
+      const { code, error, peer } = report;
+      const message = `TaskManager ${taskManager.id} lost its connection with ${peer}: ${error}`;
+      this.fail({ code, message, subtask: null, taskManagerId: peer });
     }
   }
 

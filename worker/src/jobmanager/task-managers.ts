@@ -19,6 +19,8 @@ export interface TaskManager {
   readonly host: string;
   readonly pid: number;
   readonly slots: number;
+  /** Its shuffle port, for its peers. */
+  readonly shuffle: { host: string; port: number };
   /** Wall time, ms. */
   readonly registeredAt: number;
   /** Monotonic, ms. */
@@ -137,6 +139,7 @@ export class TaskManagers {
       host: report.host,
       pid: report.pid,
       slots: report.slots,
+      shuffle: { host: report.shuffleHost, port: report.shufflePort },
       registeredAt: this.#env.now(),
       lastHeardAt: this.#env.monotonic(),
       metrics: null,

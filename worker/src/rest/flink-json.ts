@@ -139,7 +139,7 @@ export function taskManagers(view: JobView): JsonObject {
     taskmanagers: view.taskManagers.map((taskManager) => ({
       id: taskManager.id,
       path: `${taskManager.host}:${taskManager.pid}`,
-      dataPort: 0,
+      dataPort: taskManager.dataPort,
       jmxPort: -1,
       // Wall time of the last heartbeat, as Flink means it in spite of the name.
       timeSinceLastHeartbeat: view.now - taskManager.sinceHeartbeatMs,

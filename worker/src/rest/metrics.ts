@@ -2,6 +2,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { CounterName, GaugeName } from '../jobmanager/job-totals.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
+import type { ShuffleMetrics } from '../rpc/messages.ts';
 
 /** Distinct names of `SubtaskMetrics.extra` that become metrics (I7). */
 const MAX_EXTRA = 200;
@@ -65,6 +66,7 @@ export async function metricsText(view: JobView): Promise<{ contentType: string;
   if (view.lag !== null) gauge('lag_records', 'Records still to read', view.lag);
   count('restarts_total', 'Restarts of the job', view.restarts);
   gauge('task_managers', 'Registered TaskManagers', view.taskManagers.length);
+  addShuffle(view, gauge);
   gauge('running', '1 while every task runs', view.status === 'RUNNING' ? 1 : 0);
   gauge('splits_held', 'Splits that wait for older ones (P26)', view.splits.held);
   count('split_holds_expired_total', 'Holds ended by discoveryHoldMs', view.splits.expiredHolds);
@@ -74,6 +76,17 @@ export async function metricsText(view: JobView): Promise<{ contentType: string;
 }
 
 type Add = (name: string, help: string, value: number) => void;
+
+/** Of the running attempt: each begins with new connections. */
+function addShuffle(view: JobView, gauge: Add): void {
+  const sum = (name: keyof ShuffleMetrics) =>
+    view.taskManagers.reduce((total, { metrics }) => total + (metrics?.shuffle[name] ?? 0), 0);
+  gauge('shuffle_links', 'Connections between TaskManagers, counted at both ends', sum('links'));
+  gauge('shuffle_sent_bytes', 'Sent between TaskManagers by this attempt', sum('bytesSent'));
+  gauge('shuffle_sent_frames', 'Frames of the same', sum('framesSent'));
+  gauge('shuffle_queued_bytes', 'Bytes that wait for the network', sum('queuedBytes'));
+  gauge('shuffle_stale_frames', 'Frames of older attempts, dropped (P38)', sum('staleFrames'));
+}
 
 function addCheckpoints(view: JobView, count: Add, gauge: Add): void {
   const { counts, latestCompleted } = view.checkpoints;

@@ -33,7 +33,8 @@ interface Answer {
   exceptionHistory: { entries: { exceptionName: string }[] };
   state: string;
   matched: number;
-  lag: number;
+  lag: number | null;
+  inputEnded: boolean;
   restoredCheckpoint: object | null;
   lastCheckpoint: { stateBytes: number };
   filter: object;
@@ -175,11 +176,16 @@ test('the status line and the metrics', async (t) => {
     extra: { x: 4 },
   });
   while (manager.view().counters.matched !== 3) await delay(2);
+  // A part of the lag is no lag, and one subtask at its end is not the end of the input.
+  const early = await get('/api/v1/status');
+  assert.deepEqual([early.lag, early.inputEnded], [null, false]);
+  tm.heartbeat({ subtask: 1, attempt: 1, openSplits: 0 });
+  while (manager.view().subtasks.length < 2) await delay(2);
   await manager.checkpoint();
   const status = await get('/api/v1/status');
   assert.equal(status.state, 'RUNNING');
   assert.equal(status.matched, 3);
-  assert.equal(status.lag, 9);
+  assert.deepEqual([status.lag, status.inputEnded], [9, false]);
   assert.equal(status.restoredCheckpoint, null);
   assert.equal(status.lastCheckpoint.stateBytes, 2000);
   assert.deepEqual(status.filter, { version: 'v1', refused: null });

@@ -17,7 +17,7 @@ export function status(view: JobView): JsonObject {
     parked: gauges.parked,
     outbox: gauges.outbox,
     lag: view.lag,
-    inputEnded: subtasks.length > 0 && subtasks.every(({ openSplits }) => openSplits === 0),
+    inputEnded: inputEnded(view),
     restoredCheckpoint: restored === null ? null : { id: restored.id, at: restored.at },
     lastCheckpoint:
       latestCompleted === null
@@ -37,10 +37,17 @@ export function status(view: JobView): JsonObject {
       freeSlots,
       rssBytes: metrics?.rssBytes ?? 0,
       cpuSeconds: metrics?.cpuSeconds ?? 0,
+      shuffle: metrics === null ? null : { ...metrics.shuffle },
     })),
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
     ledgerImbalance: gauges.ledgerImbalance,
     subtasks: subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
   };
+}
+
+/** As told by every subtask: their TaskManagers report one after the other. */
+function inputEnded({ subtasks, plan }: JobView): boolean {
+  const all = subtasks.length === plan.parallelism;
+  return all && subtasks.every(({ openSplits }) => openSplits === 0);
 }

@@ -68,6 +68,11 @@ export class RpcClient {
     }
   }
 
+  /** The address of this machine by which the JobManager is reached. */
+  get localAddress(): string {
+    return this.#connection.localAddress;
+  }
+
   get closed(): boolean {
     return this.#connection.closed;
   }

@@ -19,6 +19,8 @@ const KEEP_ALIVE_MS = 5_000;
 
 export class RpcConnection<Out extends object, In> {
   readonly remote: string;
+  /** The address of this machine that the peer sees. */
+  readonly localAddress: string;
   readonly #socket: Socket;
   readonly #decoder = new FrameDecoder();
   readonly #read: (value: unknown) => In | string;
@@ -38,6 +40,7 @@ export class RpcConnection<Out extends object, In> {
     this.#read = read;
     this.#maxQueuedBytes = options.maxQueuedBytes ?? MAX_QUEUED_BYTES;
     this.remote = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
+    this.localAddress = socket.localAddress ?? '';
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.pause();

@@ -7,7 +7,8 @@ import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SplitPosition } from '../source/source.ts';
 
-export const RPC_VERSION = 1;
+/** 2: the exchange between TaskManagers. */
+export const RPC_VERSION = 2;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -24,6 +25,14 @@ export interface TaskDeployment {
   restore: SubtaskSnapshot[];
   /** The restored checkpoint; the first interval of the task is (restoredId, next]. 0 = fresh. */
   restoredId: number;
+}
+
+/** Where the subtasks of an attempt are, and the shuffle address of who runs them. */
+export interface AttemptMember {
+  taskManagerId: string;
+  host: string;
+  port: number;
+  subtasks: number[];
 }
 
 export interface ScriptVersion {
@@ -46,6 +55,10 @@ export type Command =
       /** Key-group owner table: subtask s owns ranges[s]. */
       ranges: KeyGroupRange[];
       tasks: TaskDeployment[];
+      /** All TaskManagers of the attempt, the addressed one included. */
+      members: AttemptMember[];
+      /** Lets them into each other's shuffle port, for this attempt only. */
+      secret: string;
     }
   | { type: 'cancel'; leaderEpoch: number; attempt: number }
   | {
@@ -80,6 +93,9 @@ export type Report =
       host: string;
       pid: number;
       slots: number;
+      /** Where other TaskManagers reach its shuffle port. */
+      shuffleHost: string;
+      shufflePort: number;
     }
   | { type: 'heartbeat'; taskManagerId: string; leaderEpoch: number; metrics: TaskManagerMetrics }
   | { type: 'running'; taskManagerId: string; attempt: number; subtask: number; restoreMs: number }
@@ -115,6 +131,15 @@ export type Report =
       code: string;
       error: string;
     }
+  /** Its connection with another TaskManager of the attempt broke: that one is lost to it (P51). */
+  | {
+      type: 'peer-lost';
+      taskManagerId: string;
+      attempt: number;
+      peer: string;
+      code: string;
+      error: string;
+    }
   | { type: 'canceled'; taskManagerId: string; attempt: number };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
@@ -123,6 +148,18 @@ export interface TaskManagerMetrics {
   cpuSeconds: number;
   heapBytes: number;
   subtasks: SubtaskMetrics[];
+  /** Connections with other TaskManagers, of the running attempt. */
+  shuffle: ShuffleMetrics;
+}
+
+export interface ShuffleMetrics {
+  links: number;
+  bytesSent: number;
+  framesSent: number;
+  /** Bytes that wait for the network. */
+  queuedBytes: number;
+  /** Frames of an older attempt, dropped (P38). */
+  staleFrames: number;
 }
 
 export interface SubtaskMetrics {

@@ -17,6 +17,8 @@ const REGISTER: Report = {
   host: 'h',
   pid: 1,
   slots: 4,
+  shuffleHost: 'h',
+  shufflePort: 7,
 };
 
 async function pair(t: { after(fn: () => Promise<void>): void }) {

@@ -15,6 +15,8 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
     host: 'string',
     pid: 'number',
     slots: 'number',
+    shuffleHost: 'string',
+    shufflePort: 'number',
   },
   heartbeat: { taskManagerId: 'string', leaderEpoch: 'number', metrics: 'object' },
   running: { ...TASK, subtask: 'number', restoreMs: 'number' },
@@ -22,6 +24,7 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
   decline: { ...TASK, checkpointId: 'number', subtask: 'number', reason: 'string' },
   drained: { ...TASK, checkpointId: 'number', subtask: 'number' },
   failed: { ...TASK, subtask: 'number', code: 'string', error: 'string' },
+  'peer-lost': { ...TASK, peer: 'string', code: 'string', error: 'string' },
   canceled: TASK,
 };
 
@@ -37,6 +40,8 @@ const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
     script: 'object',
     ranges: 'array',
     tasks: 'array',
+    members: 'array',
+    secret: 'string',
   },
   cancel: { ...LEADER, attempt: 'number' },
   trigger: {

@@ -89,7 +89,7 @@ export function deploymentOf(command: Deploy, { mutant, objects }: Mutation): De
   if (mutant !== 'older-checkpoint-restored') return command;
   const older = readLine(objects).at(-2);
   if (older === undefined || older.kind === 'initial') return command;
-  const splits = splitsBySubtask(older.splits, command.tasks.length);
+  const splits = splitsBySubtask(older.splits, command.ranges.length);
   const tasks = command.tasks.map((task) => ({
     ...task,
     splits: splits[task.subtask]!,

@@ -43,6 +43,8 @@ export class RunChecks {
   readonly #fold: Fold;
   readonly #receipts: Receipt[] = [];
   readonly #attempts = new Map<number, StartedAttempt>();
+  /** TaskManagers that have got their part of an attempt. */
+  readonly #told = new Map<number, Set<string>>();
   readonly #records = new Set<string>();
   #pending: Promise<void>[] = [];
   #newest: Manifest | null = null;
@@ -71,16 +73,22 @@ export class RunChecks {
     if (--this.#awaited.tasks === 0) this.#runningAt = this.#options.time.nowMs;
   }
 
-  deployed({ tasks }: Extract<Command, { type: 'deploy' }>): void {
-    const attempt = tasks[0]!.attempt;
+  deployed(taskManager: string, command: Extract<Command, { type: 'deploy' }>): void {
+    const attempt = command.tasks[0]!.attempt;
     const highest = Math.max(0, ...this.#attempts.keys());
-    if (attempt <= highest) throw new Error(`P10: attempt ${attempt} after ${highest}`);
-    this.#awaited = { attempt, tasks: tasks.length };
+    const told = this.#told.get(attempt) ?? new Set();
+    if (attempt < highest || told.has(taskManager)) {
+      throw new Error(`P10: attempt ${attempt} after ${highest}`);
+    }
+    this.#told.set(attempt, told.add(taskManager));
+    if (told.size > 1) return;
+    const { length: parallelism } = command.ranges;
+    this.#awaited = { attempt, tasks: parallelism };
     this.#runningAt = Number.POSITIVE_INFINITY;
     const objects = new Map(this.#options.objects);
     const restored = readLine(objects).at(-1)!;
-    if (restored.parallelism > tasks.length) this.#options.hit('restored: fewer subtasks');
-    if (restored.parallelism < tasks.length) this.#options.hit('restored: more subtasks');
+    if (restored.parallelism > parallelism) this.#options.hit('restored: fewer subtasks');
+    if (restored.parallelism < parallelism) this.#options.hit('restored: more subtasks');
     if (restored.kind === 'initial') this.#options.hit('restored: the initial manifest');
     const started: StartedAttempt = { manifest: restored, parked: new Set(), outbox: new Set() };
     this.#attempts.set(attempt, started);

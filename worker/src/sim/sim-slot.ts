@@ -13,6 +13,7 @@ import type { SlotConfig } from '../taskmanager/slot-parts.ts';
 import { SlotTask } from '../taskmanager/slot-task.ts';
 import { type ModelLog, ModelReader } from './model-log.ts';
 import { ModelDeadLetter, ModelProfileApi, ModelWebhook, type Outside } from './model-services.ts';
+import type { SimShuffle } from './sim-shuffle.ts';
 import type { SimProcess } from './virtual-time.ts';
 
 type Deploy = Extract<Command, { type: 'deploy' }>;
@@ -21,6 +22,7 @@ type Deploy = Extract<Command, { type: 'deploy' }>;
 export interface SlotWorld {
   outside: Outside;
   log: ModelLog;
+  shuffle: SimShuffle;
   openStore(process: SimProcess): ObjectStore;
   /** Between two slots; a number per direction. */
   frameDelayMs(): number;
@@ -33,7 +35,8 @@ export interface SlotWorld {
 }
 
 export interface SlotPeers {
-  slots: readonly SimSlot[];
+  /** Another slot of this attempt, here or in another process. */
+  reach(subtask: number, act: (slot: SimSlot) => void): void;
   report(report: TaskReport): void;
   failed(subtask: number, code: string, error: string): void;
 }
@@ -152,13 +155,19 @@ export class SimSlot {
     }
     // A transfer, as between threads: the sender must not look at the buffer again.
     const sent = frame.kind === 'data' ? { ...frame, bytes: moved(frame.bytes) } : { ...frame };
-    this.#later(target, () => this.#peers.slots[target]!.receive(this.subtask, sent));
+    this.#later(target, () =>
+      this.#peers.reach(target, (slot) => slot.receive(this.subtask, sent)),
+    );
   }
 
   #credit(channel: number, bytes: Uint8Array): void {
     const back = moved(bytes);
     if (channel === this.subtask) this.credited(channel, back);
-    else this.#later(channel, () => this.#peers.slots[channel]!.credited(this.subtask, back));
+    else {
+      this.#later(channel, () =>
+        this.#peers.reach(channel, (slot) => slot.credited(this.subtask, back)),
+      );
+    }
   }
 
   #later(peer: number, fn: () => void): void {

@@ -14,8 +14,10 @@ const HEARTBEAT_MS = 1000;
 const END_AFTER_FAULT_MS = 50;
 const CLOSE_LIMIT_MS = 5000;
 
+type Untold<Type extends Report['type']> = Omit<Extract<Report, { type: Type }>, 'taskManagerId'>;
+
 export interface TaskManagerHooks {
-  deployed(command: Extract<Command, { type: 'deploy' }>): void;
+  deployed(taskManager: string, command: Extract<Command, { type: 'deploy' }>): void;
   /** A code that only a bug brings. */
   slotFailed(code: string, error: string): void;
   /** The process has nothing more to do. */
@@ -28,6 +30,7 @@ export class SimTaskManager {
   readonly #world: SlotWorld;
   readonly #hooks: TaskManagerHooks;
   #slots: SimSlot[] = [];
+  #peers: readonly string[] = [];
   #leaderEpoch = 0;
 
   constructor(
@@ -42,8 +45,12 @@ export class SimTaskManager {
     this.#hooks = hooks;
   }
 
-  get slots(): readonly SimSlot[] {
-    return this.#slots;
+  /** The connection with it broke; for both ends the attempt is over (P51). */
+  peerLost(peer: string): void {
+    const attempt = this.#slots[0]?.attempt;
+    if (!this.process.alive || attempt === undefined || !this.#peers.includes(peer)) return;
+    this.#world.outside.hit('a peer was lost');
+    this.#report({ type: 'peer-lost', attempt, peer, code: 'LINK_RESET', error: 'reset' });
   }
 
   run(slots: number): void {
@@ -59,6 +66,8 @@ export class SimTaskManager {
       host: 'sim',
       pid: 1,
       slots,
+      shuffleHost: name,
+      shufflePort: 1,
     });
   }
 
@@ -119,14 +128,16 @@ export class SimTaskManager {
 
   #deploy(command: Extract<Command, { type: 'deploy' }>): void {
     if (!this.process.alive) return;
-    this.#hooks.deployed(command);
+    this.#hooks.deployed(this.process.name, command);
     const { jobId, lineage, plan, script, ranges, tasks } = this.#world.deployment(command);
-    const { mutant } = this.#world;
+    const { mutant, shuffle } = this.#world;
+    this.#peers = command.members.map(({ taskManagerId }) => taskManagerId);
     const slots: SimSlot[] = [];
     for (const task of tasks) {
       const config = { jobId, lineage, plan, script, ranges, task, spoolPath: null, mutant };
       const peers = {
-        slots,
+        reach: (subtask: number, act: (slot: SimSlot) => void) =>
+          shuffle.reach(task.attempt, subtask, act),
         report: (report: TaskReport) => this.#report(report),
         failed: (subtask: number, code: string, error: string) => {
           this.#hooks.slotFailed(code, error);
@@ -134,9 +145,10 @@ export class SimTaskManager {
           this.process.env.timer(END_AFTER_FAULT_MS, () => this.#end());
         },
       };
-      slots[task.subtask] = new SimSlot(this.process, this.#world, config, peers);
+      slots.push(new SimSlot(this.process, this.#world, config, peers));
     }
     this.#slots = slots;
+    for (const slot of slots) shuffle.add(slot);
     for (const slot of slots) slot.run();
   }
 
@@ -153,7 +165,7 @@ export class SimTaskManager {
     await Promise.race([Promise.all(slots.map((slot) => slot.close())), limit]);
   }
 
-  #report(report: TaskReport | { type: 'canceled'; attempt: number }): void {
+  #report(report: TaskReport | Untold<'canceled' | 'peer-lost'>): void {
     this.#client.send({ ...report, taskManagerId: this.process.name } as Report);
   }
 
@@ -167,6 +179,7 @@ export class SimTaskManager {
         cpuSeconds: 0,
         heapBytes: 0,
         subtasks: this.#slots.map(({ task }) => task.metrics(0)),
+        shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },
     });
     this.process.env.timer(HEARTBEAT_MS, () => this.#beat());

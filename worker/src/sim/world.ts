@@ -26,6 +26,7 @@ import {
   scenarioOf,
 } from './scenario.ts';
 import { Hits, Seeded } from './seeded.ts';
+import { SimShuffle } from './sim-shuffle.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
 import { SimTaskManager } from './sim-task-manager.ts';
@@ -83,7 +84,8 @@ class World implements Outside {
   #processes = 0;
   #jobManager: { process: SimProcess; manager: JobManager | null } | null = null;
   #accept: ((connection: TaskManagerConnection) => void) | null = null;
-  #taskManager: SimTaskManager | null = null;
+  readonly #taskManagers = new Map<SimProcess, SimTaskManager>();
+  readonly #shuffle = new SimShuffle();
 
   constructor(scenario: Scenario, options: RunOptions) {
     this.#scenario = scenario;
@@ -117,7 +119,7 @@ class World implements Outside {
 
   async run(): Promise<void> {
     this.#startJobManager();
-    this.#startTaskManager();
+    for (let i = 0; i < this.#scenario.taskManagers; i++) this.#startTaskManager();
     for (const { atMs, action } of this.#scenario.actions) {
       this.time.after(atMs, () => this.#act(action));
     }
@@ -139,7 +141,7 @@ class World implements Outside {
   end(): void {
     this.#ended = true;
     this.#jobManager?.process.kill();
-    this.#taskManager?.process.kill();
+    for (const process of this.#taskManagers.keys()) process.kill();
   }
 
   isDown(service: Service, subtask?: number): boolean {
@@ -174,8 +176,9 @@ class World implements Outside {
     const manager = this.#jobManager?.manager ?? null;
     switch (action.do) {
       case 'crash': {
-        const { process } =
-          (action.role === 'jobmanager' ? this.#jobManager : this.#taskManager) ?? {};
+        const taskManagers = [...this.#taskManagers.keys()];
+        const process =
+          action.role === 'jobmanager' ? this.#jobManager?.process : this.rng.pick(taskManagers);
         if (process !== undefined) this.#crash(process, action.silent);
         return;
       }
@@ -210,6 +213,12 @@ class World implements Outside {
     process.kill();
     for (const end of this.#links.get(process) ?? []) end.died(silent);
     this.#links.delete(process);
+    this.#taskManagers.delete(process);
+    const { heartbeatTimeoutMs } = this.#scenario.plan;
+    for (const peer of this.#taskManagers.values()) {
+      const delayMs = silent ? heartbeatTimeoutMs : this.rng.between(0, 8);
+      this.time.after(delayMs, () => peer.peerLost(process.name));
+    }
     this.#restart(process);
   }
 
@@ -290,16 +299,16 @@ class World implements Outside {
     this.#links.set(jobManager, [...(this.#links.get(jobManager) ?? []), server as never]);
     this.#links.set(process, [client as never]);
     const taskManager = new SimTaskManager(process, client, this.#slotWorld(), {
-      deployed: (command) => this.checks.deployed(command),
+      deployed: (name, command) => this.checks.deployed(name, command),
       slotFailed: (code, error) => {
         this.hit(`slot failed: ${code}`);
         this.#judge(new TriggerJobError(code, error));
       },
       ended: () => this.#crash(process, false),
     });
-    this.#taskManager = taskManager;
+    this.#taskManagers.set(process, taskManager);
     this.#accept(asConnection(server));
-    taskManager.run(MAX_PARALLELISM);
+    taskManager.run(MAX_PARALLELISM / this.#scenario.taskManagers);
   }
 
   #slotWorld(): SlotWorld {
@@ -308,6 +317,7 @@ class World implements Outside {
     return {
       outside: this,
       log: this.#log,
+      shuffle: this.#shuffle,
       openStore: (process) => this.#openStore(process),
       frameDelayMs: () => this.rng.between(0, this.#scenario.frameDelayMs),
       told: (report) => {

@@ -25,6 +25,14 @@ export async function claimLocalState(
   return own;
 }
 
+/** What one slot of one attempt writes locally: never another's (P10). */
+export function slotFolder(
+  own: string,
+  slot: { lineage: string; attempt: number; subtask: number },
+): string {
+  return join(own, `${slot.lineage}-${slot.attempt}-${slot.subtask}`);
+}
+
 export function processIsAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);

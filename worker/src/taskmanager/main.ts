@@ -1,6 +1,7 @@
 /** The taskmanager role: options to a running TaskManager, and how the process ends. */
 import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { ShuffleServer } from '../exchange/shuffle-server.ts';
 import { RpcClient } from '../rpc/client.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -13,6 +14,10 @@ export interface TaskManagerRole {
   jobmanager: string;
   slots: number;
   localStateDir: string;
+  /** For the other TaskManagers; 0 or absent = any free port. */
+  shufflePort?: number;
+  /** Address to listen on for them, and to be told to them; absent = the one the RPC uses. */
+  shuffleHost?: string;
   id?: string;
   logLevel?: string;
 }
@@ -29,6 +34,13 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   );
   const local = await claimLocalState(role.localStateDir, process.pid, processIsAlive);
   const client = await connect(role.jobmanager);
+  const shuffleHost = role.shuffleHost ?? client.localAddress;
+  const shuffle = await ShuffleServer.listen({
+    env: realEnv,
+    log,
+    host: shuffleHost,
+    port: role.shufflePort ?? 0,
+  });
   const cacheBytes = process.env['TRIGGERJOB_TEST_SLOT_CACHE_BYTES'];
   const manager = new TaskManager({
     env: realEnv,
@@ -37,6 +49,8 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     taskManagerId: role.id ?? `tm-${realEnv.id().slice(0, 12)}`,
     host: hostname(),
     slots: role.slots,
+    shuffle,
+    shuffleHost,
     localStateDir: local,
     mutant: process.env['TRIGGERJOB_TEST_MUTANT'] ?? null,
     slotCacheBytes: cacheBytes === undefined ? null : Number(cacheBytes),
@@ -44,7 +58,10 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   try {
     await manager.run();
   } finally {
+    // First of all: what removes files and closes sockets takes its time.
+    await manager.halt();
     client.close();
+    await shuffle.close();
     await rm(local, { recursive: true, force: true });
   }
 }

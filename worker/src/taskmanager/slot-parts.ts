@@ -7,6 +7,7 @@ import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import { BarrierAligner } from '../exchange/aligner.ts';
 import { ChannelSender } from '../exchange/channel-sender.ts';
+import { channelCredit } from '../exchange/credit.ts';
 import type { Frame } from '../exchange/frame.ts';
 import { InputGate } from '../exchange/input-gate.ts';
 import { ownerTable } from '../exchange/key-groups.ts';
@@ -87,7 +88,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   const { plan, task, ranges } = config;
   const channels = ranges.length;
   const aligner = new BarrierAligner(config.mutant === 'alignment-off' ? 1 : channels);
-  const credit = initialCredit(plan, channels);
+  const credit = channelCredit(plan, channels);
   const { bufferBytes } = plan;
   const senders = ranges.map((_, target) => {
     const send = (frame: Frame) => ports.send(target, frame);
@@ -163,10 +164,4 @@ function buildManager(ports: SlotPorts, { plan, task, spoolPath }: SlotConfig): 
       slabs: new SlabPool(plan.memory.slotDeltaBytes),
     },
   });
-}
-
-/** Buffers per channel that the network budget of a slot allows, 2 to 8. */
-function initialCredit(plan: JobPlan, channels: number): number {
-  const perSlot = plan.memory.networkBytes / plan.slotsPerTaskManager;
-  return Math.max(2, Math.min(8, Math.floor(perSlot / (plan.bufferBytes * channels))));
 }

@@ -17,6 +17,7 @@ import { createLog } from '../runtime/log.ts';
 import { createSplitReader } from '../source/open.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
 import { openRocksDb } from '../state/rocksdb-backend.ts';
+import { slotFolder } from './local-state.ts';
 import type { PeerMessage, SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
 import { SlotTask } from './slot-task.ts';
 
@@ -29,7 +30,7 @@ async function openTask(start: SlotStart, tell: (message: SlotMessage) => void):
   const { directory, s3 } = plan.checkpointing;
   // A task puts and gets; the JobManager, which creates, has probed this very store.
   const store = await openStore(jobFolder(directory, plan), env, { s3, creates: false });
-  const local = join(start.localStateDir, `${lineage}-${task.attempt}-${task.subtask}`);
+  const local = slotFolder(start.localStateDir, { lineage, ...task });
   const backend = await openRocksDb({
     directory: join(local, 'db'),
     blockCacheBytes: plan.memory.slotBlockCacheBytes,

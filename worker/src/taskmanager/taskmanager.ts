@@ -1,16 +1,24 @@
 /**
  * The TaskManager process: registers with the JobManager, runs a thread per slot, passes commands
- * down and reports up, sends heartbeats. It decides nothing but two things: to refuse an older
- * leader's commands (P38) and to end itself when a slot fails (crash-only).
+ * down and reports up, sends heartbeats. Three things it decides itself: to refuse an older
+ * leader's commands (P38), to end when a slot fails (crash-only), and to end when it stood still
+ * for so long that the others have given it up. The loss of a peer is none of them: it is reported,
+ * the JobManager cancels, and this process takes the next deployment.
  */
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { rm } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
+import { channelCredit } from '../exchange/credit.ts';
+import type { ShuffleAttempt } from '../exchange/shuffle-attempt.ts';
+import type { ShuffleServer } from '../exchange/shuffle-server.ts';
 import type { RpcClient } from '../rpc/client.ts';
 import type { Command, Report, SubtaskMetrics } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
-import { TriggerJobError } from '../runtime/errors.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { slotFolder } from './local-state.ts';
 import type { SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
+import { SlotWiring } from './slot-wiring.ts';
 
 export interface TaskManagerOptions {
   env: Env;
@@ -19,6 +27,9 @@ export interface TaskManagerOptions {
   taskManagerId: string;
   host: string;
   slots: number;
+  shuffle: ShuffleServer;
+  /** Where other TaskManagers reach it. */
+  shuffleHost: string;
   localStateDir: string;
   mutant: string | null;
   /** Overrides of the memory plan, for tests that need a small cache. */
@@ -29,6 +40,8 @@ interface RunningSlot {
   subtask: number;
   attempt: number;
   worker: Worker;
+  /** Its RocksDB and spool files. */
+  folder: string;
   metrics: SubtaskMetrics | null;
   closed: Promise<void>;
 }
@@ -49,6 +62,9 @@ export class TaskManager {
   /** Until the first deployment brings the plan's. */
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
+  #beatAt: number | null = null;
+  #heartbeatTimeoutMs = Number.POSITIVE_INFINITY;
+  #exchange: { attempt: ShuffleAttempt; wiring: SlotWiring } | null = null;
   #end: ((fault: unknown) => void) | null = null;
   #closing = false;
 
@@ -58,7 +74,7 @@ export class TaskManager {
 
   /** Runs until shutdown (resolves) or a fault that must end the process (rejects). */
   run(): Promise<void> {
-    const { client, taskManagerId, host, slots } = this.#options;
+    const { client, taskManagerId, host, slots, shuffle, shuffleHost } = this.#options;
     return new Promise((resolve, reject) => {
       this.#end = (fault) => (fault === null ? resolve() : reject(fault));
       // One after the other: a command that overtakes a deployment would find no slot, in silence.
@@ -80,7 +96,16 @@ export class TaskManager {
       });
       const version = RPC_VERSION;
       const { pid } = process;
-      client.send({ type: 'register', version, taskManagerId, host, pid, slots });
+      client.send({
+        type: 'register',
+        version,
+        taskManagerId,
+        host,
+        pid,
+        slots,
+        shuffleHost,
+        shufflePort: shuffle.port,
+      });
     });
   }
 
@@ -89,6 +114,13 @@ export class TaskManager {
     this.#closing = true;
     this.#heartbeat?.cancel();
     await this.#closeSlots();
+  }
+
+  /** Ends the slot threads as they stand: for a process that must have no further effect. */
+  async halt(): Promise<void> {
+    this.#closing = true;
+    this.#heartbeat?.cancel();
+    await Promise.all(this.#slots.map(({ worker }) => worker.terminate()));
   }
 
   async #command(command: Command): Promise<void> {
@@ -144,11 +176,12 @@ export class TaskManager {
     await this.#closeSlots();
     const { tasks, plan, ranges } = command;
     this.#heartbeatMs = plan.heartbeatIntervalMs;
+    this.#heartbeatTimeoutMs = plan.heartbeatTimeoutMs;
     const { slotCacheBytes } = this.#options;
     if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
-    const ports = pairPorts(ranges.length);
+    const wiring = this.#openExchange(command);
     for (const task of tasks) {
-      const peers = ports[task.subtask]!;
+      const peers = wiring.portsOf(task.subtask);
       const { jobId, lineage, script } = command;
       const { localStateDir, mutant, log } = this.#options;
       const start: SlotStart = {
@@ -167,6 +200,39 @@ export class TaskManager {
     }
   }
 
+  #openExchange(command: Extract<Command, { type: 'deploy' }>): SlotWiring {
+    const { shuffle, taskManagerId } = this.#options;
+    const { jobId, members, secret, plan, ranges, tasks } = command;
+    const attempt = tasks[0]?.attempt ?? 0;
+    let exchange: ShuffleAttempt | null = null;
+    const wiring = new SlotWiring(
+      tasks.map(({ subtask }) => subtask),
+      ranges.length,
+      {
+        send: (channel, frame) => exchange?.send(channel, frame),
+        credit: (channel) => exchange?.credit(channel),
+      },
+    );
+    exchange = shuffle.begin({
+      jobId,
+      attempt,
+      secret,
+      self: taskManagerId,
+      members,
+      credit: channelCredit(plan, ranges.length),
+      heartbeatMs: plan.heartbeatIntervalMs,
+      timeoutMs: plan.heartbeatTimeoutMs,
+      deliver: (channel, frame) => wiring.deliver(channel, frame),
+      granted: (channel, bytes) => wiring.granted(channel, bytes),
+      lost: (peer, { code, message }) => {
+        this.#options.log.info({ peer, attempt, code, message }, 'connection with a peer lost');
+        this.#report({ type: 'peer-lost', attempt, peer, code, error: message });
+      },
+    });
+    this.#exchange = { attempt: exchange, wiring };
+    return wiring;
+  }
+
   #startSlot(start: SlotStart): RunningSlot {
     const { plan, task } = start;
     const worker = new Worker(new URL('./slot-thread.ts', import.meta.url), {
@@ -183,6 +249,7 @@ export class TaskManager {
       subtask: task.subtask,
       attempt: task.attempt,
       worker,
+      folder: slotFolder(start.localStateDir, { lineage: start.lineage, ...task }),
       metrics: null,
       closed: new Promise((resolve) => {
         closed = resolve;
@@ -222,9 +289,16 @@ export class TaskManager {
     }
   }
 
+  /**
+   * The attempt is over: its threads are gone when this resolves, and with them its effects. The
+   * process may go on with another attempt; what the old one wrote locally would fill the disk.
+   */
   async #closeSlots(): Promise<void> {
     const slots = this.#slots;
     this.#slots = [];
+    this.#options.shuffle.end();
+    this.#exchange?.wiring.close();
+    this.#exchange = null;
     await Promise.all(
       slots.map(async (slot) => {
         slot.worker.postMessage({ type: 'close' } satisfies SlotCommand);
@@ -235,6 +309,9 @@ export class TaskManager {
         await Promise.race([slot.closed, limit]);
         (timer as Timer | null)?.cancel();
         await slot.worker.terminate();
+        await rm(slot.folder, { recursive: true, force: true }).catch((error: unknown) => {
+          this.#options.log.warn({ error: messageOf(error) }, 'local state stays behind');
+        });
       }),
     );
   }
@@ -246,6 +323,15 @@ export class TaskManager {
 
   #beat(): void {
     this.#heartbeat?.cancel();
+    const now = this.#options.env.monotonic();
+    const asleepMs = this.#beatAt === null ? 0 : now - this.#beatAt;
+    this.#beatAt = now;
+    if (asleepMs > this.#heartbeatTimeoutMs) {
+      // The others have given us up and go on without us: no further effect of this process (P38).
+      const text = `this process stood still for ${Math.round(asleepMs)} ms`;
+      this.#end?.(new TriggerJobError('PROCESS_FROZEN', text));
+      return;
+    }
     const usage = process.cpuUsage();
     const memory = process.memoryUsage();
     this.#report({
@@ -256,6 +342,7 @@ export class TaskManager {
         cpuSeconds: (usage.user + usage.system) / 1e6,
         heapBytes: memory.heapUsed,
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
+        shuffle: this.#exchange?.attempt.stats ?? NO_SHUFFLE,
       },
     });
     this.#heartbeat = this.#options.env.timer(this.#heartbeatMs, () => {
@@ -264,22 +351,9 @@ export class TaskManager {
   }
 }
 
-type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
+const NO_SHUFFLE = { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 };
 
-/** ports[a][b] talks to ports[b][a]. */
-function pairPorts(count: number): (MessagePort | null)[][] {
-  const ports = Array.from({ length: count }, () =>
-    new Array<MessagePort | null>(count).fill(null),
-  );
-  for (let a = 0; a < count; a++) {
-    for (let b = a + 1; b < count; b++) {
-      const { port1, port2 } = new MessageChannel();
-      ports[a]![b] = port1;
-      ports[b]![a] = port2;
-    }
-  }
-  return ports;
-}
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 
 /** V8's limit for one slot: its share of what the plan gives to all heaps (plan/memory.ts). */
 function slotHeapMb(plan: SlotStart['plan']): number {

@@ -1,0 +1,159 @@
+/**
+ * The shuffle port of a TaskManager and its connections to the others. Of each pair the one with
+ * the smaller id calls, and calls again until the other has got its deployment, too. What an
+ * attempt's connections mean is shuffle-attempt.ts; this is who may have one.
+ */
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Logger } from 'pino';
+import type { AttemptMember } from '../rpc/messages.ts';
+import { type Env, sleep } from '../runtime/env.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { PeerLink } from './peer-link.ts';
+import { ShuffleAttempt, type ShuffleAttemptOptions } from './shuffle-attempt.ts';
+import { helloFault, receiveHello, sendHello, sendRefusal } from './shuffle-handshake.ts';
+
+/** Strangers included; more are closed at accept (I7). */
+const MAX_CONNECTIONS = 4096;
+const DIAL_PAUSE_MS = 50;
+/**
+ * Silence limits from the deployment to the connection: the peer may be taking down its last
+ * attempt.
+ */
+const CONNECT_TIMEOUTS = 2;
+
+export class ShuffleServer {
+  readonly #env: Env;
+  readonly #log: Logger;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #attempt: ShuffleAttempt | null = null;
+  #closed = false;
+
+  private constructor(env: Env, log: Logger, server: Server) {
+    this.#env = env;
+    this.#log = log;
+    this.#server = server;
+    server.on('connection', (socket: Socket) => {
+      this.#own(socket);
+      this.#accept(socket).catch((error: unknown) => {
+        this.#log.debug({ error: messageOf(error) }, 'a shuffle connection came to nothing');
+        socket.destroy();
+      });
+    });
+  }
+
+  /** Port 0 takes any free one. Rejects with SHUFFLE_LISTEN. */
+  static async listen(options: {
+    env: Env;
+    log: Logger;
+    host: string;
+    port: number;
+  }): Promise<ShuffleServer> {
+    const { env, log, host, port } = options;
+    const server = createServer({ noDelay: true });
+    server.maxConnections = MAX_CONNECTIONS;
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (cause) => {
+        const text = `shuffle port ${port} on ${host} can't be used, choose another`;
+        reject(new TriggerJobError('SHUFFLE_LISTEN', text, { cause }));
+      });
+      server.listen(port, host, resolve);
+    });
+    return new ShuffleServer(env, log, server);
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === 'object' && address !== null ? address.port : 0;
+  }
+
+  /** Ends the attempt before it, if there is one. */
+  begin(options: ShuffleAttemptOptions): ShuffleAttempt {
+    this.end();
+    const attempt = new ShuffleAttempt(options);
+    this.#attempt = attempt;
+    const { self, timeoutMs } = options;
+    for (const { member } of attempt.peers) {
+      const { taskManagerId } = member;
+      if (self < taskManagerId) void this.#dial(attempt, member);
+      this.#env.timer(CONNECT_TIMEOUTS * timeoutMs, () => {
+        if (!attempt.expects(taskManagerId)) return;
+        const text = `no connection with ${taskManagerId} in ${CONNECT_TIMEOUTS * timeoutMs} ms`;
+        attempt.lose(taskManagerId, new TriggerJobError('LINK_MISSING', text));
+      });
+    }
+    return attempt;
+  }
+
+  end(): void {
+    this.#attempt?.close();
+    this.#attempt = null;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.end();
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #own(socket: Socket): void {
+    this.#sockets.add(socket);
+    // Who uses the socket listens, too; between two users an error must not end the process.
+    socket.on('error', () => undefined);
+    socket.once('close', () => this.#sockets.delete(socket));
+  }
+
+  async #accept(socket: Socket): Promise<void> {
+    const { hello, rest } = await receiveHello(this.#env, socket);
+    const attempt = this.#attempt;
+    const fault = attempt === null ? 'no job runs here' : helloFault(attempt.options, hello);
+    const reason = fault ?? (attempt?.expects(hello.from) ? null : 'it had its connection');
+    if (reason !== null || attempt === null) {
+      // Also every caller that got its deployment first: it calls again.
+      this.#log.debug({ from: hello.from, attempt: hello.attempt, reason }, 'shuffle refused');
+      sendRefusal(socket, hello, reason ?? '');
+      return;
+    }
+    sendHello(socket, attempt.options, hello.from);
+    this.#open(attempt, hello.from, socket, rest);
+  }
+
+  async #dial(attempt: ShuffleAttempt, member: AttemptMember): Promise<void> {
+    const { taskManagerId } = member;
+    while (attempt.expects(taskManagerId) && !this.#closed) {
+      const socket = connect({ host: member.host, port: member.port, noDelay: true });
+      this.#own(socket);
+      try {
+        sendHello(socket, attempt.options, taskManagerId);
+        const { hello, rest } = await receiveHello(this.#env, socket);
+        const fault = helloFault(attempt.options, hello);
+        if (fault === null && hello.from === taskManagerId && attempt.expects(taskManagerId)) {
+          this.#open(attempt, taskManagerId, socket, rest);
+          return;
+        }
+        throw new TriggerJobError('LINK_REFUSED', fault ?? `${hello.from} answered`);
+      } catch (error) {
+        socket.destroy();
+        const reason = messageOf(error);
+        this.#log.debug({ peer: taskManagerId, reason }, 'no shuffle connection yet');
+        await sleep(this.#env, DIAL_PAUSE_MS);
+      }
+    }
+  }
+
+  #open(attempt: ShuffleAttempt, peer: string, socket: Socket, rest: Buffer): void {
+    const { heartbeatMs, timeoutMs } = attempt.options;
+    const link = new PeerLink({
+      env: this.#env,
+      socket,
+      heartbeatMs,
+      timeoutMs,
+      maxQueued: attempt.maxQueued(peer),
+      onMessage: (message) => attempt.receive(peer, message),
+      onLost: (error) => attempt.lose(peer, error),
+    });
+    attempt.connected(peer, link);
+    link.start(rest);
+  }
+}
