@@ -22,6 +22,9 @@ import { type S3Server, startS3 } from './testbed/s3.ts';
 const USERS = 200;
 const SPLITS = 2;
 const EVENTS_PER_SPLIT = 4_000;
+/** Events per second: ten seconds for what happens meanwhile, or nothing to wait for. */
+const SLOWLY = 800;
+const AT_ONCE = 20_000;
 
 let s3: S3Server;
 let folder: string;
@@ -40,7 +43,11 @@ after(async () => {
 });
 
 /** A job file; its checkpoints are in S3 if it is started with --store. */
-async function jobFile(name: string, spec: Record<string, unknown> = {}): Promise<string> {
+async function jobFile(
+  name: string,
+  eventsPerSecond: number,
+  spec: Record<string, unknown> = {},
+): Promise<string> {
   const { endpoint, accessKeyFile, secretKeyFile } = s3;
   const path = join(folder, `${name}.yaml`);
   const job = {
@@ -50,12 +57,7 @@ async function jobFile(name: string, spec: Record<string, unknown> = {}): Promis
     spec: {
       parallelism: 2,
       source: {
-        datagen: {
-          users: USERS,
-          splits: SPLITS,
-          limit: EVENTS_PER_SPLIT,
-          eventsPerSecond: 800,
-        },
+        datagen: { users: USERS, splits: SPLITS, limit: EVENTS_PER_SPLIT, eventsPerSecond },
       },
       state: { ttl: '1h' },
       filter: { script: 'false' },
@@ -116,7 +118,7 @@ const fromS3 = (job: string) => [
 const savepoints = { s3: '', directory: '' };
 
 test('a job in S3 survives SIGKILL; its state is read from the bucket alone', async () => {
-  const file = await jobFile('killed');
+  const file = await jobFile('killed', SLOWLY);
   const { command, rest } = await start(file, 'killed', '--store', `${bucket}/checkpoints/`);
   const before = await statusUntil(rest, 'a checkpoint', (status) => hasCheckpoint(status, 3));
   const { taskManagers } = await json<{ taskManagers: { pid: number }[] }>(`${rest}/api/v1/status`);
@@ -142,7 +144,7 @@ test('a job in S3 survives SIGKILL; its state is read from the bucket alone', as
 });
 
 test('its savepoint in S3 starts a job whose checkpoints are in a directory', async () => {
-  const file = await jobFile('to-directory', { restore: { savepoint: savepoints.s3 } });
+  const file = await jobFile('to-directory', AT_ONCE, { restore: { savepoint: savepoints.s3 } });
   const { command } = await start(file, 'to-directory');
   assert.match(
     command.output,
@@ -152,7 +154,7 @@ test('its savepoint in S3 starts a job whose checkpoints are in a directory', as
 });
 
 test('its savepoint in a directory starts a job in S3; it outlives an outage of S3', async () => {
-  const file = await jobFile('to-s3', { restore: { savepoint: savepoints.directory } });
+  const file = await jobFile('to-s3', SLOWLY, { restore: { savepoint: savepoints.directory } });
   const { command, rest } = await start(file, 'to-s3', '--store', `${bucket}/checkpoints/`);
   await statusUntil(rest, 'a checkpoint', ({ lastCheckpoint }) => lastCheckpoint !== null);
   const ports = await readFile(join(folder, 'to-s3', 'jobmanager.json'), 'utf8');
