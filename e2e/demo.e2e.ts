@@ -5,103 +5,15 @@
  * their goal.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Command, freePort, json, restOf, run, statusUntil } from './testbed/command.ts';
 
-const MAIN = fileURLToPath(new URL('../worker/src/main.ts', import.meta.url));
 const SAMPLE = fileURLToPath(new URL('../config/samples/demo.yaml', import.meta.url));
-/** Ten times what each step usually takes. */
-const WATCHDOG_MS = 120_000;
 const FIRST_WEBHOOK_GOAL_S = 10;
-
-interface JobStatus {
-  state: string;
-  processed: number;
-  users: number;
-  restoredCheckpoint: { id: number } | null;
-  lastCheckpoint: { id: number } | null;
-  ledgerImbalance: number;
-}
-
-/** One `triggerjob` process with all it printed. */
-class Command {
-  readonly child: ChildProcess;
-  readonly args: string[];
-  output = '';
-
-  constructor(...args: string[]) {
-    this.args = args;
-    this.child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-    for (const stream of [this.child.stdout!, this.child.stderr!]) {
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        this.output += text;
-      });
-    }
-  }
-
-  async until(pattern: RegExp): Promise<RegExpExecArray> {
-    const end = Date.now() + WATCHDOG_MS;
-    for (;;) {
-      const found = pattern.exec(this.output);
-      if (found !== null) return found;
-      const over = this.child.exitCode !== null || Date.now() > end;
-      const name = `triggerjob ${this.args.join(' ')}`;
-      assert.ok(!over, `waited for ${pattern} of "${name}", which printed:\n${this.output}`);
-      await wait(50);
-    }
-  }
-
-  async exit(): Promise<number> {
-    if (this.child.exitCode === null) {
-      const timer = setTimeout(() => this.child.kill('SIGKILL'), WATCHDOG_MS);
-      await once(this.child, 'close');
-      clearTimeout(timer);
-    }
-    return this.child.exitCode ?? -1;
-  }
-
-  interrupt(): void {
-    this.child.kill('SIGINT');
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  assert.ok(typeof address === 'object' && address !== null);
-  return address.port;
-}
-
-async function json<T>(url: string): Promise<T> {
-  const answer = await fetch(url);
-  assert.equal(answer.status, 200, url);
-  return (await answer.json()) as T;
-}
-
-async function statusUntil(rest: string, what: string, done: (status: JobStatus) => boolean) {
-  const end = Date.now() + WATCHDOG_MS;
-  for (;;) {
-    const status = await json<JobStatus>(`${rest}/api/v1/status`).catch(() => null);
-    if (status !== null && done(status)) return status;
-    assert.ok(Date.now() < end, `waited for ${what}, status ${JSON.stringify(status)}`);
-    await wait(200);
-  }
-}
-
-async function run(...args: string[]): Promise<{ code: number; output: string }> {
-  const command = new Command(...args);
-  const code = await command.exit();
-  return { code, output: command.output };
-}
 
 const folder = await mkdtemp(join(tmpdir(), 'triggerjob-demo-'));
 const started: Command[] = [];
@@ -111,13 +23,9 @@ after(async () => {
 });
 
 function start(...args: string[]): Command {
-  const command = new Command(...args);
+  const command = new Command(args);
   started.push(command);
   return command;
-}
-
-async function restOf(command: Command): Promise<string> {
-  return (await command.until(/REST API and metrics: (http:\S+)/))[1]!;
 }
 
 let savepoint = '';

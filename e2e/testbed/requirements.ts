@@ -1,7 +1,7 @@
 /**
- * What the tests need from the machine beyond `npm ci`: Java and Maven, for the real Kafka broker.
- * Missing ones are installed where that is possible without asking (a Debian container run as root,
- * which is what CI is); elsewhere the answer says what to install.
+ * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
+ * Go for the real S3 server. Missing ones are installed where that is possible without asking (a
+ * Debian container run as root, which is what CI is); elsewhere the answer says what to install.
  */
 import { spawnSync } from 'node:child_process';
 
@@ -24,6 +24,12 @@ const REQUIREMENTS: Requirement[] = [
     args: ['-v'],
     debianPackage: 'maven',
     purpose: "fetches the broker's jars from Maven Central",
+  },
+  {
+    command: 'go',
+    args: ['version'],
+    debianPackage: 'golang-go',
+    purpose: 'builds the S3 server of the tests',
   },
 ];
 

@@ -1,5 +1,5 @@
 /** Asks a store at start whether `create` creates once (P44): all authority rests on it (P39). */
-import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { ObjectStore } from './object-store.ts';
 
 /**
@@ -20,12 +20,13 @@ export async function probeCreateOnly(store: ObjectStore, nonce: string): Promis
   } finally {
     await store.delete([name]).catch(() => {}); // what is left of a probe does no harm
   }
-  if (answers.join() === 'created,exists,first') return;
+  // The first 'exists' is our own object, created by a try whose reply was lost (P41).
+  if (/^(created|exists),exists,first$/.test(answers.join())) return;
   throw new TriggerJobError(
     'STORE_NOT_CREATE_ONLY',
     `${store.url} can't create an object exactly once (two creates of one name and a read ` +
-      `answered: ${answers.join(', ')}). A directory needs hard links on its file system; ` +
-      'choose another.',
-    { cause },
+      `answered: ${answers.join(', ')}). A directory needs hard links on its file system, S3 ` +
+      'needs conditional writes (If-None-Match: *); choose another.',
+    { cause, retryable: isRetryable(cause) },
   );
 }

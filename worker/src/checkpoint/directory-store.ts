@@ -12,13 +12,9 @@ import { pathToFileURL } from 'node:url';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { probeCreateOnly } from './create-only-probe.ts';
+import { checkName, checkPrefix, TEMPORARY } from './object-name.ts';
 import type { ObjectStore, StoredObject } from './object-store.ts';
 
-/**
- * Temporary files of uploads under way; beside the objects, because link() needs the same file
- * system.
- */
-const TEMPORARY = '.tmp';
 /** A temporary file this old belongs to a process that died; no upload takes as long. */
 const STALE_MS = 60 * 60 * 1000;
 const WRITE_BYTES = 1024 * 1024;
@@ -64,7 +60,7 @@ class DirectoryStore implements ObjectStore {
     throw new TriggerJobError('STORE_NAME_TAKEN', `${name} is in ${this.url} with other content`);
   }
 
-  create(name: string, content: Buffer): Promise<'created' | 'exists'> {
+  async create(name: string, content: Buffer): Promise<'created' | 'exists'> {
     return this.#publish(this.#path(name), content);
   }
 
@@ -94,7 +90,7 @@ class DirectoryStore implements ObjectStore {
   }
 
   async list(prefix: string): Promise<StoredObject[]> {
-    if (prefix !== '') checkName(prefix.endsWith('/') ? prefix.slice(0, -1) : prefix);
+    checkPrefix(prefix);
     const under = prefix.includes('/') ? prefix.slice(0, prefix.lastIndexOf('/')) : '';
     const found: StoredObject[] = [];
     await this.#walk(under, prefix, found);
@@ -161,16 +157,6 @@ class DirectoryStore implements ObjectStore {
 
 function readFolder(path: string) {
   return readdir(path, { withFileTypes: true });
-}
-
-function checkName(name: string): void {
-  const parts = name.split('/');
-  const safe = parts.every((part) => part !== '' && part !== '.' && part !== '..');
-  if (safe && !name.includes('\0') && !name.includes('\\') && parts[0] !== TEMPORARY) return;
-  throw new TriggerJobError(
-    'STORE_NAME',
-    `object name ${JSON.stringify(name)}: must be relative, with no empty, "." or ".." part`,
-  );
 }
 
 async function statOrNull(path: string): Promise<{ size: number; mtimeMs: number } | null> {

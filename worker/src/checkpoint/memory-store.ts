@@ -4,6 +4,7 @@
  * Env.
  */
 import type { Env } from '../runtime/env.ts';
+import { checkName, checkPrefix } from './object-name.ts';
 import type { ObjectStore, StoredObject } from './object-store.ts';
 
 export type StoreOperation = 'put' | 'create' | 'get' | 'getRange' | 'list' | 'delete';
@@ -79,6 +80,8 @@ export class MemoryStore implements ObjectStore {
   }
 
   async #effect<T>(operation: StoreOperation, name: string, effect: () => T): Promise<T> {
+    if (operation === 'list') checkPrefix(name);
+    else checkName(name);
     await this.onCall?.({ operation, name, when: 'before' });
     const result = effect();
     await this.onCall?.({ operation, name, when: 'after' });

@@ -4,8 +4,6 @@
  * believed is refused with SEGMENT_CORRUPT, naming object, part and offset (I6: never wrong rows,
  * never fewer).
  */
-import { createHash } from 'node:crypto';
-import { setImmediate as turn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { crc32, zstdDecompress } from 'node:zlib';
 import { TriggerJobError } from '../runtime/errors.ts';
@@ -22,8 +20,8 @@ import {
   type Row,
   type SegmentHeader,
   TRAILER_BYTES,
-  TURN_BYTES,
 } from './segment-format.ts';
+import { sha256Of } from './sha256.ts';
 import type { ObjectRef } from './snapshot.ts';
 
 /** Objects up to this size are fetched at once and their sha256 checked. */
@@ -140,16 +138,6 @@ export async function fetchObject(store: ObjectStore, ref: ObjectRef): Promise<B
 /** Reads the whole object of `ref` and checks length and sha256. */
 export async function verifyObject(store: ObjectStore, ref: ObjectRef): Promise<void> {
   await fetchObject(store, ref);
-}
-
-/** sha256 in hex, in turns of at most 256 KiB. */
-async function sha256Of(content: Buffer): Promise<string> {
-  const sha = createHash('sha256');
-  for (let at = 0; at < content.length; at += TURN_BYTES) {
-    if (at > 0) await turn();
-    sha.update(content.subarray(at, at + TURN_BYTES));
-  }
-  return sha.digest('hex');
 }
 
 async function checkContent(content: Buffer, ref: ObjectRef): Promise<void> {

@@ -11,6 +11,7 @@ import type { Terminal } from './terminal.ts';
 export interface DumpOptions {
   stateDir?: string;
   store?: string;
+  s3Endpoint?: string;
   job?: string;
   checkpoint?: number;
   out?: string;
@@ -27,7 +28,10 @@ export async function dumpCommand(
   if (url === null) {
     throw new TriggerJobError('USAGE', 'state dump needs --state-dir DIR or --store URL');
   }
-  const store = await findJob(url, options.job ?? null, env);
+  const endpoint = options.s3Endpoint ?? null;
+  // A dump has no job file to ask: region and credentials come from the environment.
+  const s3 = { endpoint, region: null, pathStyle: null, credentials: null };
+  const store = await findJob(url, options.job ?? null, env, s3);
   const manifest = await manifestOf(store, env, options.checkpoint ?? null);
   const out = options.out === undefined ? null : await open(options.out, 'w');
   try {

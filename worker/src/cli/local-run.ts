@@ -72,7 +72,9 @@ async function runWatched(
   const { env, terminal, plan, storeUrl } = options;
   const { bindAddress } = plan.rest;
   // Only for messages: what can't be read is judged by the JobManager.
-  const before = await newestCheckpoint(storeUrl, plan, env).catch(() => null);
+  const before = await newestCheckpoint(storeUrl, plan, env, plan.checkpointing.s3).catch(
+    () => null,
+  );
   const restPort = options.restPort ?? (await freePort(plan.rest.port, bindAddress));
   const planJson = options.dir.file('plan.json');
   writeFileSync(planJson, JSON.stringify(plan, null, 2));
@@ -175,7 +177,9 @@ async function stop(
   const { env, terminal, plan, storeUrl } = options;
   const again = reason === 'interrupted' ? ' again' : '';
   terminal.print(`stopping: taking a final checkpoint (Ctrl-C${again} ends at once)`);
-  const before = await newestCheckpoint(storeUrl, plan, env).catch(() => null);
+  const before = await newestCheckpoint(storeUrl, plan, env, plan.checkpointing.s3).catch(
+    () => null,
+  );
   const outcome = await Promise.race([
     launcher.stop(STOP_LIMIT_MS),
     (reason === 'interrupted' ? interrupts.second : interrupts.first).then(
@@ -187,7 +191,7 @@ async function stop(
     terminal.print('ended at once, without a final checkpoint');
     return EXIT.interrupted;
   }
-  const after = await newestCheckpoint(storeUrl, plan, env);
+  const after = await newestCheckpoint(storeUrl, plan, env, plan.checkpointing.s3);
   if (after !== null && after.checkpointId !== before?.checkpointId) {
     const size = `${formatBytes(after.uploadedBytes)} of ${formatBytes(after.stateBytes)} written`;
     terminal.print(

@@ -64,6 +64,7 @@ function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
     .description('Run a TriggerJob file on this machine; Ctrl-C takes a final checkpoint.')
     .argument('<file>', 'the TriggerJob, YAML')
     .option(STATE_DIR, 'checkpoints, local state and logs (default: .triggerjob/<job name>)')
+    .option('--store <url>', 'checkpoints there: s3://..., file:///... or a path')
     .addOption(
       new Option(
         '--from <point>',
@@ -79,21 +80,27 @@ function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
     .addHelpText(
       'after',
       `
-Without --state-dir, checkpoints go to checkpointing.directory of the file, unless that is S3.
+Without --store and --state-dir, checkpoints go to checkpointing.directory of the file; if that is
+S3, only with --store. How S3 is reached is in checkpointing.s3 of the file.
 
 Examples:
   triggerjob run job.yaml
   triggerjob run job.yaml --state-dir /var/lib/job
+  triggerjob run job.yaml --store s3://flink-checkpoints/
   triggerjob run job.yaml --from 42         resume from checkpoint 42`,
     )
     .action(
-      async (file: string, options: { stateDir?: string; from?: string; restPort?: number }) => {
+      async (
+        file: string,
+        options: { stateDir?: string; store?: string; from?: string; restPort?: number },
+      ) => {
         const { runFile } = await import('./run.ts');
         outcome.code = await runFile({
           env: realEnv,
           terminal,
           file,
           stateDir: options.stateDir ?? null,
+          store: options.store ?? null,
           from: options.from ?? null,
           restPort: options.restPort ?? null,
         });
@@ -178,23 +185,27 @@ function addState(program: Command, terminal: Terminal): void {
     .command('dump')
     .description('Print every user of a checkpoint as NDJSON, sorted by user_id.')
     .addOption(new Option(STATE_DIR, 'state directory of a local run').conflicts('store'))
-    .option('--store <url>', 'checkpoint directory: file:///... or a path')
+    .option('--store <url>', 'checkpoint directory: s3://..., file:///... or a path')
+    .option('--s3-endpoint <url>', 'of an S3-compatible store (default: AWS_ENDPOINT_URL_S3)')
     .option('--job <namespace/name>', 'which job, where the directory holds several')
     .option('--checkpoint <id>', 'instead of the last completed one', integerFrom(1))
     .option('--out <file>', 'write there instead of standard output')
     .addHelpText(
       'after',
       `
-Reads the checkpoint's objects only; the job may run or not, local state is not needed.
+Reads the checkpoint's objects only; the job may run or not, local state is not needed. For S3,
+credentials and region come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and the like.
 
 Examples:
   triggerjob state dump --state-dir .triggerjob/demo | head -n 1
-  triggerjob state dump --store /var/checkpoints --job default/user-events --out users.ndjson`,
+  triggerjob state dump --store /var/checkpoints --job default/user-events --out users.ndjson
+  triggerjob state dump --store s3://flink-checkpoints/ --job default/user-events`,
     )
     .action(
       async (options: {
         stateDir?: string;
         store?: string;
+        s3Endpoint?: string;
         job?: string;
         checkpoint?: number;
         out?: string;

@@ -8,10 +8,11 @@ import { type Candidate, readState } from '../checkpoint/log-record.ts';
 import { decodeManifest } from '../checkpoint/manifest.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { openStore } from '../checkpoint/open-store.ts';
-import { jobFolder } from '../checkpoint/paths.ts';
+import { jobFolder, logPath } from '../checkpoint/paths.ts';
 import { loadCheckpoint } from '../checkpoint/recover.ts';
 import { fetchObject } from '../checkpoint/segment-reader.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { S3Plan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
 
@@ -33,8 +34,17 @@ interface JobName {
 }
 
 /** The job's own folder in a checkpoint directory. */
-function openJob(directory: string, job: JobName, env: Env): Promise<ObjectStore> {
-  return openStore(jobFolder(directory, job), env);
+function openJob(
+  directory: string,
+  job: JobName,
+  env: Env,
+  s3: S3Plan | undefined,
+): Promise<ObjectStore> {
+  return openToRead(jobFolder(directory, job), env, s3);
+}
+
+function openToRead(url: string, env: Env, s3: S3Plan | undefined): Promise<ObjectStore> {
+  return openStore(url, env, { creates: false, ...(s3 === undefined ? {} : { s3 }) });
 }
 
 /** null: the job has no checkpoint yet. */
@@ -42,8 +52,9 @@ export async function newestCheckpoint(
   directory: string,
   job: JobName,
   env: Env,
+  s3: S3Plan,
 ): Promise<CheckpointFacts | null> {
-  const store = await openJob(directory, job, env);
+  const store = await openJob(directory, job, env, s3);
   const newest = (await checkpointLine(store, env, false)).at(-1);
   if (newest === undefined) return null;
   const content = await fetchObject(store, newest.manifest);
@@ -63,23 +74,33 @@ export async function findJob(
   directory: string,
   wanted: string | null,
   env: Env,
+  s3?: S3Plan,
 ): Promise<ObjectStore> {
-  const objects = isAbsent(directory) ? [] : await (await openStore(directory, env)).list('');
+  const jobs = isAbsent(directory)
+    ? []
+    : await jobsIn(await openToRead(directory, env, s3), wanted);
+  const chosen = wanted ?? (jobs.length === 1 ? jobs[0] : undefined);
+  if (chosen !== undefined && jobs.includes(chosen)) {
+    const [namespace, name] = chosen.split('/');
+    invariant(namespace !== undefined && name !== undefined, `${chosen} is namespace/name`);
+    return openJob(directory, { namespace, name }, env, s3);
+  }
+  const known = jobs.length === 0 ? 'no job' : jobs.join(', ');
+  const fix = wanted === null && jobs.length > 1 ? ': choose one with --job' : '';
+  throw new TriggerJobError('NO_JOB', `${directory} holds ${known}${fix}`);
+}
+
+/** Every job with a log; only `wanted` where it is there: a bucket may hold millions of objects. */
+async function jobsIn(store: ObjectStore, wanted: string | null): Promise<string[]> {
+  if (wanted !== null && /^[^/]+\/[^/]+$/.test(wanted)) {
+    if ((await store.list(`${wanted}/${logPath(0)}`)).length > 0) return [wanted];
+  }
   const jobs = new Set<string>();
-  for (const { name } of objects) {
+  for (const { name } of await store.list('')) {
     const match = /^([^/]+\/[^/]+)\/log\//.exec(name);
     if (match?.[1] !== undefined) jobs.add(match[1]);
   }
-  const found = [...jobs].toSorted();
-  const chosen = wanted === null && found.length === 1 ? found[0] : wanted;
-  if (typeof chosen === 'string' && jobs.has(chosen)) {
-    const [namespace, name] = chosen.split('/');
-    invariant(namespace !== undefined && name !== undefined, `${chosen} is namespace/name`);
-    return openJob(directory, { namespace, name }, env);
-  }
-  const known = found.length === 0 ? 'no job' : found.join(', ');
-  const fix = wanted === null && found.length > 1 ? ': choose one with --job' : '';
-  throw new TriggerJobError('NO_JOB', `${directory} holds ${known}${fix}`);
+  return [...jobs].toSorted();
 }
 
 /** Opening a store makes its directory, which a look at a mistyped path must not do. */

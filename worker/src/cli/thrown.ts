@@ -5,6 +5,12 @@ import type { Terminal } from './terminal.ts';
 
 export function reportThrown(terminal: Terminal, thrown: unknown): number {
   terminal.error(`${terminal.paint('red', 'error')}: ${messageOf(thrown)}`);
-  const inUse = thrown instanceof TriggerJobError && thrown.code === 'STATE_DIR_IN_USE';
-  return inUse ? EXIT.stateDirInUse : EXIT.failed;
+  switch (thrown instanceof TriggerJobError ? thrown.code : '') {
+    case 'STATE_DIR_IN_USE':
+      return EXIT.stateDirInUse;
+    case 'START_AGAIN':
+      return EXIT.restart;
+    default:
+      return EXIT.failed;
+  }
 }

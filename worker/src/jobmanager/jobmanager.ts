@@ -38,7 +38,7 @@ export interface JobManagerOptions {
   /** The job's own folder. */
   store: ObjectStore;
   /** For savepoints, in folders of their own. */
-  openStore(url: string): Promise<ObjectStore>;
+  openStore(url: string, options?: { creates: boolean }): Promise<ObjectStore>;
   /** `known`: the splits of the restored checkpoint. */
   openEnumerator(source: SourcePlan, known: readonly Split[]): SplitEnumerator;
   from?: StartFrom;

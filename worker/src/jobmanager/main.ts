@@ -48,6 +48,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
   const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
   const plan = await planOf(options);
+  const { s3 } = plan.checkpointing;
   const manager = await startJobManager({
     plan,
     watchFiles: [options.planFile, ...scriptFilesOf(plan.filter)],
@@ -55,8 +56,8 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
     script: compiled(plan.filter),
     env,
     log,
-    store: await openStore(jobFolder(plan), env),
-    openStore: (url) => openStore(url, env),
+    store: await openStore(jobFolder(plan), env, { s3 }),
+    openStore: (url, options) => openStore(url, env, { s3, ...options }),
     openEnumerator: (source, known) => createSplitEnumerator(source, env, { known }),
     from: parseFrom(options.from ?? null),
     writer: `${hostname()}/${process.pid}`,

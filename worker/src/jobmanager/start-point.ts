@@ -48,7 +48,7 @@ export interface StartRequest {
   logger: Logger;
   plan: JobPlan;
   store: ObjectStore;
-  openStore(url: string): Promise<ObjectStore>;
+  openStore(url: string, options?: { creates: boolean }): Promise<ObjectStore>;
   /** Names this process in the log, for people. */
   writer: string;
   from: StartFrom;
@@ -99,7 +99,8 @@ async function drawLineage(request: StartRequest): Promise<string> {
   const { env, plan, openStore } = request;
   if (plan.restoreSavepoint === null) return env.id();
   // P30: the ids of deliveries go on where the savepoint's job left off.
-  return (await readSavepoint(await openStore(plan.restoreSavepoint))).lineage;
+  const source = await openStore(plan.restoreSavepoint, { creates: false });
+  return (await readSavepoint(source)).lineage;
 }
 
 /** null: a first start. Afterwards the log's end is a `restore` record of this leader. */
@@ -120,7 +121,7 @@ async function choose(
   // P43: used once, however often the job starts with this spec; an owed one was never used.
   const owed = recovery.kind === 'savepoint';
   if (wanted !== null && (owed || !log.state.usedSavepoints.has(wanted))) {
-    const source = await request.openStore(wanted);
+    const source = await request.openStore(wanted, { creates: false });
     const { env } = request;
     return restoreSavepoint({ log, from: source, to: store, env, savepoint: wanted });
   }

@@ -88,6 +88,7 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
       tolerableFailures: 100,
       retained: 2,
       directory: 'memory://',
+      s3: { endpoint: null, region: null, pathStyle: null, credentials: null },
       ...change,
     },
     savepointDirectory: 'memory://savepoints',

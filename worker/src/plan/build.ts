@@ -12,6 +12,7 @@ import type {
 import { kafkaConnection, kafkaSource } from './kafka-rules.ts';
 import { locationsOf } from './location-rules.ts';
 import { resolvePath } from './locations.ts';
+import { s3Plan } from './s3-rules.ts';
 import type { CompleteTriggerJob } from './schema.ts';
 import { type Site, secretPath } from './site.ts';
 
@@ -58,6 +59,7 @@ export function buildPlan(job: CompleteTriggerJob, script: ScriptText, site: Sit
       tolerableFailures: spec.checkpointing.tolerableFailures,
       retained: spec.checkpointing.retained,
       directory,
+      s3: s3Plan(spec.checkpointing.s3, site),
     },
     savepointDirectory,
     restoreSavepoint,

@@ -336,8 +336,32 @@ const restarts: Table = {
   ),
 };
 
+const NO_SECRETS =
+  'a secret has no place in this file: write spec.checkpointing.s3.credentialsRef, or ' +
+  'accessKeyFile and secretKeyFile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY';
+const S3_ENDPOINT = 'spec.checkpointing.s3';
+const PATH_STYLE = 'the bucket is in the path, not in the host name';
+const S3_OWN = 'the S3 store chooses its own parts, retries and connections';
+
+/** Hadoop's, Presto's and the native plugin's spellings of one thing. */
+const s3: Table = {
+  's3.endpoint': field('text', `${S3_ENDPOINT}.endpoint`, 'URL of an S3-compatible store'),
+  's3.endpoint.region': field('text', `${S3_ENDPOINT}.region`, 'region to sign for'),
+  's3.region': field('text', `${S3_ENDPOINT}.region`, 'region to sign for'),
+  's3.path.style.access': field('boolean', `${S3_ENDPOINT}.pathStyle`, PATH_STYLE),
+  's3.path-style-access': field('boolean', `${S3_ENDPOINT}.pathStyle`, PATH_STYLE),
+  's3.access-key': refused(NO_SECRETS),
+  's3.access.key': refused(NO_SECRETS),
+  's3.secret-key': refused(NO_SECRETS),
+  's3.secret.key': refused(NO_SECRETS),
+  's3.aws.credentials.provider': none('text', "the AWS SDK's own chain finds credentials"),
+  's3.upload.min.part.size': none('size', S3_OWN),
+  's3.upload.max.concurrent.uploads': none('integer', S3_OWN),
+  's3.connection.maximum': none('integer', S3_OWN),
+};
+
 export const FLINK_KEYS: ReadonlyMap<string, FlinkKey> = new Map(
-  Object.entries({ ...checkpointing, ...stateBackend, ...processes, ...restarts }),
+  Object.entries({ ...checkpointing, ...stateBackend, ...processes, ...restarts, ...s3 }),
 );
 
 const LEASE = 'leadership is a Lease and the log in the checkpoint store (P38, P39)';

@@ -104,6 +104,7 @@ describe('the large-scale block', () => {
         tolerableFailures: 3,
         retained: 3,
         directory: 's3://flink-checkpoints/',
+        s3: { endpoint: null, region: null, pathStyle: null, credentials: null },
       });
       assert.equal(plan.savepointDirectory, 's3://flink-savepoints/');
       assert.equal(plan.localStateDir, '/data/rocksdb');
@@ -297,6 +298,9 @@ describe('the table', () => {
     ];
     const values: Record<string, unknown> = {
       'heartbeat.interval': '2s',
+      's3.endpoint': 'http://minio:9000',
+      's3.endpoint.region': 'eu-central-1',
+      's3.region': 'eu-central-1',
       'taskmanager.numberOfTaskSlots': 2,
       'taskmanager.memory.process.size': '6g',
       'taskmanager.memory.network.min': '1g',

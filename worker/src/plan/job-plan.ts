@@ -122,6 +122,19 @@ export type DeadLetterPlan =
   /** NDJSON below `dead-letter/` in the checkpoint directory. */
   | { kind: 'store' };
 
+/**
+ * How every s3:// directory of the job is reached. null: what the AWS SDK finds in the process's
+ * environment (AWS_ENDPOINT_URL, AWS_REGION, its chain of credentials).
+ */
+export interface S3Plan {
+  endpoint: string | null;
+  region: string | null;
+  /** null: true where there is an endpoint. */
+  pathStyle: boolean | null;
+  /** Files, so that no secret is in the plan. */
+  credentials: { accessKey: SecretFile; secretKey: SecretFile } | null;
+}
+
 export interface CheckpointingPlan {
   intervalMs: number;
   timeoutMs: number;
@@ -131,6 +144,7 @@ export interface CheckpointingPlan {
   retained: number;
   /** `file:///...` or `s3://bucket/prefix/`. The job's folder in it is `<namespace>/<name>/`. */
   directory: string;
+  s3: S3Plan;
 }
 
 export type RestartStrategyPlan =

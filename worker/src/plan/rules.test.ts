@@ -167,6 +167,7 @@ describe('checkpointing', () => {
       tolerableFailures: 3,
       retained: 3,
       directory: 's3://bucket/checkpoints/',
+      s3: { endpoint: null, region: null, pathStyle: null, credentials: null },
     });
   });
   it('pauses 30s unless told otherwise or faster than that', () => {

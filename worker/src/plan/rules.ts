@@ -7,6 +7,7 @@ import type { Faults } from './fault.ts';
 import { connectionRules } from './kafka-rules.ts';
 import { locationRules } from './location-rules.ts';
 import type { MemoryProblem } from './memory.ts';
+import { s3Rules } from './s3-rules.ts';
 import { cpuMillis } from './scalar-rules.ts';
 import type { Site } from './site.ts';
 
@@ -194,6 +195,7 @@ const RULES: readonly Rule[] = [
   profileApi,
   connectionRules,
   locationRules,
+  s3Rules,
 ];
 
 /** Adds a fault for each broken rule. */

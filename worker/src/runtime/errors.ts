@@ -15,6 +15,11 @@ export class TriggerJobError extends Error {
   }
 }
 
+/** Whether trying again can help, as far as what was thrown says so. */
+export function isRetryable(thrown: unknown): boolean {
+  return thrown instanceof TriggerJobError && thrown.retryable;
+}
+
 /** The message of anything that was thrown, with its causes. Total: never throws itself. */
 export function messageOf(thrown: unknown): string {
   if (!(thrown instanceof Error)) return String(thrown);

@@ -26,8 +26,9 @@ async function openTask(start: SlotStart, tell: (message: SlotMessage) => void):
   const { plan, task, lineage } = start;
   const env = realEnv;
   const log = createLog(`slot-${task.slot}`, start.logLevel);
-  const { directory } = plan.checkpointing;
-  const store = await openStore(jobFolder(directory, plan), env);
+  const { directory, s3 } = plan.checkpointing;
+  // A task puts and gets; the JobManager, which creates, has probed this very store.
+  const store = await openStore(jobFolder(directory, plan), env, { s3, creates: false });
   const local = join(start.localStateDir, `${lineage}-${task.attempt}-${task.subtask}`);
   const backend = await openRocksDb({
     directory: join(local, 'db'),
@@ -100,6 +101,9 @@ function listen(slot: SlotTask, start: SlotStart): void {
 async function main(): Promise<void> {
   const start = workerData as SlotStart;
   const main = parentPort!;
+  // Nothing else keeps the thread alive while it opens its parts: a wait between two tries of the
+  // store would end it without a word.
+  main.ref();
   const tell = (message: SlotMessage) => main.postMessage(message);
   const slot = await openTask(start, tell);
   const metrics = setIntervalOf(METRICS_MS, () => {
