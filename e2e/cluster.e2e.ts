@@ -10,7 +10,7 @@ import { Killer, type KillPlan } from './exactly-once/killer.ts';
 import { figureLines, violationLines } from './exactly-once/report.ts';
 import { type CheckedRun, type RunResult, runChecked, type Stage } from './exactly-once/run.ts';
 import { attemptIn } from './exactly-once/status.ts';
-import { judge, type Verdict } from './exactly-once/verdict.ts';
+import { DATA_RULES, judge, type Verdict } from './exactly-once/verdict.ts';
 import { type KafkaBroker, startKafka } from './testbed/kafka.ts';
 
 const SEED = Number(process.env['TRIGGERJOB_CHECK_SEED'] ?? 20_261_125);
@@ -24,16 +24,6 @@ const HEARTBEAT_TIMEOUT_MS = 4_000;
 const FREEZE_MS = 10_000;
 /** The last kills need something left to read. */
 const KILLING_SHARE = 0.9;
-
-/** Wrong data, not a run that merely broke down. */
-const DATA_RULES: ReadonlySet<string> = new Set([
-  'lost',
-  'invented',
-  'body',
-  'repeat',
-  'state',
-  'checkpoint',
-]);
 
 const job: NonNullable<CheckedRun['job']> = () => ({
   checkpointInterval: '1s',

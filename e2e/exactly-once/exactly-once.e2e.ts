@@ -11,22 +11,12 @@ import { PHASES } from './history.ts';
 import { Killer, type KillPlan } from './killer.ts';
 import { figureLines, violationLines } from './report.ts';
 import { type CheckedRun, type RunResult, runChecked } from './run.ts';
-import { judge, type Verdict } from './verdict.ts';
+import { DATA_RULES, judge, type Verdict } from './verdict.ts';
 
 const JUDGE = fileURLToPath(new URL('./judge.ts', import.meta.url));
 const SEED = Number(process.env['TRIGGERJOB_CHECK_SEED'] ?? 20_260_901);
 const RUN_MS = 140_000;
 const MUTANT_RUN_MS = 32_000;
-
-/** Wrong data, not a run that merely broke down (`drain`, `restart`, `coverage`). */
-const DATA_RULES: ReadonlySet<string> = new Set([
-  'lost',
-  'invented',
-  'body',
-  'repeat',
-  'state',
-  'checkpoint',
-]);
 
 /** Five users of about 20 KB per slot, of fifty: nearly every event meets an evicted user. */
 const smallCache = () => ({ taskManager: { memory: { slotCache: '25Ki' } } });

@@ -53,6 +53,16 @@ export interface Violation {
   message: string;
 }
 
+/** Wrong data, not a run that merely broke down (`drain`, `restart`, `coverage`). */
+export const DATA_RULES: ReadonlySet<string> = new Set([
+  'lost',
+  'invented',
+  'body',
+  'repeat',
+  'state',
+  'checkpoint',
+]);
+
 export interface Verdict {
   violations: Violation[];
   figures: {

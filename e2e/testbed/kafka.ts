@@ -14,6 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
 import { installOnce } from './cache.ts';
+import { endProcess } from './end-process.ts';
 
 const run = promisify(execFile);
 
@@ -69,7 +70,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
   }).admin();
   let child = await startBroker(folder, classPath, properties, bootstrap);
 
-  const down = async () => await endBroker(child);
+  const down = async () => await endProcess(child, STOP_TIMEOUT_MS);
   const up = async () => {
     child = await startBroker(folder, classPath, properties, bootstrap);
   };
@@ -249,15 +250,6 @@ async function startBroker(
       throw new Error(`Kafka did not start on ${bootstrap}; end of its log:\n${tail}`, { cause });
     }
   }
-}
-
-async function endBroker(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill('SIGTERM');
-  const kill = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
-  await ended;
-  clearTimeout(kill);
 }
 
 /** Ports that were free a moment ago: all are held open together so that they differ. */

@@ -13,6 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { installOnce } from './cache.ts';
+import { endProcess } from './end-process.ts';
 
 const run = promisify(execFile);
 
@@ -63,12 +64,12 @@ export async function startS3(): Promise<S3Server> {
     bucket,
     ...keys,
     ...files,
-    down: () => endServer(child),
+    down: () => endProcess(child, STOP_TIMEOUT_MS),
     async up() {
       child = await start();
     },
     async stop() {
-      await endServer(child);
+      await endProcess(child, STOP_TIMEOUT_MS);
       process.removeListener('exit', killAtExit);
       await rm(folder, { recursive: true, force: true });
     },
@@ -118,15 +119,6 @@ async function makeBucket(endpoint: string, bucket: string, keys: Keys): Promise
   const client = new S3Client({ endpoint, region: REGION, credentials, forcePathStyle: true });
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
   client.destroy();
-}
-
-async function endServer(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill('SIGTERM');
-  const kill = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
-  await ended;
-  clearTimeout(kill);
 }
 
 async function freePort(): Promise<number> {
