@@ -6,7 +6,7 @@
  * its index for ever.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Env } from '../runtime/env.ts';
@@ -58,6 +58,18 @@ class DirectoryStore implements ObjectStore {
     const found = await readFile(path);
     if (found.equals(content)) return;
     throw new TriggerJobError('STORE_NAME_TAKEN', `${name} is in ${this.url} with other content`);
+  }
+
+  async replace(name: string, content: Buffer): Promise<void> {
+    const path = this.#path(name);
+    const temporary = join(this.#root, TEMPORARY, this.#env.id());
+    try {
+      await writeFile(temporary, content, { flag: 'wx' });
+      await makeDirectory(dirname(path));
+      await rename(temporary, path);
+    } finally {
+      await rm(temporary, { force: true });
+    }
   }
 
   async create(name: string, content: Buffer): Promise<'created' | 'exists'> {

@@ -52,11 +52,19 @@ function checkRecord(record: Field, logIndex: number): void {
       if (!record.get('manifest').isNull) checkObjectRef(record.get('manifest'));
       record.get('reason').text();
       if (!record.get('savepoint').isNull) record.get('savepoint').text(/./);
+      checkDeployment(record.get('deployment'));
       return;
     case 'abort':
       record.get('checkpointId').integer(1);
       record.get('reason').text();
   }
+}
+
+function checkDeployment(deployment: Field): void {
+  if (deployment.isAbsent || deployment.isNull) return;
+  deployment.get('attempt').integer(1);
+  deployment.get('parallelism').integer(1);
+  deployment.get('restarts').integer(0);
 }
 
 /** A checkpoint that may be restored. `logIndex`: of the record that made it count. */

@@ -127,12 +127,13 @@ export class JobLog {
    * Claims leadership: makes the genesis of an empty log, then appends `takeover` with the next
    * epoch. Afterwards the end of the log is this leader's own record (P42). Returns `records`.
    * `genesis.restoredFrom`: what the spec's restore.savepoint says; null only if it asks for none
-   * (P43).
+   * (P43). `after`: the epoch whose leader the caller knows to be gone; throws CLAIM_LOST if another
+   * one has led since, for a claim over that one would end a leader that lives.
    */
-  takeover(genesis: {
-    lineage: string;
-    restoredFrom: string | null;
-  }): Promise<readonly LogRecord[]> {
+  takeover(
+    genesis: { lineage: string; restoredFrom: string | null },
+    after: number | null = null,
+  ): Promise<readonly LogRecord[]> {
     return this.#serial(async () => {
       this.#leaderEpoch = null;
       this.#lost = null;
@@ -142,7 +143,12 @@ export class JobLog {
         await this.#place({ kind: 'genesis', ...genesis }, 0);
       }
       for (;;) {
-        const claim = this.state.leaderEpoch + 1;
+        const { leaderEpoch } = this.state;
+        if (after !== null && leaderEpoch !== after) {
+          const text = `epoch ${leaderEpoch} leads; the claim was for the one after ${after}`;
+          throw new TriggerJobError('CLAIM_LOST', text);
+        }
+        const claim = leaderEpoch + 1;
         if (await this.#place({ kind: 'takeover' }, claim)) {
           this.#leaderEpoch = claim;
           return this.#records;

@@ -7,7 +7,7 @@ import type { Env } from '../runtime/env.ts';
 import { checkName, checkPrefix } from './object-name.ts';
 import type { ObjectStore, StoredObject } from './object-store.ts';
 
-export type StoreOperation = 'put' | 'create' | 'get' | 'getRange' | 'list' | 'delete';
+export type StoreOperation = 'put' | 'replace' | 'create' | 'get' | 'getRange' | 'list' | 'delete';
 
 /**
  * `when`: 'after' = the effect took place, the caller does not know yet. A throw is the lost
@@ -38,6 +38,10 @@ export class MemoryStore implements ObjectStore {
 
   put(name: string, content: Buffer): Promise<void> {
     return this.#effect('put', name, () => this.#set(name, content));
+  }
+
+  replace(name: string, content: Buffer): Promise<void> {
+    return this.#effect('replace', name, () => this.#set(name, content));
   }
 
   create(name: string, content: Buffer): Promise<'created' | 'exists'> {

@@ -19,6 +19,11 @@ export interface ObjectStore {
    * replaced.
    */
   put(name: string, content: Buffer): Promise<void>;
+  /**
+   * Creates or replaces as a whole: a reader sees the old content or the new one. Not made durable:
+   * only for what a power cut may take back, a leader's sign of life.
+   */
+  replace(name: string, content: Buffer): Promise<void>;
   /** Create-only (If-None-Match: *). 'exists': one is there, maybe ours after a lost reply. */
   create(name: string, content: Buffer): Promise<'created' | 'exists'>;
   /** null only if the object is surely absent. */

@@ -22,6 +22,11 @@ export function logPath(logIndex: number): string {
   return `log/${String(logIndex).padStart(INDEX_DIGITS, '0')}`;
 }
 
+/** The sign of life of the leader of one epoch; the only object that is ever replaced. */
+export function leaderPath(leaderEpoch: number): string {
+  return `leader/${String(leaderEpoch).padStart(INDEX_DIGITS, '0')}`;
+}
+
 /** Unique (P40): an orphan manifest must not block its number. */
 export function manifestPath(checkpointId: number, leaderEpoch: number, nonce: string): string {
   return `${MANIFESTS}${checkpointId}-${leaderEpoch}-${nonce}.json`;

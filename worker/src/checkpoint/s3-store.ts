@@ -124,6 +124,11 @@ class S3Store implements ObjectStore {
     await this.#uploads.put(this.#target(name), content);
   }
 
+  /** A PUT of S3 replaces as a whole. */
+  replace(name: string, content: Buffer): Promise<void> {
+    return this.put(name, content);
+  }
+
   async create(name: string, content: Buffer): Promise<'created' | 'exists'> {
     return this.#uploads.create(this.#target(name), content);
   }

@@ -13,7 +13,7 @@ import type { ObjectStore } from './object-store.ts';
 import { importedPath, SAVEPOINT_METADATA, savepointObjectPath } from './paths.ts';
 import { storeManifest } from './publish.ts';
 import { fetchObject, verifyObject } from './segment-reader.ts';
-import type { Manifest, ObjectRef } from './snapshot.ts';
+import type { Deployment, Manifest, ObjectRef } from './snapshot.ts';
 
 /**
  * Copies `manifest` and all its objects from the job's store `from` into the empty folder `to`;
@@ -95,8 +95,9 @@ export async function restoreSavepoint(request: {
   to: ObjectStore;
   env: Pick<Env, 'id'>;
   savepoint: string;
+  deployment?: Deployment;
 }): Promise<{ manifest: Manifest; ref: ObjectRef }> {
-  const { log, from, to, env, savepoint } = request;
+  const { log, from, to, env, savepoint, deployment } = request;
   const imported = await importSavepoint({ from, to, env, leaderEpoch: log.leaderEpoch });
   await log.append({
     kind: 'restore',
@@ -104,6 +105,7 @@ export async function restoreSavepoint(request: {
     manifest: imported.ref,
     reason: `savepoint ${from.url}`,
     savepoint,
+    deployment: deployment ?? null,
   });
   return imported;
 }

@@ -104,6 +104,13 @@ export interface Manifest {
   subtasks: SubtaskSnapshot[];
 }
 
+/** `restarts`: of the job so far, this deployment included. */
+export interface Deployment {
+  attempt: number;
+  parallelism: number;
+  restarts: number;
+}
+
 /** Records of the job's one log (P39), in `log/<logIndex>`. */
 export type LogRecord = {
   logIndex: number;
@@ -121,6 +128,8 @@ export type LogRecord = {
       manifest: ObjectRef | null;
       reason: string;
       savepoint: string | null;
+      /** What is deployed from it, for the next leader (P45). Absent in older logs. */
+      deployment?: Deployment | null;
     }
   | { kind: 'abort'; checkpointId: number; reason: string }
 );

@@ -45,6 +45,18 @@ function writesAndReads(subject: ContractSubject, fresh: Fresh): void {
     assert.equal(await store.create('log/00000000', bytes('c')), 'created');
   });
 
+  it('replaces an object as a whole', async () => {
+    const store = await fresh();
+    await store.replace('leader/1', bytes('first, and longer'));
+    await store.replace('leader/1', bytes('second'));
+    assert.equal(String(await store.get('leader/1')), 'second');
+    assert.deepEqual(
+      (await store.list('leader/')).map((one) => one.name),
+      ['leader/1'],
+    );
+    assert.equal(await store.create('leader/1', bytes('x')), 'exists');
+  });
+
   it('gives back what was put, to any opener; null only for what is absent', async () => {
     const store = await subject.open('shared');
     const every = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
@@ -112,6 +124,7 @@ function refusesNames(fresh: Fresh): void {
     const names = ['', '..', '../x', 'a/../../x', '/etc/x', 'a//b', './a', 'a/', '.tmp/x'];
     for (const name of [...names, 'a\0b', 'a\\b']) {
       await assert.rejects(store.put(name, bytes('x')), { code: 'STORE_NAME' }, name);
+      await assert.rejects(store.replace(name, bytes('x')), { code: 'STORE_NAME' }, name);
       await assert.rejects(store.create(name, bytes('x')), { code: 'STORE_NAME' }, name);
       await assert.rejects(store.get(name), { code: 'STORE_NAME' }, name);
       await assert.rejects(store.getRange(name, 0, 1), { code: 'STORE_NAME' }, name);

@@ -11,7 +11,10 @@ export const EXIT = {
   stateDirInUse: 3,
   /** A role ended because the process that started it did. */
   orphaned: 4,
-  /** A JobManager that lost the leadership, or whose store does not answer: start it again. */
+  /**
+   * A JobManager that lost or released the leadership, or whose store does not answer: start it
+   * again.
+   */
   restart: 5,
   /** Ended at once by a second Ctrl-C: 128 + SIGINT. */
   interrupted: 130,

@@ -1,7 +1,8 @@
 /**
- * The processes of a local run: one JobManager and its TaskManagers, the very ones of a cluster, as
- * children. Stages: JobManager started -> its port file read -> TaskManagers started ->
- * whatever dies is started again -> stop with a final checkpoint, or the end of the job.
+ * The processes of a local run: JobManagers (one leads, the others stand by) and TaskManagers, the
+ * very ones of a cluster, as children. Stages: JobManagers started -> their port files read ->
+ * TaskManagers started -> whatever dies is started again -> stop with a final checkpoint, or the
+ * end of the job.
  */
 import { readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -28,6 +29,8 @@ export interface LaunchOptions {
   planFile: string;
   /** The resolved plan as JSON: the JobManager need not know how a local run resolves it. */
   planJson: string;
+  /** 1 unless told. */
+  jobManagers?: number;
   taskManagers: number;
   /** Of each TaskManager. */
   slots: number;
@@ -48,26 +51,40 @@ interface Ports {
   restPort: number;
 }
 
+interface JobManagerChild {
+  readonly child: SupervisedProcess;
+  readonly portFile: string;
+  /** Of the REST API; 0 = any. */
+  readonly restPort: number;
+  /** null until its first answer. */
+  ports: Ports | null;
+}
+
 export class Launcher {
   readonly #options: LaunchOptions;
-  readonly #jobManager: SupervisedProcess;
+  readonly #jobManagers: JobManagerChild[] = [];
   readonly #taskManagers: SupervisedProcess[] = [];
   readonly #end = Promise.withResolvers<LaunchEnd>();
-  #ports: Ports | null = null;
 
   constructor(options: LaunchOptions) {
     this.#options = options;
-    const { env, terminal, taskManagers, dir } = options;
+    const { env, terminal, jobManagers = 1, taskManagers, dir } = options;
     const logView = new LogView(terminal, env);
     const compileCache = dir.file('compile-cache');
     const shared = { env, terminal, logView, compileCache, entry: options.entry ?? MAIN };
-    this.#jobManager = new SupervisedProcess({
-      ...shared,
-      name: 'jobmanager',
-      logFile: dir.logFile('jobmanager'),
-      args: () => this.#jobManagerArgs(),
-      onExit: (exit) => this.#jobManagerExited(exit),
-    });
+    for (let index = 0; index < jobManagers; index += 1) {
+      const name = index === 0 ? 'jobmanager' : `jobmanager-${index + 1}`;
+      const child = new SupervisedProcess({
+        ...shared,
+        name,
+        logFile: dir.logFile(name),
+        args: () => this.#jobManagerArgs(this.#jobManagers[index]!),
+        onExit: (exit) => this.#jobManagerExited(this.#jobManagers[index]!, exit),
+      });
+      const portFile = index === 0 ? dir.portFile : dir.file(`${name}.json`);
+      const restPort = index === 0 ? options.restPort : 0;
+      this.#jobManagers.push({ child, portFile, restPort, ports: null });
+    }
     for (let index = 0; index < taskManagers; index += 1) {
       const name = taskManagers === 1 ? 'taskmanager' : `taskmanager-${index + 1}`;
       this.#taskManagers.push(
@@ -87,19 +104,23 @@ export class Launcher {
     return this.#end.promise;
   }
 
+  /** Of the first JobManager; as a standby it sends everybody on to the leader. */
   get restUrl(): string {
-    return `http://${LOOPBACK}:${this.#ports?.restPort ?? this.#options.restPort}`;
+    const { ports, restPort } = this.#jobManagers[0]!;
+    return `http://${LOOPBACK}:${ports?.restPort ?? restPort}`;
   }
 
   get taskManagerPids(): number[] {
     return this.#taskManagers.flatMap((child) => child.pid ?? []);
   }
 
-  /** Resolves when the JobManager answers and the TaskManagers are started. */
+  /** Resolves when the JobManagers answer and the TaskManagers are started. */
   async start(): Promise<void> {
-    rmSync(this.#options.dir.portFile, { force: true });
-    this.#jobManager.start();
-    this.#ports = await this.#readPorts();
+    for (const { child, portFile } of this.#jobManagers) {
+      rmSync(portFile, { force: true });
+      child.start();
+    }
+    for (const one of this.#jobManagers) one.ports = await this.#readPorts(one);
     for (const child of this.#taskManagers) child.start();
   }
 
@@ -109,7 +130,9 @@ export class Launcher {
    */
   async stop(limitMs: number): Promise<boolean> {
     const taskManagersGone = this.#taskManagers.map((child) => child.stop(null));
-    const gone = this.#jobManager.stop('SIGTERM').then(() => true);
+    // Of several, SIGTERM is for one leader alone.
+    const signal = this.#jobManagers.length > 1 ? 'SIGINT' : 'SIGTERM';
+    const gone = Promise.all(this.#jobManagers.map(({ child }) => child.stop(signal)));
     const inTime = await this.#within(gone, limitMs);
     if (inTime) await this.#within(Promise.all(taskManagersGone), TASK_MANAGER_END_LIMIT_MS);
     await this.kill();
@@ -118,50 +141,51 @@ export class Launcher {
 
   /** Ends every child at once. Idempotent. */
   async kill(): Promise<void> {
-    const children = [this.#jobManager, ...this.#taskManagers];
+    const children = [...this.#jobManagers.map(({ child }) => child), ...this.#taskManagers];
     await Promise.all(children.map((child) => child.stop('SIGKILL')));
     for (const child of children) child.close();
-    rmSync(this.#options.dir.portFile, { force: true });
+    for (const { portFile } of this.#jobManagers) rmSync(portFile, { force: true });
   }
 
-  #jobManagerArgs(): string[] {
-    const { planFile, planJson, storeUrl, restPort, from, dir } = this.#options;
+  #jobManagerArgs({ ports, portFile, restPort }: JobManagerChild): string[] {
+    const { planFile, planJson, storeUrl, from } = this.#options;
     return [
       'jobmanager',
       ...['--plan', planFile],
       ...['--plan-json', planJson],
       ...['--store', storeUrl],
       // The same port again after a restart: the TaskManagers know this address.
-      ...['--rpc-port', String(this.#ports?.rpcPort ?? 0)],
-      ...['--rest-port', String(restPort)],
-      ...['--port-file', dir.portFile],
+      ...['--rpc-port', String(ports?.rpcPort ?? 0)],
+      ...['--rest-port', String(ports?.restPort ?? restPort)],
+      ...['--port-file', portFile],
+      ...(this.#jobManagers.length > 1 ? ['--on-sigterm', 'release'] : []),
       // A restarted JobManager goes on with what it did, not with what the user once asked for.
-      ...(from === null || this.#ports !== null ? [] : ['--from', from]),
+      ...(from === null || ports !== null ? [] : ['--from', from]),
     ];
   }
 
   #taskManagerArgs(name: string): string[] {
     const { slots, dir } = this.#options;
+    const addresses = this.#jobManagers.map(({ ports }) => `${LOOPBACK}:${ports?.rpcPort ?? 0}`);
     return [
       'taskmanager',
-      ...['--jobmanager', `${LOOPBACK}:${this.#ports?.rpcPort ?? 0}`],
+      ...['--jobmanager', addresses.join(',')],
       ...['--slots', String(slots)],
       ...['--local-state-dir', `${dir.rocksdb}/${name}`],
       ...['--id', name],
     ];
   }
 
-  #jobManagerExited(exit: ProcessExit): 'restart' | 'stay' {
+  #jobManagerExited({ child, ports }: JobManagerChild, exit: ProcessExit): 'restart' | 'stay' {
     if (exit.code === EXIT.ok) {
       this.#end.resolve({ kind: 'finished' });
       return 'stay';
     }
     // Before its first answer, or by its own verdict: starting it again would end the same way.
-    if (this.#ports === null || exit.code === EXIT.failed) {
+    if (ports === null || exit.code === EXIT.failed) {
       const how = exit.signal ?? `exit code ${exit.code}`;
       // The role shows what it threw as any command does, and this one will, too.
-      const words =
-        this.#jobManager.lastWords.replace(/^error: /, '') || this.#jobManager.lastError;
+      const words = child.lastWords.replace(/^error: /, '') || child.lastError;
       this.#end.resolve({
         kind: 'failed',
         message: words === '' ? `the JobManager ended with ${how}` : words,
@@ -171,7 +195,7 @@ export class Launcher {
     return 'restart';
   }
 
-  async #readPorts(): Promise<Ports> {
+  async #readPorts({ portFile }: JobManagerChild): Promise<Ports> {
     const { env, dir } = this.#options;
     const startedAt = env.monotonic();
     let end: LaunchEnd | null = null;
@@ -179,7 +203,7 @@ export class Launcher {
       end = value;
     });
     while (env.monotonic() - startedAt < JOB_MANAGER_START_LIMIT_MS) {
-      const ports = readPortFile(dir.portFile);
+      const ports = readPortFile(portFile);
       if (ports !== null) return ports;
       if (end !== null) throw startFailure(end);
       await sleep(env, PORT_FILE_POLL_MS);

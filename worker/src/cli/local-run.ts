@@ -34,6 +34,8 @@ export interface LocalRunOptions {
   dir: StateDir;
   storeUrl: string;
   from: string | null;
+  /** JobManager processes, the standbys included; 1 unless the user asks for more. */
+  jobManagers?: number;
   /** TaskManager processes; 1 unless the user asks for more. */
   taskManagers: number;
   /** Port the user asked for; null = the plan's, or the next free one. */
@@ -77,7 +79,9 @@ async function runWatched(
   interrupts: Interrupts,
   view: LocalRunView | undefined,
 ): Promise<number> {
-  const { env, terminal, plan, storeUrl } = options;
+  const { env, terminal, storeUrl, jobManagers = 1 } = options;
+  // However many a cluster has of them.
+  const plan = { ...options.plan, jobManagers };
   const { bindAddress } = plan.rest;
   // Only for messages: what can't be read is judged by the JobManager.
   const before = await newestCheckpoint(storeUrl, plan, env, plan.checkpointing.s3).catch(

@@ -63,6 +63,11 @@ const taskManagersOption = (): Option =>
     .default(1)
     .argParser(integerFrom(1));
 
+const jobManagersOption = (): Option =>
+  new Option('--job-managers <n>', 'one leads, the others stand by; one takes over when it dies')
+    .default(1)
+    .argParser(integerFrom(1));
+
 function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
   program
     .command('run')
@@ -82,6 +87,7 @@ function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
       'port of the REST API (default: 8081 or the next free)',
       integerFrom(1),
     )
+    .addOption(jobManagersOption())
     .addOption(taskManagersOption())
     .addHelpText(
       'after',
@@ -94,7 +100,7 @@ Examples:
   triggerjob run job.yaml --state-dir /var/lib/job
   triggerjob run job.yaml --store s3://flink-checkpoints/
   triggerjob run job.yaml --from 42         resume from checkpoint 42
-  triggerjob run job.yaml --task-managers 3`,
+  triggerjob run job.yaml --task-managers 3 --job-managers 2`,
     )
     .action(
       async (
@@ -104,6 +110,7 @@ Examples:
           store?: string;
           from?: string;
           restPort?: number;
+          jobManagers: number;
           taskManagers: number;
         },
       ) => {
@@ -116,6 +123,7 @@ Examples:
           store: options.store ?? null,
           from: options.from ?? null,
           restPort: options.restPort ?? null,
+          jobManagers: options.jobManagers,
           taskManagers: options.taskManagers,
         });
       },
@@ -298,6 +306,15 @@ function addRoles(program: Command, outcome: Outcome): void {
       new Option('--from <point>', 'earliest, latest or a checkpoint').argParser(startPoint),
     )
     .option('--port-file <file>', 'write {rpcPort, restPort, pid} there once it listens')
+    .option(
+      '--advertise-host <name>',
+      'where others reach it (default: the address it listens on, or the host name)',
+    )
+    .addOption(
+      new Option('--on-sigterm <what>', 'end the job, or only hand the leadership over')
+        .choices(['stop-job', 'release'])
+        .default('stop-job'),
+    )
     .action(
       async (options: {
         plan: string;
@@ -307,6 +324,8 @@ function addRoles(program: Command, outcome: Outcome): void {
         restPort: number;
         from?: string;
         portFile?: string;
+        advertiseHost?: string;
+        onSigterm: 'stop-job' | 'release';
       }) => {
         const { runJobManagerRole } = await import('./roles.ts');
         outcome.code = await runJobManagerRole(options);
@@ -315,7 +334,7 @@ function addRoles(program: Command, outcome: Outcome): void {
   program
     .command('taskmanager')
     .description('A TaskManager (started by the launcher or the operator).')
-    .requiredOption('--jobmanager <host:port>', "the JobManager's RPC address")
+    .requiredOption('--jobmanager <host:port,...>', 'RPC addresses of all JobManagers')
     .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
     .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
     .option('--id <name>', 'its name in logs and REST (default: random)')

@@ -13,6 +13,8 @@ export async function runJobManagerRole(options: {
   restPort: number;
   from?: string;
   portFile?: string;
+  advertiseHost?: string;
+  onSigterm?: 'stop-job' | 'release';
 }): Promise<number> {
   const { runJobManager } = await import('../jobmanager/main.ts');
   try {
@@ -24,6 +26,8 @@ export async function runJobManagerRole(options: {
       restPort: options.restPort,
       from: options.from ?? null,
       portFile: options.portFile ?? null,
+      advertiseHost: options.advertiseHost ?? null,
+      onSigterm: options.onSigterm ?? 'stop-job',
     });
   } catch (thrown) {
     // The job has not failed because its store, for example, does not answer just now.

@@ -19,11 +19,12 @@ export interface RunOptions {
   /** null: the newest checkpoint, if there is one. */
   from: string | null;
   restPort: number | null;
+  jobManagers: number;
   taskManagers: number;
 }
 
 export async function runFile(options: RunOptions): Promise<number> {
-  const { env, terminal, file, stateDir, from, restPort, taskManagers } = options;
+  const { env, terminal, file, stateDir, from, restPort, jobManagers, taskManagers } = options;
   const store = options.store === null ? null : storeUri(options.store);
   const first = await checkFile(file, stateDir ?? undefined);
   if (first.plan === null) {
@@ -50,6 +51,7 @@ export async function runFile(options: RunOptions): Promise<number> {
       storeUrl,
       from,
       restPort,
+      jobManagers,
       taskManagers,
     }),
   );

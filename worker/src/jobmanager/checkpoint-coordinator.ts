@@ -94,6 +94,16 @@ function handle(
         unsettled: new Set(),
         periodicAt: now + plan.intervalMs,
       });
+    case 'adopted':
+      return only({
+        ...state,
+        nextId: Math.max(state.nextId, event.checkpointId + 1),
+        tasks: { attempt: event.attempt, parallelism: event.parallelism },
+        unsettled: new Set(event.unsettled),
+        lastTriggeredId: event.checkpointId,
+        blockedUntil: now + plan.timeoutMs,
+        periodicAt: now + plan.intervalMs,
+      });
     case 'suspended':
       return suspend(plan, state, now);
     case 'tick':

@@ -21,6 +21,7 @@ import type {
   CoordinatorEvent,
   CoordinatorState,
 } from './coordinator-model.ts';
+import type { AdoptedTasks } from './adoption.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
 import { manifestOf } from './manifest-of.ts';
 import type { ScriptSwitch } from './script-switch.ts';
@@ -93,6 +94,23 @@ export class CheckpointDriver {
     this.#feed({ type: 'started', attempt, parallelism: this.#deps.plan.parallelism });
   }
 
+  /**
+   * Tasks of another leader run on (P45): what it had under way is aborted, what it had completed
+   * is told again, and no id is drawn that any of them has seen.
+   */
+  adopted(tasks: AdoptedTasks, newest: number): void {
+    const { log, journal } = this.#deps;
+    const { attempt, parallelism, seen, unsettled } = tasks;
+    const { leaderEpoch } = journal;
+    if (seen > newest) {
+      log.info({ checkpointId: seen }, 'the checkpoint of the last leader is aborted');
+      this.#enqueue(() => journal.abort(seen, 'the leader changed'));
+      this.#deps.send({ type: 'abort', leaderEpoch, attempt, checkpointId: seen });
+    }
+    this.#deps.send({ type: 'notify', leaderEpoch, attempt, checkpointId: newest });
+    this.#feed({ type: 'adopted', attempt, parallelism, checkpointId: seen, unsettled });
+  }
+
   /** The attempt is over. Resolves when no record of it can be appended any more (P42). */
   async suspended(): Promise<void> {
     this.#feed({ type: 'suspended' });
@@ -125,6 +143,12 @@ export class CheckpointDriver {
     } finally {
       this.#pinned.delete(checkpoint);
     }
+  }
+
+  /** This leader leaves, its tasks stay. Resolves when it has nothing more to append. */
+  async handOver(): Promise<void> {
+    this.close();
+    await this.#journalQueue;
   }
 
   close(): void {

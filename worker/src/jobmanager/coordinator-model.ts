@@ -44,6 +44,17 @@ export interface CoordinatorState {
 export type CoordinatorEvent =
   /** Every task of the attempt runs. */
   | { type: 'started'; attempt: number; parallelism: number }
+  /**
+   * Another leader's tasks go on under this one. `checkpointId`: the highest that any of them has
+   * seen; those in `unsettled` have yet to say how it ended with them (P7).
+   */
+  | {
+      type: 'adopted';
+      attempt: number;
+      parallelism: number;
+      checkpointId: number;
+      unsettled: readonly number[];
+    }
   | { type: 'suspended' }
   | { type: 'tick' }
   | { type: 'request'; kind: 'manual' | 'savepoint' | 'final'; token: string }

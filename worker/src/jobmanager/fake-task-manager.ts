@@ -7,6 +7,7 @@ import { RpcClient } from '../rpc/client.ts';
 import {
   type Command,
   type Report,
+  type RunningAttempt,
   RPC_VERSION,
   type ScriptVersion,
   type SubtaskMetrics,
@@ -33,7 +34,12 @@ export class FakeTaskManager {
     client.onCommand((command) => this.#on(command));
   }
 
-  static async connect(port: number, slots: number, id = 'tm-1'): Promise<FakeTaskManager> {
+  static async connect(
+    port: number,
+    slots: number,
+    id = 'tm-1',
+    register: { leaderEpoch?: number; running?: RunningAttempt } = {},
+  ): Promise<FakeTaskManager> {
     const address = { host: '127.0.0.1', port, timeoutMs: 5_000 };
     const client = await RpcClient.connect(realEnv, address);
     const fake = new FakeTaskManager(id, client);
@@ -47,6 +53,9 @@ export class FakeTaskManager {
       slots,
       shuffleHost: host,
       shufflePort: 1,
+      leaderEpoch: 0,
+      running: null,
+      ...register,
     });
     return fake;
   }

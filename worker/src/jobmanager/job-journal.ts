@@ -5,13 +5,14 @@
 import type { Logger } from 'pino';
 import { collectGarbage, type TaskRoots } from '../checkpoint/gc.ts';
 import type { JobLog, LogBody } from '../checkpoint/log.ts';
-import { objectsOf } from '../checkpoint/manifest.ts';
+import { decodeManifest, objectsOf } from '../checkpoint/manifest.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { parseSegmentPath, SEGMENTS } from '../checkpoint/paths.ts';
 import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
-import type { Manifest } from '../checkpoint/snapshot.ts';
+import { fetchObject } from '../checkpoint/segment-reader.ts';
+import type { Deployment, Manifest } from '../checkpoint/snapshot.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
@@ -41,7 +42,7 @@ export interface JobJournalOptions {
 export class JobJournal implements Journal {
   readonly #options: JobJournalOptions;
   /**
-   * Segments named by a manifest this leader published. A chain only loses members, so one that a
+   * Segments named by a published manifest of a running attempt. A chain only loses members, so one that a
    * later manifest no longer names is given up by its task; one that no manifest ever named may be
    * owed (P16).
    */
@@ -57,6 +58,30 @@ export class JobJournal implements Journal {
 
   get lineage(): string {
     return this.#options.lineage;
+  }
+
+  get lastIndex(): number {
+    return this.#options.log.records.at(-1)?.logIndex ?? 0;
+  }
+
+  confirm(): Promise<void> {
+    return this.#options.log.confirmEnd();
+  }
+
+  /**
+   * What the leaders before have published of tasks that run on (P45): without it their segments
+   * would count as owed for as long as the attempt lives.
+   */
+  async knowRetained(): Promise<void> {
+    const { log, store, retained, logger } = this.#options;
+    for (const { manifest: ref } of log.state.line.slice(-retained)) {
+      try {
+        const manifest = decodeManifest(await fetchObject(store, ref), ref.name);
+        for (const object of objectsOf(manifest)) this.#named.add(object.name);
+      } catch (error) {
+        logger.warn({ manifest: ref.name, error: messageOf(error) }, 'an older manifest is unread');
+      }
+    }
   }
 
   async publish(manifest: Manifest): Promise<StoredCheckpoint> {
@@ -81,6 +106,7 @@ export class JobJournal implements Journal {
 
   async restore(
     reason: string,
+    deployment: Deployment,
     verify: 'manifest' | 'full' = 'manifest',
   ): Promise<StoredCheckpoint> {
     const { log, store, logger, retained } = this.#options;
@@ -93,7 +119,8 @@ export class JobJournal implements Journal {
       logger.error(passed, `checkpoint ${passed.checkpointId} is damaged: ${passed.reason}`);
     }
     const { checkpointId, manifest, ref } = recovery;
-    await this.#append({ kind: 'restore', checkpointId, manifest: ref, reason, savepoint: null });
+    const record = { kind: 'restore', checkpointId, manifest: ref, reason, deployment } as const;
+    await this.#append({ ...record, savepoint: null });
     return { manifest, ref };
   }
 

@@ -4,15 +4,20 @@
  * an attempt is a value; this file alone decides what follows it.
  */
 import type { Logger } from 'pino';
+import type { Deployment, Manifest } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { RunningAttempt } from '../rpc/messages.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { adoptedSplits, adoptedTasks } from './adoption.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
+import { planDigest } from './plan-digest.ts';
+import type { Reattachment } from './reattach.ts';
 import { NO_RESTARTS, onFailure, type RestartState } from './restart-strategy.ts';
 import type { ScriptSwitch } from './script-switch.ts';
 import type { SplitBook } from './split-book.ts';
@@ -61,6 +66,8 @@ export interface JobLifecycleDeps {
   history: CheckpointHistory;
   totals: JobTotals;
   exceptions: JobExceptions;
+  /** null: nothing can be running. */
+  reattachment: Reattachment | null;
 }
 
 export class JobLifecycle {
@@ -73,10 +80,11 @@ export class JobLifecycle {
   #endAs: 'finished' | 'canceled' = 'canceled';
   #slotsChanged: (() => void) | null = null;
 
-  /** `attempt`: the number of the first deployment. */
-  constructor(deps: JobLifecycleDeps, attempt: number) {
+  /** `attempt`: the number of the first deployment, or of the one to adopt. */
+  constructor(deps: JobLifecycleDeps, first: { attempt: number; restarts: number }) {
     this.#deps = deps;
-    this.#attempt = attempt;
+    this.#attempt = first.attempt;
+    this.#restarts = first.restarts;
   }
 
   get current(): TaskAttempt | null {
@@ -94,9 +102,16 @@ export class JobLifecycle {
   /** Rejects only when the leader itself can't go on (journal lost). */
   async run(first: StoredCheckpoint): Promise<JobOutcome> {
     let checkpoint = first;
+    let adopted = await this.#reattach(first);
+    if (adopted === 'stopped') return this.#close();
+    if (adopted !== null && 'manifest' in adopted) {
+      checkpoint = adopted;
+      adopted = null;
+    }
     for (;;) {
-      if (!(await this.#enoughSlots())) return this.#close();
-      const end = await this.#runAttempt(checkpoint);
+      if (adopted === null && !(await this.#enoughSlots())) return this.#close();
+      const end: AttemptEnd = await (adopted?.ended ?? this.#runAttempt(checkpoint));
+      adopted = null;
       if (end.kind === 'stopped') return this.#close();
       const delayMs = await this.#failed(end);
       if (delayMs === null) return this.#giveUp(end);
@@ -104,9 +119,10 @@ export class JobLifecycle {
       // Every byte is read again once a task has met damage: by lengths alone the same checkpoint
       // would be chosen, and would fail, for ever (P42).
       const verify = DAMAGE_CODES.has(end.code) ? 'full' : 'manifest';
-      checkpoint = await this.#deps.journal.restore(`${end.code}: ${end.message}`, verify);
       this.#attempt += 1;
-      if (!(await this.#restorePositions(checkpoint))) return this.#close();
+      const reason = `${end.code}: ${end.message}`;
+      checkpoint = await this.#deps.journal.restore(reason, this.#deployment, verify);
+      if (!(await this.#restorePositions(checkpoint.manifest))) return this.#close();
       this.#deps.job.move('CREATED', this.#deps.env.now());
     }
   }
@@ -125,13 +141,82 @@ export class JobLifecycle {
     this.#endAs = as;
     this.#stopped.abort(new Error('the job is stopped'));
     this.#current?.stop();
+    this.#deps.reattachment?.stop();
     this.wake();
   }
 
-  async #runAttempt(checkpoint: StoredCheckpoint): Promise<AttemptEnd> {
-    const { env, log, plan, journal, driver, job, splits, scripts, taskManagers } = this.#deps;
+  /**
+   * The tasks that run already, adopted (P45); or what to deploy from instead; null = nothing can
+   * be running, and `first` is deployed.
+   */
+  async #reattach(
+    first: StoredCheckpoint,
+  ): Promise<TaskAttempt | StoredCheckpoint | 'stopped' | null> {
+    const { env, job, journal, reattachment, taskManagers } = this.#deps;
+    if (reattachment === null) return null;
+    const verdict = await reattachment.decide();
+    const attempt = this.#newAttempt(first);
+    const hosts = taskManagers.all();
+    attempt.adopt(hosts);
+    const found = hosts.flatMap(({ running }) => running ?? []);
+    for (const { restarts, jobStartedAt } of found) {
+      this.#restarts = restarts;
+      job.began(jobStartedAt);
+    }
+    this.#current = attempt;
+    if (this.#stopped.signal.aborted) return 'stopped';
+    if (verdict.kind === 'adopt') return this.#adopt(attempt, first, found);
+    // What is there of it must have ended before anything is deployed anew.
+    await this.#cancelTasks();
+    if (found.length > 0) this.#restarts += 1;
+    this.#attempt = journal.lastIndex + 2;
+    const checkpoint = await journal.restore(
+      `the JobManager started: ${verdict.reason}`,
+      this.#deployment,
+    );
+    if (!(await this.#restorePositions(checkpoint.manifest))) return 'stopped';
+    job.move('CREATED', env.now());
+    return checkpoint;
+  }
+
+  async #adopt(
+    attempt: TaskAttempt,
+    { manifest }: StoredCheckpoint,
+    found: readonly RunningAttempt[],
+  ): Promise<TaskAttempt | 'stopped'> {
+    const { env, log, driver, job, scripts } = this.#deps;
+    const splits = adoptedSplits(manifest.splits, found);
+    if (!(await this.#restorePositions({ splits }))) return 'stopped';
+    scripts.inForce(manifest.script);
+    const tasks = adoptedTasks(found);
+    log.info({ attempt: attempt.attempt, seen: tasks.seen }, 'the running tasks are adopted');
+    // Else the last of them came to run while the source was asked: that is as after a deployment.
+    if (job.status === 'RECONCILING') {
+      job.move(attempt.allRunning ? 'RUNNING' : 'CREATED', env.now());
+      if (attempt.allRunning) driver.adopted(tasks, manifest.checkpointId);
+    }
+    return attempt;
+  }
+
+  get #deployment(): Deployment {
+    const { parallelism } = this.#deps.plan;
+    return { attempt: this.#attempt, parallelism, restarts: this.#restarts };
+  }
+
+  #runAttempt(checkpoint: StoredCheckpoint): Promise<AttemptEnd> {
+    const { log, scripts, taskManagers } = this.#deps;
     const { manifest } = checkpoint;
     scripts.inForce(manifest.script);
+    const attempt = this.#newAttempt(checkpoint);
+    this.#current = attempt;
+    this.#noteRestore(checkpoint);
+    log.info({ attempt: this.#attempt, checkpointId: manifest.checkpointId }, 'deploying');
+    attempt.deploy(taskManagers.all());
+    return attempt.ended;
+  }
+
+  #newAttempt(checkpoint: StoredCheckpoint): TaskAttempt {
+    const { env, log, plan, journal, driver, job, splits, scripts } = this.#deps;
     const attempt = new TaskAttempt({
       env,
       log,
@@ -143,17 +228,18 @@ export class JobLifecycle {
       checkpoint,
       splits: splits.positions,
       script: scripts.active,
+      facts: {
+        planDigest: planDigest(plan),
+        restarts: this.#restarts,
+        jobStartedAt: job.startedAt,
+      },
       onAllRunning: () => {
         job.move('RUNNING', env.now());
         log.info({ attempt: attempt.attempt }, 'all tasks run');
         driver.started(attempt.attempt);
       },
     });
-    this.#current = attempt;
-    this.#noteRestore(checkpoint);
-    log.info({ attempt: this.#attempt, checkpointId: manifest.checkpointId }, 'deploying');
-    attempt.deploy(taskManagers.all());
-    return attempt.ended;
+    return attempt;
   }
 
   #noteRestore({ manifest, ref }: StoredCheckpoint): void {
@@ -246,11 +332,11 @@ export class JobLifecycle {
   }
 
   /** false: stopped meanwhile. */
-  async #restorePositions({ manifest }: StoredCheckpoint): Promise<boolean> {
+  async #restorePositions(from: Pick<Manifest, 'splits'>): Promise<boolean> {
     const { log, splits } = this.#deps;
     for (;;) {
       try {
-        await splits.restore(manifest.splits);
+        await splits.restore(from.splits);
         return !this.#stopped.signal.aborted;
       } catch (error) {
         if (error instanceof TriggerJobError && FATAL_CODES.has(error.code)) throw error;

@@ -14,13 +14,13 @@ export type JobStatus =
   | 'SUSPENDED'
   | 'RECONCILING';
 
-/** INITIALIZING: the log is read. CREATED: waiting for slots or for the tasks to run. */
+/** INITIALIZING: the log is read. RECONCILING: are there running tasks to adopt? CREATED: waiting for slots or for the tasks to run. */
 const TRANSITIONS: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
   INITIALIZING: ['CREATED', 'RECONCILING', 'FAILED', 'CANCELLING', 'SUSPENDED'],
   CREATED: ['RUNNING', 'RESTARTING', 'FAILING', 'CANCELLING', 'SUSPENDED'],
   RUNNING: ['RESTARTING', 'FAILING', 'CANCELLING', 'FINISHED', 'SUSPENDED'],
   RESTARTING: ['CREATED', 'FAILING', 'CANCELLING', 'SUSPENDED'],
-  RECONCILING: ['RUNNING', 'RESTARTING', 'FAILING', 'CANCELLING', 'SUSPENDED'],
+  RECONCILING: ['CREATED', 'RUNNING', 'RESTARTING', 'FAILING', 'CANCELLING', 'SUSPENDED'],
   FAILING: ['FAILED', 'CANCELLING'],
   CANCELLING: ['CANCELED', 'FAILED'],
   FAILED: [],
@@ -42,11 +42,20 @@ function isTerminal(status: JobStatus): boolean {
 export class JobStateMachine {
   #status: JobStatus = 'INITIALIZING';
   readonly #timestamps = new Map<JobStatus, number>();
-  readonly startedAt: number;
+  #startedAt: number;
 
   constructor(now: number) {
-    this.startedAt = now;
+    this.#startedAt = now;
     this.#timestamps.set('INITIALIZING', now);
+  }
+
+  get startedAt(): number {
+    return this.#startedAt;
+  }
+
+  /** The job that is adopted began under another leader. */
+  began(at: number): void {
+    this.#startedAt = at;
   }
 
   get status(): JobStatus {

@@ -19,6 +19,8 @@ import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type { JobControl, JobView } from './job-view.ts';
 import { viewOf } from './job-view-of.ts';
+import { planDigest } from './plan-digest.ts';
+import { Reattachment } from './reattach.ts';
 import { ScriptSwitch } from './script-switch.ts';
 import { ScriptWatch } from './script-watch.ts';
 import { SplitBook } from './split-book.ts';
@@ -45,6 +47,10 @@ export interface JobManagerOptions {
   hooks?: PhaseHooks;
   /** Names this process in the log. */
   writer: string;
+  /** Epoch whose leader is known to be gone (LeaderElection); left out: whoever leads is succeeded. */
+  after?: number | null;
+  /** The epoch is claimed: from here on this process has to show that it lives. */
+  onLeading?(leaderEpoch: number, confirm: () => Promise<void>): Promise<void>;
   /** How TaskManagers get in; the simulation has no sockets. */
   listen?: (
     options: Parameters<typeof RpcServer.listen>[0],
@@ -58,6 +64,11 @@ export interface JobManager extends JobControl {
   changeScript(script: ScriptVersion): void;
   /** The job's end; rejects when this leader can't go on (LEADERSHIP_LOST, INVARIANT). */
   readonly done: Promise<JobOutcome>;
+  /**
+   * Triggers and appends no more; what is under way in the log is finished. The tasks go on: the
+   * next leader adopts them (P45).
+   */
+  handOver(): Promise<void>;
   /** Frees ports and timers; for a job that ended, or a process that gives up. */
   close(): Promise<void>;
 }
@@ -90,6 +101,7 @@ class RunningJobManager implements JobManager {
     driver: CheckpointDriver;
     taskManagers: TaskManagers;
     lifecycle: JobLifecycle;
+    reattachment: Reattachment | null;
     server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
@@ -127,10 +139,15 @@ class RunningJobManager implements JobManager {
       writer,
       from: from ?? null,
       script,
+      after: this.#options.after ?? null,
+      onLeading: async (leaderEpoch, confirm) => {
+        await this.#options.onLeading?.(leaderEpoch, confirm);
+      },
       openSplits: (known) => this.#openSplits(known),
     });
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
+    const reattachment = start.reattach ? this.#openReattachment(start, taskManagers) : null;
     const lifecycle = new JobLifecycle(
       {
         env,
@@ -146,8 +163,9 @@ class RunningJobManager implements JobManager {
         history: this.#history,
         totals: this.#totals,
         exceptions: this.#exceptions,
+        reattachment,
       },
-      start.attempt,
+      start,
     );
     const listen = this.#options.listen ?? RpcServer.listen;
     const server = await listen({
@@ -155,8 +173,8 @@ class RunningJobManager implements JobManager {
       port: plan.rpc.port,
       onConnection: (connection) => taskManagers.accept(connection),
     });
-    this.#parts = { start, driver, taskManagers, lifecycle, server };
-    this.#job.move('CREATED', env.now());
+    this.#parts = { start, driver, taskManagers, lifecycle, reattachment, server };
+    this.#job.move(start.reattach ? 'RECONCILING' : 'CREATED', env.now());
     start.splits.start();
     this.#watchScript();
     lifecycle.run(start.checkpoint).then(this.#done.resolve, this.#done.reject);
@@ -205,6 +223,11 @@ class RunningJobManager implements JobManager {
   async cancel(): Promise<void> {
     this.#started.lifecycle.end('canceled');
     await this.#done.promise;
+  }
+
+  async handOver(): Promise<void> {
+    this.#watch?.close();
+    await this.#started.driver.handOver();
   }
 
   async close(): Promise<void> {
@@ -282,9 +305,18 @@ class RunningJobManager implements JobManager {
     return new TaskManagers(
       { env, log, leaderEpoch, heartbeatTimeoutMs },
       {
-        onRegistered: () => this.#parts?.lifecycle.wake(),
+        onRegistered: () => {
+          this.#parts?.reattachment?.look();
+          this.#parts?.lifecycle.wake();
+        },
         onLost: (taskManager, reason) => {
+          this.#parts?.reattachment?.look();
           this.#parts?.lifecycle.current?.lost(taskManager, reason);
+        },
+        admits: (running) => this.#parts?.reattachment?.admits(running) ?? false,
+        onNewerLeader: () => {
+          // Unless the log says so, it is nothing but a lie.
+          start.journal.confirm().catch((error: unknown) => this.#done.reject(error));
         },
         onReport: (taskManager, report) => this.#onReport(taskManager, report),
       },
@@ -304,9 +336,20 @@ class RunningJobManager implements JobManager {
       case 'drained':
         driver.report(report);
         return;
+      case 'peer-lost':
+        this.#started.reattachment?.look();
+        lifecycle.current?.report(taskManager, report);
+        return;
       default:
         lifecycle.current?.report(taskManager, report);
     }
+  }
+
+  #openReattachment(start: StartPoint, taskManagers: TaskManagers): Reattachment {
+    const { env, log, plan } = this.#options;
+    const { parallelism, heartbeatTimeoutMs: waitMs } = plan;
+    const expected = { attempt: start.attempt, planDigest: planDigest(plan), parallelism, waitMs };
+    return new Reattachment({ env, log, expected, candidates: () => taskManagers.all() });
   }
 
   #watchScript(): void {

@@ -3,7 +3,7 @@
  * does it on the store; the calls of one leader come one at a time (checkpoint-driver.ts queues
  * them).
  */
-import type { Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
+import type { Deployment, Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
 
 /** A checkpoint the job can start from, and the manifest object it lies in. */
 export interface StoredCheckpoint {
@@ -24,7 +24,15 @@ export interface Journal {
    * Before every restart (P42, P52). Answers what the tasks restore: the newest checkpoint of the
    * log.
    */
-  restore(reason: string, verify?: 'manifest' | 'full'): Promise<StoredCheckpoint>;
+  restore(
+    reason: string,
+    deployment: Deployment,
+    verify?: 'manifest' | 'full',
+  ): Promise<StoredCheckpoint>;
+  /** Rejects with LEADERSHIP_LOST once a higher takeover is in the log. */
+  confirm(): Promise<void>;
+  /** Index of the newest record this leader knows. */
+  readonly lastIndex: number;
   /** An aborted checkpoint; keeps its id from being used again by a later leader. */
   abort(checkpointId: number, reason: string): Promise<void>;
   /** Copies a completed checkpoint to `directory` (P49). Answers the savepoint's location. */

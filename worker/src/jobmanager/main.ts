@@ -7,16 +7,19 @@ import { type Logger, pino } from 'pino';
 import { openStore } from '../checkpoint/open-store.ts';
 import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
-import { startRest } from '../rest/rest-server.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createSplitEnumerator } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
-import { type JobManager, startJobManager } from './jobmanager.ts';
+import { startJobManager } from './jobmanager.ts';
+import { Seat } from './seat.ts';
 import type { StartFrom } from './start-point.ts';
 
-/** Another leader took over, or whether a record was written can't be known: start me again. */
+/**
+ * Another leader took over, the lease was not renewed, this one was released, or whether a record
+ * was written can't be known: start me again.
+ */
 const EXIT_RESTART = 5;
 /** How long a phase stands still for a test's killer (TRIGGERJOB_PHASE_EVENTS). */
 const PHASE_DELAY_MS = 150;
@@ -35,13 +38,20 @@ export interface JobManagerRunOptions {
   from?: string | null;
   /** {rpcPort, restPort, pid} is written there as JSON once both listen. */
   portFile?: string | null;
+  /** How TaskManagers and clients reach this process, where it listens on every address. */
+  advertiseHost?: string | null;
+  /**
+   * `release`: SIGTERM ends this leader alone, as a rolling restart wants; the tasks go on under the
+   * next one. SIGINT stops the job in any case.
+   */
+  onSigterm?: 'stop-job' | 'release';
 }
 
 /**
- * Runs until the job ends or SIGTERM/SIGINT stops it with a final checkpoint. Rejects when it can't
- * start, and with the job's own verdict when it failed: starting it again would end the same way.
- * Ends the process with 5 when only this leader has to go (P39: at once, nothing is closed in
- * order).
+ * Stands by where there are several, then leads until the job ends or a signal stops it with a
+ * final checkpoint. Rejects when it can't start, and with the job's own verdict when it failed:
+ * starting it again would end the same way. Ends the process with 5 when only this leader has to go
+ * (P39: at once, nothing is closed in order).
  */
 export async function runJobManager(options: JobManagerRunOptions): Promise<void> {
   const env = realEnv;
@@ -49,60 +59,67 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
   const plan = await planOf(options);
   const { s3 } = plan.checkpointing;
-  const manager = await startJobManager({
-    plan,
-    watchFiles: [options.planFile, ...scriptFilesOf(plan.filter)],
-    loadScript: () => loadScript(options.planFile),
-    script: compiled(plan.filter),
+  // Also what refuses several JobManagers on a store that can't decide between them (P44).
+  const store = await openStore(jobFolder(plan), env, { s3 });
+  const { advertiseHost = null, portFile = null, onSigterm = 'stop-job' } = options;
+  const seat = await Seat.open({
     env,
     log,
-    store: await openStore(jobFolder(plan), env, { s3 }),
-    openStore: (url, options) => openStore(url, env, { s3, ...options }),
-    openEnumerator: (source, known) => createSplitEnumerator(source, env, { known }),
-    from: parseFrom(options.from ?? null),
-    writer: `${hostname()}/${process.pid}`,
-    ...(phases ? { hooks: phaseEvents(env, log) } : {}),
+    plan,
+    store,
+    advertiseHost,
+    onFatal: (error) => {
+      log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
+      process.exit(EXIT_RESTART);
+    },
   });
   // Installed before anyone can know this process: a signal from here on is a stop, never a kill.
-  const stop = () => void manager.stop({ finalCheckpoint: true }).catch(() => undefined);
-  process.on('SIGTERM', stop);
+  const stop = () => seat.stopJob();
+  const leave = () => (onSigterm === 'release' ? seat.release() : seat.stopJob());
+  process.on('SIGTERM', leave);
   process.on('SIGINT', stop);
+  const listens = () => listening(log, seat, portFile);
   try {
-    await serve(env, log, plan, manager, options.portFile ?? null);
+    if (plan.jobManagers > 1) await listens();
+    const end = await seat.hold(async ({ followed, ...claim }) => {
+      const manager = await startJobManager({
+        ...claim,
+        plan,
+        watchFiles: [options.planFile, ...scriptFilesOf(plan.filter)],
+        loadScript: () => loadScript(options.planFile),
+        script: compiled(plan.filter),
+        env,
+        log,
+        store,
+        openStore: (url, how) => openStore(url, env, { s3, ...how }),
+        openEnumerator: (source, known) => createSplitEnumerator(source, env, { known }),
+        // Asked for once: a later leader goes on with what the first one did.
+        from: followed ? null : parseFrom(options.from ?? null),
+        writer: `${hostname()}/${process.pid}`,
+        ...(phases ? { hooks: phaseEvents(env, log) } : {}),
+      });
+      if (plan.jobManagers === 1) await listens();
+      return manager;
+    });
+    if (end.kind === 'failed') {
+      throw new TriggerJobError(end.code, `the job failed: ${end.message}`);
+    }
+    // At once: what is closed in order tells the tasks that the job is over.
+    const leaves = end.kind === 'released' || (end.kind === 'left' && onSigterm === 'release');
+    if (leaves) process.exit(EXIT_RESTART);
   } finally {
-    process.off('SIGTERM', stop);
+    process.off('SIGTERM', leave);
     process.off('SIGINT', stop);
-    await manager.close();
+    await seat.close();
   }
 }
 
-async function serve(
-  env: Env,
-  log: Logger,
-  plan: JobPlan,
-  manager: JobManager,
-  portFile: string | null,
-): Promise<void> {
-  const { port, bindAddress } = plan.rest;
-  const rest = await startRest({ plan, jobManager: manager, port, bindAddress, env });
-  try {
-    log.info({ rpcPort: manager.rpcPort, restPort: rest.port }, 'the JobManager listens');
-    if (portFile !== null) {
-      const ports = { rpcPort: manager.rpcPort, restPort: rest.port, pid: process.pid };
-      // A reader must never see half of it.
-      await writeFile(`${portFile}.tmp`, JSON.stringify(ports));
-      await rename(`${portFile}.tmp`, portFile);
-    }
-    const outcome = await manager.done.catch((error: unknown) => {
-      log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
-      process.exit(EXIT_RESTART);
-    });
-    if (outcome.kind === 'failed') {
-      throw new TriggerJobError(outcome.code, `the job failed: ${outcome.message}`);
-    }
-  } finally {
-    await rest.close();
-  }
+async function listening(log: Logger, seat: Seat, portFile: string | null): Promise<void> {
+  log.info(seat.ports, 'the JobManager listens');
+  if (portFile === null) return;
+  // A reader must never see half of it.
+  await writeFile(`${portFile}.tmp`, JSON.stringify({ ...seat.ports, pid: process.pid }));
+  await rename(`${portFile}.tmp`, portFile);
 }
 
 async function planOf(options: JobManagerRunOptions): Promise<JobPlan> {

@@ -6,8 +6,10 @@ import type { Logger } from 'pino';
 import { JobLog } from '../checkpoint/log.ts';
 import { readState } from '../checkpoint/log-record.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
+import { leaderPath } from '../checkpoint/paths.ts';
 import { loadCheckpoint, recoverJob } from '../checkpoint/recover.ts';
 import { readSavepoint, restoreSavepoint } from '../checkpoint/savepoint.ts';
+import type { Deployment, Manifest } from '../checkpoint/snapshot.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { Env } from '../runtime/env.ts';
@@ -15,6 +17,7 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import type { Split } from '../source/source.ts';
 import { JobJournal } from './job-journal.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
+import { readSign } from './lease.ts';
 import { initialManifest } from './manifest-of.ts';
 import type { SplitBook } from './split-book.ts';
 
@@ -38,8 +41,14 @@ export function startingSource(source: SourcePlan, from: StartFrom): SourcePlan 
 export interface StartPoint {
   journal: Journal;
   checkpoint: StoredCheckpoint;
-  /** Number of the first deployment. */
+  /** Number of the first deployment, or of the one to adopt. */
   attempt: number;
+  restarts: number;
+  /**
+   * An attempt that may still be running (P45); then `checkpoint` is the newest one, and no
+   * `restore` record of this leader names it yet.
+   */
+  reattach: boolean;
   nextCheckpointId: number;
 }
 
@@ -53,6 +62,10 @@ export interface StartRequest {
   writer: string;
   from: StartFrom;
   script: ScriptVersion;
+  /** Epoch whose leader is known to be gone; null: whoever leads is succeeded. */
+  after: number | null;
+  /** The epoch is claimed; what to do with it is yet to be found. */
+  onLeading(leaderEpoch: number, confirm: () => Promise<void>): Promise<void>;
   /** `known`: the splits of the restored checkpoint; the source must still be theirs. */
   openSplits(known: readonly Split[]): SplitBook;
 }
@@ -71,28 +84,74 @@ export async function findStart(
         'newest; leave --from out, name a checkpoint id, or use another state directory',
     );
   }
+  const ended = await endedBefore(store, readState(before).leaderEpoch);
   const drawn = before.length === 0 ? await drawLineage(request) : '';
-  await log.takeover({ lineage: drawn, restoredFrom: plan.restoreSavepoint });
+  await log.takeover({ lineage: drawn, restoredFrom: plan.restoreSavepoint }, request.after);
+  await request.onLeading(log.leaderEpoch, () => log.confirmEnd());
   const { lineage } = log.state;
   if (lineage === null) throw new TriggerJobError('LOG_CORRUPT', 'the log has no genesis record');
   logger.info({ leaderEpoch: log.leaderEpoch, lineage }, 'took over the log of the job');
   const journal = new JobJournal({ env, logger, log, store, lineage, retained, openStore });
-  const chosen = await choose(request, log, journal);
+  const running = ended ? null : await maybeRunning(request, log);
+  if (running !== null) await journal.knowRetained();
+  // Every deployment has a record of its own (P42), so no earlier one can have had this number.
+  // With the manifest's number plus one, a savepoint of a younger job would repeat attempts.
+  const next = (log.records.at(-1)?.logIndex ?? 0) + 2;
+  const deployment = { attempt: next, parallelism: plan.parallelism, restarts: 0 };
+  const chosen = running?.checkpoint ?? (await choose(request, log, journal, deployment));
   if (chosen !== null) refuseOtherKeyGroups(plan, chosen);
   const positions = chosen?.manifest.splits ?? [];
   const splits = request.openSplits(positions.map((position) => position.split));
   const start = chosen ?? (await firstStart(request, log, journal, splits));
   if (chosen !== null) await splits.restore(positions);
-  const lastIndex = log.records.at(-1)?.logIndex ?? 0;
+  const first = { attempt: 1, restarts: 0 };
+  const { attempt, restarts } = running ?? (chosen === null ? first : deployment);
   return {
     journal,
     splits,
     checkpoint: start,
-    // Every deployment has a record of its own (P42), so no earlier one can have had this number.
-    // With the manifest's number plus one, a savepoint of a younger job would repeat attempts.
-    attempt: chosen === null ? 1 : lastIndex + 1,
+    attempt,
+    restarts,
+    reattach: running !== null,
     nextCheckpointId: log.state.nextCheckpointId,
   };
+}
+
+/** A job that was ended left no task behind. What can't be read is no such sign: they are asked. */
+async function endedBefore(store: ObjectStore, leaderEpoch: number): Promise<boolean> {
+  if (leaderEpoch === 0) return false;
+  const content = await store.get(leaderPath(leaderEpoch)).catch(() => null);
+  return readSign(content?.toString() ?? null)?.end != null;
+}
+
+/** The attempt that the log says was deployed last, if this start asks for nothing else. */
+async function maybeRunning(
+  { plan, store, from }: StartRequest,
+  log: JobLog,
+): Promise<{ checkpoint: StoredCheckpoint; attempt: number; restarts: number } | null> {
+  const { line, owedSavepoint, usedSavepoints } = log.state;
+  const wanted = plan.restoreSavepoint;
+  if (from !== null || owedSavepoint !== null) return null;
+  if (wanted !== null && !usedSavepoints.has(wanted)) return null;
+  const newest = line.at(-1);
+  if (newest === undefined) return null;
+  let manifest: Manifest;
+  try {
+    manifest = await loadCheckpoint(store, newest.manifest, 'manifest');
+  } catch (error) {
+    // Damaged: then the tasks are not adopted on it, and `choose` passes it over.
+    if (error instanceof TriggerJobError && !error.retryable) return null;
+    throw error;
+  }
+  const checkpoint = { manifest, ref: newest.manifest };
+  const restore = log.records.findLast((record) => record.kind === 'restore');
+  const deployed = restore?.deployment ?? null;
+  const restarts = deployed?.restarts ?? 0;
+  // A checkpoint after the last deployment is that deployment's own.
+  if (restore === undefined || restore.logIndex < newest.logIndex) {
+    return { checkpoint, attempt: manifest.attempt, restarts };
+  }
+  return deployed === null ? null : { checkpoint, attempt: deployed.attempt, restarts };
 }
 
 async function drawLineage(request: StartRequest): Promise<string> {
@@ -108,9 +167,10 @@ async function choose(
   request: StartRequest,
   log: JobLog,
   journal: Journal,
+  deployment: Deployment,
 ): Promise<StoredCheckpoint | null> {
   const { plan, store, from } = request;
-  if (typeof from === 'number') return goBack(log, store, from);
+  if (typeof from === 'number') return goBack(log, store, from, deployment);
   const recovery = await recoverJob({
     log,
     store,
@@ -123,13 +183,18 @@ async function choose(
   if (wanted !== null && (owed || !log.state.usedSavepoints.has(wanted))) {
     const source = await request.openStore(wanted, { creates: false });
     const { env } = request;
-    return restoreSavepoint({ log, from: source, to: store, env, savepoint: wanted });
+    return restoreSavepoint({ log, from: source, to: store, env, savepoint: wanted, deployment });
   }
   if (recovery.kind !== 'restore') return null;
-  return journal.restore('the JobManager started');
+  return journal.restore('the JobManager started', deployment);
 }
 
-async function goBack(log: JobLog, store: ObjectStore, id: number): Promise<StoredCheckpoint> {
+async function goBack(
+  log: JobLog,
+  store: ObjectStore,
+  id: number,
+  deployment: Deployment,
+): Promise<StoredCheckpoint> {
   const { line } = log.state;
   const found = line.find((candidate) => candidate.checkpointId === id);
   if (found === undefined) {
@@ -148,6 +213,7 @@ async function goBack(log: JobLog, store: ObjectStore, id: number): Promise<Stor
     manifest: found.manifest,
     reason,
     savepoint: null,
+    deployment,
   });
   return { manifest, ref: found.manifest };
 }

@@ -8,6 +8,7 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type {
   AttemptMember,
   Command,
+  DeploymentFacts,
   Report,
   ScriptVersion,
   TaskDeployment,
@@ -52,6 +53,8 @@ export interface AttemptPlan {
   /** Every split that may be read, at its restored position. */
   splits: readonly SplitPosition[];
   script: ScriptVersion;
+  /** What the next leader asks the TaskManagers for (P45). */
+  facts: DeploymentFacts;
   onAllRunning(): void;
 }
 
@@ -78,9 +81,13 @@ export class TaskAttempt {
     return [...this.#tasks.values()];
   }
 
+  get allRunning(): boolean {
+    return this.tasks().every(({ status }) => status === 'RUNNING');
+  }
+
   /** `available` has at least as many slots as the plan's parallelism. */
   deploy(available: readonly TaskManager[]): void {
-    const { env, plan, jobId, lineage, leaderEpoch, script } = this.#options;
+    const { env, plan, jobId, lineage, leaderEpoch, script, facts } = this.#options;
     const ranges = keyGroupRanges(plan.parallelism, plan.maxParallelism);
     const splits = splitsBySubtask(this.#options.splits, plan.parallelism);
     const byTaskManager = new Map<TaskManager, TaskDeployment[]>();
@@ -105,8 +112,22 @@ export class TaskAttempt {
     }));
     const secret = env.id();
     for (const [taskManager, tasks] of byTaskManager) {
-      const shared = { leaderEpoch, jobId, lineage, plan, script, ranges, members, secret };
+      const shared = { leaderEpoch, jobId, lineage, plan, script, ranges, members, secret, facts };
       taskManager.send({ type: 'deploy', ...shared, tasks });
+    }
+  }
+
+  /** Takes over tasks that another leader deployed, as their TaskManagers report them. */
+  adopt(taskManagers: readonly TaskManager[]): void {
+    const now = this.#options.env.now();
+    for (const taskManager of taskManagers) {
+      if (taskManager.running?.attempt !== this.attempt) continue;
+      for (const { subtask, slot, running } of taskManager.running.tasks) {
+        const status = running ? 'RUNNING' : 'DEPLOYING';
+        const runningAt = running ? now : null;
+        const task = { subtask, slot, taskManager, status, deployedAt: now, runningAt } as const;
+        this.#tasks.set(subtask, { ...task });
+      }
     }
   }
 
@@ -204,7 +225,7 @@ export class TaskAttempt {
     if (task?.taskManager !== taskManager || task.status !== 'DEPLOYING') return;
     task.status = 'RUNNING';
     task.runningAt = this.#options.env.now();
-    if (this.tasks().every(({ status }) => status === 'RUNNING')) this.#options.onAllRunning();
+    if (this.allRunning) this.#options.onAllRunning();
   }
 
   #gone(taskManager: TaskManager): void {

@@ -5,7 +5,7 @@
  * registration.
  */
 import type { Logger } from 'pino';
-import type { Command, Report, TaskManagerMetrics } from '../rpc/messages.ts';
+import type { Command, Report, RunningAttempt, TaskManagerMetrics } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import type { Env, Timer } from '../runtime/env.ts';
@@ -26,6 +26,8 @@ export interface TaskManager {
   /** Monotonic, ms. */
   lastHeardAt: number;
   metrics: TaskManagerMetrics | null;
+  /** What it ran when it registered, kept current until the attempt is adopted or given up. */
+  readonly running: RunningAttempt | null;
   /** false: the connection is gone; `onLost` follows or has come. */
   send(command: Command): boolean;
 }
@@ -35,10 +37,16 @@ export interface TaskManagerEvents {
   /** Everything but `register`. */
   onReport(taskManager: TaskManager, report: Report): void;
   onLost(taskManager: TaskManager, reason: string): void;
+  /** Whether one may come with its running tasks; otherwise it ends them first (P45). */
+  admits(running: RunningAttempt): boolean;
+  /** It has heard a leader of a higher epoch: this one has to look into the log. */
+  onNewerLeader(leaderEpoch: number): void;
 }
 
 interface Member extends TaskManager {
   readonly connection: TaskManagerConnection;
+  /** Attempt whose end is awaited before it may be given work; null = it is at hand. */
+  ending: number | null;
 }
 
 export class TaskManagers {
@@ -91,21 +99,25 @@ export class TaskManagers {
     }
     let member: Member | null = null;
     const late = this.#env.timer(this.#timeoutMs, () => {
-      connection.close(new TriggerJobError('RPC_NOT_REGISTERED', 'no register came in time'));
+      const text = member === null ? 'no register came in time' : 'its old tasks did not end in time';
+      connection.close(new TriggerJobError('RPC_NOT_REGISTERED', text));
     });
     connection.onClose((error) => {
       late.cancel();
-      if (member === null) return;
+      if (member === null || member.ending !== null) return;
       if (this.#ending) this.#ended(member);
       else this.#lose(member, error === null ? 'connection closed' : messageOf(error));
     });
     connection.onMessage((report) => {
-      if (member !== null) {
+      if (member === null) {
+        member = this.#register(connection, report);
+        if (member?.ending === null) late.cancel();
+      } else if (member.ending === null) {
         this.#heard(member, report);
-        return;
+      } else if (report.type === 'canceled' && report.attempt === member.ending) {
+        late.cancel();
+        this.#admit(member);
       }
-      late.cancel();
-      member = this.#register(connection, report);
     });
   }
 
@@ -121,19 +133,16 @@ export class TaskManagers {
   }
 
   #register(connection: TaskManagerConnection, report: Report): Member | null {
-    const refuse = (reason: string): null => {
+    const refusal = this.#refusal(report);
+    if (report.type !== 'register' || refusal !== null) {
+      const { reason, code } = refusal ?? { reason: 'no register', code: 'unfit' as const };
       this.#log.warn({ remote: connection.remote, reason }, 'refused a TaskManager');
-      connection.send({ type: 'refused', reason });
+      connection.send({ type: 'refused', reason, code, leader: null });
       connection.close();
       return null;
-    };
-    if (report.type !== 'register') return refuse(`the first message is ${report.type}`);
-    if (report.version !== RPC_VERSION) {
-      return refuse(`RPC version ${report.version}, this JobManager speaks ${RPC_VERSION}`);
     }
-    if (!Number.isInteger(report.slots) || report.slots < 1) return refuse('it has no slot');
-    const twin = this.#members.get(report.taskManagerId);
-    if (twin !== undefined) this.#lose(twin, 'it registered again on a new connection');
+    const { running } = report;
+    const foreign = running !== null && !this.#events.admits(running);
     const member: Member = {
       id: report.taskManagerId,
       host: report.host,
@@ -143,25 +152,55 @@ export class TaskManagers {
       registeredAt: this.#env.now(),
       lastHeardAt: this.#env.monotonic(),
       metrics: null,
+      running: foreign ? null : running,
+      ending: foreign ? running.attempt : null,
       connection,
       send: (command) => connection.send(command),
     };
-    this.#members.set(member.id, member);
-    connection.send({
-      type: 'registered',
-      version: RPC_VERSION,
-      leaderEpoch: this.#leaderEpoch,
-      taskManagerId: member.id,
-    });
-    this.#log.info({ taskManager: member.id, slots: member.slots }, 'TaskManager registered');
-    this.#events.onRegistered(member);
+    const leaderEpoch = this.#leaderEpoch;
+    const taskManagerId = member.id;
+    connection.send({ type: 'registered', version: RPC_VERSION, leaderEpoch, taskManagerId });
+    if (!foreign) {
+      this.#admit(member);
+      return member;
+    }
+    this.#log.info({ taskManager: member.id, attempt: running.attempt }, 'its tasks are given up');
+    connection.send({ type: 'cancel', leaderEpoch, attempt: running.attempt });
     return member;
+  }
+
+  #refusal(report: Report): { reason: string; code: 'standby' | 'unfit' } | null {
+    const unfit = (reason: string) => ({ reason, code: 'unfit' as const });
+    if (report.type !== 'register') return unfit(`the first message is ${report.type}`);
+    if (report.version !== RPC_VERSION) {
+      return unfit(`RPC version ${report.version}, this JobManager speaks ${RPC_VERSION}`);
+    }
+    if (!Number.isInteger(report.slots) || report.slots < 1) return unfit('it has no slot');
+    if (report.leaderEpoch <= this.#leaderEpoch) return null;
+    this.#events.onNewerLeader(report.leaderEpoch);
+    return { reason: `epoch ${report.leaderEpoch} leads`, code: 'standby' };
+  }
+
+  #admit(member: Member): void {
+    const twin = this.#members.get(member.id);
+    if (twin !== undefined) this.#lose(twin, 'it registered again on a new connection');
+    member.ending = null;
+    member.lastHeardAt = this.#env.monotonic();
+    this.#members.set(member.id, member);
+    const { id: taskManager, slots, running } = member;
+    const attempt = running?.attempt ?? null;
+    this.#log.info({ taskManager, slots, attempt }, 'TaskManager registered');
+    this.#events.onRegistered(member);
   }
 
   #heard(member: Member, report: Report): void {
     if (this.#members.get(member.id) !== member) return;
     member.lastHeardAt = this.#env.monotonic();
-    if (report.type === 'heartbeat') member.metrics = report.metrics;
+    if (report.type === 'heartbeat') {
+      member.metrics = report.metrics;
+      member.connection.send({ type: 'alive', leaderEpoch: this.#leaderEpoch });
+    }
+    noteReport(member.running, report);
     if (report.type !== 'register') this.#events.onReport(member, report);
   }
 
@@ -190,4 +229,17 @@ export class TaskManagers {
       if (!this.#closed) this.#schedule();
     });
   }
+}
+
+/** What happens to the tasks between the registration and the leader's verdict on them. */
+function noteReport(running: RunningAttempt | null, report: Report): void {
+  if (running === null || !('attempt' in report) || report.attempt !== running.attempt) return;
+  if (report.type === 'peer-lost') running.lostPeers.push(report.peer);
+  if (report.type !== 'running' && report.type !== 'drained') return;
+  const task = running.tasks.find(({ subtask }) => subtask === report.subtask);
+  if (task === undefined) return;
+  if (report.type === 'running') task.running = true;
+  if (report.type !== 'drained') return;
+  task.taken = Math.max(task.taken, report.checkpointId);
+  task.drained = true;
 }

@@ -107,6 +107,8 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
     },
     heartbeatIntervalMs: 1_000,
     heartbeatTimeoutMs: 60_000,
+    jobManagers: 1,
+    leaderElection: { leaseMs: 300, renewDeadlineMs: 200, retryMs: 20, graceMs: 60_000 },
     bufferBytes: 32_768,
     bufferTimeoutMs: 5,
     localStateDir: '/nowhere',

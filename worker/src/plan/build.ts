@@ -4,6 +4,7 @@ import type {
   ActionPlan,
   DeadLetterPlan,
   JobPlan,
+  LeaderElectionPlan,
   ProfileApiPlan,
   RestartStrategyPlan,
   SourcePlan,
@@ -67,11 +68,28 @@ export function buildPlan(job: CompleteTriggerJob, script: ScriptText, site: Sit
     memory: division.plan,
     heartbeatIntervalMs: ms(spec.heartbeat.interval),
     heartbeatTimeoutMs: ms(spec.heartbeat.timeout),
+    jobManagers: spec.jobManager.replicas,
+    leaderElection: leaderElectionOf(spec),
     bufferBytes: bytes(spec.exchange.bufferSize),
     bufferTimeoutMs: ms(spec.exchange.bufferTimeout),
     localStateDir,
     rest: endpointOf(spec.jobManager.rest, site),
     rpc: endpointOf(spec.jobManager.rpc, site),
+  };
+}
+
+/**
+ * Grace (P38): a lease to find the leader gone, a heartbeat timeout for the TaskManager to notice
+ * and reach the next one, and a lease for the takeover itself: reading the log, or the start of a
+ * process where there is no standby.
+ */
+function leaderElectionOf(spec: CompleteSpec): LeaderElectionPlan {
+  const { lease, renewDeadline, retryPeriod } = spec.jobManager.leaderElection;
+  return {
+    leaseMs: ms(lease),
+    renewDeadlineMs: ms(renewDeadline),
+    retryMs: ms(retryPeriod),
+    graceMs: 2 * ms(lease) + ms(spec.heartbeat.timeout),
   };
 }
 

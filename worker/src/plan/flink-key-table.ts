@@ -254,6 +254,21 @@ const processes: Table = {
   'rest.bind-port': refused('write rest.port'),
   'parallelism.default': field('integer', 'spec.parallelism', 'subtasks of every stage'),
   'pipeline.max-parallelism': field('integer', 'spec.maxParallelism', 'number of key groups'),
+  'high-availability.kubernetes.leader-election.lease-duration': field(
+    'duration',
+    'spec.jobManager.leaderElection.lease',
+    'silence of the leader after which a standby takes over',
+  ),
+  'high-availability.kubernetes.leader-election.renew-deadline': field(
+    'duration',
+    'spec.jobManager.leaderElection.renewDeadline',
+    'a leader that could not renew for so long ends',
+  ),
+  'high-availability.kubernetes.leader-election.retry-period': field(
+    'duration',
+    'spec.jobManager.leaderElection.retryPeriod',
+    'time between two renewals',
+  ),
   'heartbeat.interval': field('duration', 'spec.heartbeat.interval', 'time between heartbeats'),
   'heartbeat.timeout': field('duration', 'spec.heartbeat.timeout', 'silence that means death'),
 };

@@ -180,6 +180,17 @@ export interface MemoryPlan {
   slotDeltaBytes: number;
 }
 
+export interface LeaderElectionPlan {
+  /** A leader that gave no sign of life for this long may be succeeded. */
+  leaseMs: number;
+  /** A leader that could not renew for this long ends itself; below `leaseMs`. */
+  renewDeadlineMs: number;
+  /** Between two renewals, and between two looks of a standby. */
+  retryMs: number;
+  /** How long a TaskManager acts without a leader (P38); above `leaseMs`, see plan/build.ts. */
+  graceMs: number;
+}
+
 export interface JobPlan {
   name: string;
   namespace: string;
@@ -202,6 +213,9 @@ export interface JobPlan {
   memory: MemoryPlan;
   heartbeatIntervalMs: number;
   heartbeatTimeoutMs: number;
+  /** JobManager processes. With one there is no election: who starts leads. */
+  jobManagers: number;
+  leaderElection: LeaderElectionPlan;
   /** Exchange buffer bytes, and the longest a record waits in a partly filled one. */
   bufferBytes: number;
   bufferTimeoutMs: number;

@@ -132,6 +132,20 @@ const heartbeat: Rule = ({ spec }, faults) => {
   faults.add('spec.heartbeat.timeout', problem);
 };
 
+/** A leader must have given up before a standby may take over, and after more than one try. */
+const leaderElection: Rule = ({ spec }, faults) => {
+  const path = 'spec.jobManager.leaderElection';
+  const { lease, renewDeadline, retryPeriod } = spec.jobManager?.leaderElection ?? {};
+  const below = (upper: [string, string | undefined], lower: [string, string | undefined]) => {
+    const [[high, highValue], [low, lowValue]] = [upper, lower];
+    if (highValue === undefined || lowValue === undefined || ms(lowValue) < ms(highValue)) return;
+    const name = faults.nameOf(`${path}.${low}`);
+    faults.add(`${path}.${high}`, `is ${highValue}, not above ${name} (${lowValue}): raise it`);
+  };
+  below(['lease', lease], ['renewDeadline', renewDeadline]);
+  below(['renewDeadline', renewDeadline], ['retryPeriod', retryPeriod]);
+};
+
 const ports: Rule = ({ spec }, faults) => {
   const rest = spec.jobManager?.rest?.port;
   const rpc = spec.jobManager?.rpc?.port;
@@ -189,6 +203,7 @@ const RULES: readonly Rule[] = [
   resources,
   waits,
   heartbeat,
+  leaderElection,
   ports,
   strategies,
   webhook,

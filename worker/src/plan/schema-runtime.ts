@@ -233,8 +233,31 @@ const endpoint = (description: string, port: number) =>
 
 export const jobManagerSchema = block('The processes that coordinate.', {
   replicas: defaulted(
-    integer('Pods: one leader, the others standbys. A local run has one.', 1, { min: 1, max: 9 }),
+    integer(
+      'Processes: one leader, the others standbys. A local run has --job-managers of them.',
+      1,
+      { min: 1, max: 9 },
+    ),
     2,
+  ),
+  leaderElection: defaulted(
+    block('How a standby finds the leader gone, and a leader itself cut off.', {
+      lease: defaulted(
+        duration('Silence of the leader after which a standby takes over.', '15s', { min: 100 }),
+        '10s',
+      ),
+      renewDeadline: defaulted(
+        duration('A leader that could not renew for this long ends. Less than the lease.', '5s', {
+          min: 50,
+        }),
+        '7s',
+      ),
+      retryPeriod: defaulted(
+        duration('Time between two renewals. Less than renewDeadline.', '2s', { min: 10 }),
+        '1s',
+      ),
+    }),
+    {},
   ),
   resources: resources('CPU and memory of a pod, as in Kubernetes.'),
   rest: endpoint('REST API and user interface.', 8081),

@@ -1,16 +1,18 @@
 /**
  * The REST API over node:http. It owns the socket and the JSON on it; routes.ts knows what is said.
+ * A standby sends everybody to the leader, but for the question who it is.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { JobControl } from '../jobmanager/job-view.ts';
-import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
 import { RestError, routesOf } from './routes.ts';
 
+/** Who this is; every JobManager answers it itself. */
+const LEADER_PATH = '/api/v1/leader';
 const MAX_BODY_BYTES = 64 * 1024;
 const MAX_CONNECTIONS = 256;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -24,16 +26,20 @@ export interface RestServer {
  * Port 0 takes any free one. Rejects with REST_LISTEN, which names rest.port, when it can't be had.
  */
 export async function startRest(options: {
-  plan: JobPlan;
-  jobManager: JobControl;
+  /** null: this process does not lead. */
+  jobManager: () => JobControl | null;
+  /** Where the leader's REST API is, e.g. http://10.0.0.1:8081; null = unknown. */
+  leader: () => string | null;
   port: number;
   bindAddress: string;
   env: Env;
 }): Promise<RestServer> {
-  const { jobManager, port, bindAddress, env } = options;
-  const routes = routesOf(jobManager, env);
+  const { jobManager, leader, port, bindAddress, env } = options;
+  let routes: Route[] | null = null;
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    void respond(routes, request, response);
+    const control = jobManager();
+    if (control !== null) routes ??= routesOf(control, env);
+    void respond({ routes, leader: leader() }, request, response);
   });
   server.maxConnections = MAX_CONNECTIONS;
   await listen(server, port, bindAddress);
@@ -62,15 +68,30 @@ function listen(server: Server, port: number, host: string): Promise<void> {
   });
 }
 
+interface Role {
+  /** null: a standby. */
+  routes: readonly Route[] | null;
+  leader: string | null;
+}
+
+/** 307 keeps method and body: what was asked of a standby is done by the leader. */
+function sendToLeader(leader: string | null, path: string): RouteAnswer {
+  if (leader === null) {
+    return { status: 503, body: { errors: ['This JobManager is a standby; nobody leads now.'] } };
+  }
+  const errors = [`This JobManager is a standby; ${leader} leads.`];
+  return { status: 307, body: { errors }, headers: { location: `${leader}${path}` } };
+}
+
 /** Never rejects. */
 async function respond(
-  routes: readonly Route[],
+  role: Role,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   let answer: RouteAnswer;
   try {
-    answer = await handle(routes, request);
+    answer = await handle(role, request);
   } catch (error) {
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
@@ -79,13 +100,19 @@ async function respond(
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
+    ...answer.headers,
   });
   response.end(text);
 }
 
-async function handle(routes: readonly Route[], request: IncomingMessage): Promise<RouteAnswer> {
+async function handle(role: Role, request: IncomingMessage): Promise<RouteAnswer> {
   const method = request.method ?? 'GET';
   const url = new URL(request.url ?? '/', 'http://rest');
+  const { routes, leader } = role;
+  if (url.pathname === LEADER_PATH) {
+    return { status: 200, body: { role: routes === null ? 'standby' : 'leader', leader } };
+  }
+  if (routes === null) return sendToLeader(leader, request.url ?? '/');
   const match = matchRoute(routes, method, url.pathname);
   if (match.kind === 'unknown') throw new RestError(404, `Not found: ${url.pathname}`);
   if (match.kind === 'wrong-method') {

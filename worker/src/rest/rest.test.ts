@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { summarize } from '../jobmanager/checkpoint-history.ts';
 import { FakeTaskManager } from '../jobmanager/fake-task-manager.ts';
-import { TestCluster, testPlan } from '../jobmanager/test-cluster.ts';
+import { TestCluster } from '../jobmanager/test-cluster.ts';
 import { realEnv } from '../runtime/env.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { startRest } from './rest-server.ts';
@@ -53,8 +53,12 @@ async function serve(t: TestContext) {
   const manager = await cluster.start();
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   while (manager.view().status !== 'RUNNING') await delay(2);
-  const plan = testPlan();
-  const options = { plan, jobManager: manager, bindAddress: '127.0.0.1', env: realEnv };
+  const options = {
+    jobManager: () => manager,
+    leader: () => null,
+    bindAddress: '127.0.0.1',
+    env: realEnv,
+  };
   const rest = await startRest({ ...options, port: 0 });
   t.after(() => rest.close());
   const call = async (

@@ -12,6 +12,7 @@ export interface RouteAnswer {
   /** JSON, unless `contentType` says otherwise and it is text. */
   body: object | string;
   contentType?: string;
+  headers?: Readonly<Record<string, string>>;
 }
 
 export type Handler = (request: RouteRequest) => RouteAnswer | Promise<RouteAnswer>;

@@ -3,7 +3,7 @@
  * itself: what a lost JobManager means for running tasks (P38) is the caller's decision.
  */
 import { connect as connectSocket, type Socket } from 'node:net';
-import { type Env, sleep } from '../runtime/env.ts';
+import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { RpcConnection } from './connection.ts';
 import type { Command, Report } from './messages.ts';
@@ -47,27 +47,6 @@ export class RpcClient {
     });
   }
 
-  /**
-   * Tries until it is connected or `signal` is aborted: the wait doubles from `initialMs` to
-   * `maxMs`, with up to half of it taken off at random so that a fleet does not knock in step.
-   */
-  static async connectWithBackoff(
-    env: Env,
-    address: { host: string; port: number; timeoutMs: number },
-    backoff: { initialMs: number; maxMs: number },
-    signal: AbortSignal,
-  ): Promise<RpcClient> {
-    for (let waitMs = backoff.initialMs; ; waitMs = Math.min(waitMs * 2, backoff.maxMs)) {
-      signal.throwIfAborted();
-      try {
-        return await RpcClient.connect(env, address);
-      } catch (error) {
-        if (!(error instanceof TriggerJobError && error.retryable)) throw error;
-      }
-      await sleep(env, waitMs * (1 - env.random() / 2), signal);
-    }
-  }
-
   /** The address of this machine by which the JobManager is reached. */
   get localAddress(): string {
     return this.#connection.localAddress;
@@ -91,7 +70,8 @@ export class RpcClient {
     this.#connection.onClose(listener);
   }
 
-  close(): void {
-    this.#connection.close();
+  /** With an error the connection is dropped, without one it ends behind what is queued. */
+  close(error: Error | null = null): void {
+    this.#connection.close(error);
   }
 }

@@ -7,8 +7,8 @@ import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SplitPosition } from '../source/source.ts';
 
-/** 2: the exchange between TaskManagers. */
-export const RPC_VERSION = 2;
+/** 2: the exchange between TaskManagers. 3: re-attachment, heartbeats are answered. */
+export const RPC_VERSION = 3;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -41,10 +41,48 @@ export interface ScriptVersion {
   language: 'aviator' | 'filtrex';
 }
 
+/** What a TaskManager keeps of the deployment for the next leader, which knows none of it (P45). */
+export interface DeploymentFacts {
+  /** Of the plan that was deployed (plan-digest.ts). */
+  planDigest: string;
+  /** Restarts of the job until this attempt, and the job's start, wall time, ms. */
+  restarts: number;
+  jobStartedAt: number;
+}
+
+/** The attempt that a TaskManager runs while it registers with a new leader. */
+export interface RunningAttempt extends DeploymentFacts {
+  attempt: number;
+  /** Key-group owner table of the attempt. */
+  ranges: KeyGroupRange[];
+  /** All TaskManagers of the attempt, this one included. */
+  members: string[];
+  /** Of those, the ones whose connection with this one broke (P51). */
+  lostPeers: string[];
+  tasks: RunningTask[];
+}
+
+export interface RunningTask {
+  subtask: number;
+  slot: number;
+  /** false: its state is still being restored. */
+  running: boolean;
+  /** Highest checkpoint whose barrier it sent or has seen; 0 = none. */
+  seen: number;
+  /** Highest checkpoint that it took, and whether that one's frozen set is written out (P7). */
+  taken: number;
+  drained: boolean;
+  /** All splits it knows, held ones included. */
+  splits: SplitPosition[];
+}
+
 /** JobManager -> TaskManager. */
 export type Command =
   | { type: 'registered'; version: number; leaderEpoch: number; taskManagerId: string }
-  | { type: 'refused'; reason: string }
+  /** `standby`: this JobManager does not lead; `leader` is host:port of who does, null = unknown. */
+  | { type: 'refused'; reason: string; code: 'standby' | 'unfit'; leader: string | null }
+  /** The answer to a heartbeat: this leader lives. */
+  | { type: 'alive'; leaderEpoch: number }
   | {
       type: 'deploy';
       leaderEpoch: number;
@@ -59,6 +97,7 @@ export type Command =
       members: AttemptMember[];
       /** Lets them into each other's shuffle port, for this attempt only. */
       secret: string;
+      facts: DeploymentFacts;
     }
   | { type: 'cancel'; leaderEpoch: number; attempt: number }
   | {
@@ -96,6 +135,9 @@ export type Report =
       /** Where other TaskManagers reach its shuffle port. */
       shuffleHost: string;
       shufflePort: number;
+      /** Newest leader it has heard of; 0 = none. An older one must not have it. */
+      leaderEpoch: number;
+      running: RunningAttempt | null;
     }
   | { type: 'heartbeat'; taskManagerId: string; leaderEpoch: number; metrics: TaskManagerMetrics }
   | { type: 'running'; taskManagerId: string; attempt: number; subtask: number; restoreMs: number }

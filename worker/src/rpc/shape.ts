@@ -4,7 +4,7 @@
  */
 import type { Command, Report } from './messages.ts';
 
-type FieldType = 'string' | 'number' | 'object' | 'array';
+type FieldType = 'string' | 'number' | 'object' | 'array' | 'object or null' | 'string or null';
 type Fields = Readonly<Record<string, FieldType>>;
 
 const TASK = { taskManagerId: 'string', attempt: 'number' } as const;
@@ -17,6 +17,8 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
     slots: 'number',
     shuffleHost: 'string',
     shufflePort: 'number',
+    leaderEpoch: 'number',
+    running: 'object or null',
   },
   heartbeat: { taskManagerId: 'string', leaderEpoch: 'number', metrics: 'object' },
   running: { ...TASK, subtask: 'number', restoreMs: 'number' },
@@ -31,7 +33,8 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
 const LEADER = { leaderEpoch: 'number' } as const;
 const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   registered: { version: 'number', leaderEpoch: 'number', taskManagerId: 'string' },
-  refused: { reason: 'string' },
+  refused: { reason: 'string', code: 'string', leader: 'string or null' },
+  alive: LEADER,
   deploy: {
     ...LEADER,
     jobId: 'string',
@@ -42,6 +45,7 @@ const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
     tasks: 'array',
     members: 'array',
     secret: 'string',
+    facts: 'object',
   },
   cancel: { ...LEADER, attempt: 'number' },
   trigger: {
@@ -80,6 +84,8 @@ function readMessage(value: unknown, table: Readonly<Record<string, Fields>>): o
 }
 
 function fits(field: unknown, expected: FieldType): boolean {
+  if (expected === 'object or null') return field === null || fits(field, 'object');
+  if (expected === 'string or null') return field === null || fits(field, 'string');
   if (expected === 'array') return Array.isArray(field);
   if (expected === 'object') {
     return typeof field === 'object' && field !== null && !Array.isArray(field);

@@ -18,6 +18,8 @@ export const MUTANTS = [
   'parked-left-out',
   'outbox-left-out',
   'older-checkpoint-restored',
+  'claims-over-a-fresh-takeover',
+  'adopts-what-the-log-does-not-name',
 ] as const;
 export type Mutant = (typeof MUTANTS)[number];
 

@@ -5,6 +5,7 @@
 import type { Command, Report } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import { readCommand, readReport } from '../rpc/shape.ts';
+import type { LeaderConnection } from '../taskmanager/leader-link.ts';
 import type { Seeded } from './seeded.ts';
 import type { SimProcess, VirtualTime } from './virtual-time.ts';
 
@@ -70,18 +71,24 @@ export class LinkEnd<Out extends object, In> {
   }
 
   deliver(text: string): void {
-    if (this.#closed || !this.process.alive) return;
     const message = this.#read(JSON.parse(text));
     if (typeof message === 'string') throw new Error(`bad RPC message: ${message}`);
-    if (this.#onMessage === null) this.#early.push(message);
-    else this.#onMessage(message);
+    this.process.awake(() => {
+      if (this.#closed) return;
+      if (this.#onMessage === null) this.#early.push(message);
+      else this.#onMessage(message);
+    });
   }
 
   gone(error: Error | null): void {
     if (this.#closed) return;
-    this.#closed = true;
-    queueMicrotask(() => {
-      if (this.process.alive) this.#onClose?.(error);
+    // What came before it lies in the socket, and is read first.
+    this.process.awake(() => {
+      if (this.#closed) return;
+      this.#closed = true;
+      queueMicrotask(() => {
+        if (this.process.alive) this.#onClose?.(error);
+      });
     });
   }
 
@@ -103,6 +110,16 @@ export function link(
   server.peer = client as unknown as LinkEnd<never, never>;
   client.peer = server as unknown as LinkEnd<never, never>;
   return { server, client };
+}
+
+/** As the TaskManager's RpcClient. */
+export function asLeaderConnection(client: LinkEnd<Report, Command>): LeaderConnection {
+  return {
+    send: (report) => client.send(report),
+    onCommand: (listener) => client.onMessage(listener),
+    onClose: (listener) => client.onClose(listener),
+    close: (error) => client.close(error ?? null),
+  };
 }
 
 /** The shell uses no more of a connection than a LinkEnd has. */

@@ -68,6 +68,11 @@ export class RunChecks {
     this.#healedAt = this.#options.time.nowMs;
   }
 
+  /** A new leader took the running tasks over: checkpoints go on from now. */
+  adopted(): void {
+    this.#runningAt = this.#options.time.nowMs;
+  }
+
   told(report: TaskReport): void {
     if (report.type !== 'running' || report.attempt !== this.#awaited.attempt) return;
     if (--this.#awaited.tasks === 0) this.#runningAt = this.#options.time.nowMs;

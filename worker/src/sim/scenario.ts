@@ -13,7 +13,11 @@ export type Action =
   | { do: 'script'; version: string }
   /** A second leader, while the first one lives on. */
   | { do: 'twin' }
-  | { do: 'checkpoint' };
+  | { do: 'checkpoint' }
+  /** The leader stands still, and is woken. */
+  | { do: 'freeze'; ms: number }
+  /** The leader leaves in order. */
+  | { do: 'release' };
 
 export interface CrashPoint {
   role: 'jobmanager' | 'taskmanager';
@@ -30,6 +34,8 @@ export interface Scenario {
   newSplitAtMs: number | null;
   parallelism: number;
   taskManagers: number;
+  /** 2: one leads, one stands by. */
+  jobManagers: number;
   plan: JobPlan;
   /** What a look at the clock costs. */
   stepMs: number;
@@ -139,7 +145,23 @@ export function scenarioOf(seed: number): Scenario {
   // Drawn last, so that a seed's other faults are what they were. Two leaders without a Lease could
   // hold one TaskManager each for ever, and neither would have slots enough.
   const twins = scenario.actions.some(({ action }) => action.do === 'twin');
-  return { ...scenario, taskManagers: rng.chance(0.5) && !twins ? 2 : 1 };
+  const taskManagers = rng.chance(0.5) && !twins ? 2 : 1;
+  const jobManagers = rng.chance(0.6) && !twins ? 2 : 1;
+  const actions = jobManagers === 1 ? scenario.actions : withLeaders(scenario.actions, rng);
+  return { ...scenario, actions, taskManagers, jobManagers };
+}
+
+function withLeaders(actions: Scenario['actions'], rng: Seeded): Scenario['actions'] {
+  const all = [...actions];
+  for (let count = rng.between(1, 3); count > 0; count--) {
+    const action = rng.pick<Action>([
+      { do: 'crash', role: 'jobmanager', silent: rng.chance(0.3) },
+      { do: 'freeze', ms: rng.between(200, 6_000) },
+      { do: 'release' },
+    ]);
+    all.push({ atMs: rng.between(1_500, FAULTS_END_MS - 7_000), action });
+  }
+  return all.sort((a, b) => a.atMs - b.atMs);
 }
 
 function planOf(rng: Seeded): JobPlan {
@@ -159,6 +181,7 @@ function planOf(rng: Seeded): JobPlan {
   plan.memory.networkBytes = plan.bufferBytes * MAX_PARALLELISM ** 2 * rng.between(2, 5);
   plan.bufferTimeoutMs = rng.pick([5, 40]);
   plan.heartbeatTimeoutMs = 3000;
+  plan.leaderElection = { leaseMs: 2000, renewDeadlineMs: 1400, retryMs: 200, graceMs: 7000 };
   plan.restartStrategy = { type: 'fixed-delay', attempts: 100_000, delayMs: rng.between(1, 500) };
   plan.state.ttlMs = rng.pick([4_000, 9_000, 600_000]);
   plan.state.ttlGraceMs = 1_500;

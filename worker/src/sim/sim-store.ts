@@ -71,7 +71,8 @@ export class SimStore extends MemoryStore {
       this.#outside.hit(`store: lost reply of ${call.operation}`);
       throw new Error('connection reset');
     }
-    if (!this.#process.alive) await new Promise<never>(() => {});
+    // A frozen one does not see it before it is woken.
+    await new Promise<void>((resolve) => this.#process.awake(resolve));
   }
 
   /** A dead process's call never comes back. */

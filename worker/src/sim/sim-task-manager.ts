@@ -1,12 +1,19 @@
 /**
  * The TaskManager process of the simulation: what taskmanager.ts does with threads, done with
- * SimSlots in this process. It ends itself when a slot fails or the JobManager is gone (crash-
- * only).
+ * SimSlots in this process. It ends itself when a slot fails (crash-only) or when no leader was
+ * heard for too long; its way to the leader is the real one.
  */
-import type { Command, Report } from '../rpc/messages.ts';
+import { pino } from 'pino';
+import type { Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
+import { sleep } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
-import type { LinkEnd } from './rpc-link.ts';
+import {
+  type LeaderCommand,
+  type LeaderConnection,
+  LeaderLink,
+} from '../taskmanager/leader-link.ts';
 import { SimSlot, type SlotWorld } from './sim-slot.ts';
 import type { SimProcess } from './virtual-time.ts';
 
@@ -17,74 +24,111 @@ const CLOSE_LIMIT_MS = 5000;
 type Untold<Type extends Report['type']> = Omit<Extract<Report, { type: Type }>, 'taskManagerId'>;
 
 export interface TaskManagerHooks {
-  deployed(taskManager: string, command: Extract<Command, { type: 'deploy' }>): void;
+  deployed(taskManager: string, command: Deploy): void;
   /** A code that only a bug brings. */
   slotFailed(code: string, error: string): void;
   /** The process has nothing more to do. */
   ended(): void;
+  /** To the JobManager of that name; rejects if nobody answers. */
+  connect(address: string): Promise<LeaderConnection>;
 }
+
+type Deploy = Extract<LeaderCommand, { type: 'deploy' }>;
 
 export class SimTaskManager {
   readonly process: SimProcess;
-  readonly #client: LinkEnd<Report, Command>;
+  readonly #link: LeaderLink;
   readonly #world: SlotWorld;
   readonly #hooks: TaskManagerHooks;
   #slots: SimSlot[] = [];
-  #peers: readonly string[] = [];
-  #leaderEpoch = 0;
+  #deployed: Deploy | null = null;
+  readonly #lostPeers = new Set<string>();
+  /** Commands on their way to a slot. */
+  #toSlots = new Set<Promise<void>>();
+  #count = 0;
 
   constructor(
     process: SimProcess,
-    client: LinkEnd<Report, Command>,
+    addresses: readonly string[],
     world: SlotWorld,
     hooks: TaskManagerHooks,
   ) {
     this.process = process;
-    this.#client = client;
     this.#world = world;
     this.#hooks = hooks;
+    this.#link = new LeaderLink({
+      env: process.env,
+      log: pino({ level: 'silent' }),
+      addresses,
+      connect: (address) => hooks.connect(address),
+      describe: async (leaderEpoch) => ({
+        type: 'register',
+        version: RPC_VERSION,
+        taskManagerId: process.name,
+        host: 'sim',
+        pid: 1,
+        slots: this.#count,
+        shuffleHost: process.name,
+        shufflePort: 1,
+        leaderEpoch,
+        running: await this.#running(),
+      }),
+      onCommand: (command) => this.#command(command),
+      onRegistered: () => {
+        world.outside.hit('command: registered');
+        world.outside.point(process, 'told to registered');
+        this.#tell();
+      },
+      onEnd: (fault) => {
+        world.outside.hit('taskmanager ended: no leader');
+        if (!(fault instanceof TriggerJobError)) process.time.fail(fault);
+        this.#end();
+      },
+    });
+  }
+
+  /** null: it runs nothing. */
+  get attempt(): number | null {
+    return this.#slots[0]?.attempt ?? null;
   }
 
   /** The connection with it broke; for both ends the attempt is over (P51). */
   peerLost(peer: string): void {
     const attempt = this.#slots[0]?.attempt;
-    if (!this.process.alive || attempt === undefined || !this.#peers.includes(peer)) return;
+    const members = this.#deployed?.members ?? [];
+    if (!this.process.alive || attempt === undefined) return;
+    if (!members.some(({ taskManagerId }) => taskManagerId === peer)) return;
     this.#world.outside.hit('a peer was lost');
+    this.#lostPeers.add(peer);
     this.#report({ type: 'peer-lost', attempt, peer, code: 'LINK_RESET', error: 'reset' });
   }
 
   run(slots: number): void {
-    this.#client.onMessage((command) => {
-      this.#command(command).catch((fault: unknown) => this.process.time.fail(fault));
-    });
-    this.#client.onClose(() => this.#end());
-    const { name } = this.process;
-    this.#client.send({
-      type: 'register',
-      version: RPC_VERSION,
-      taskManagerId: name,
-      host: 'sim',
-      pid: 1,
-      slots,
-      shuffleHost: name,
-      shufflePort: 1,
-    });
+    this.#count = slots;
+    this.#beat();
+    void this.#link.run();
   }
 
-  async #command(command: Command): Promise<void> {
-    if (command.type === 'refused') {
-      this.#end();
-      return;
-    }
-    if (command.leaderEpoch < this.#leaderEpoch) return;
-    this.#leaderEpoch = command.leaderEpoch;
+  async #running(): Promise<RunningAttempt | null> {
+    // Behind the commands before it, as the messages of a thread are.
+    await Promise.all(this.#toSlots);
+    const deployed = this.#deployed;
+    if (deployed === null || this.#slots.length === 0) return null;
+    return {
+      ...deployed.facts,
+      attempt: this.#slots[0]!.attempt,
+      ranges: deployed.ranges,
+      members: deployed.members.map(({ taskManagerId }) => taskManagerId),
+      lostPeers: [...this.#lostPeers],
+      tasks: this.#slots.map(({ task }) => task.describe()),
+    };
+  }
+
+  async #command(command: LeaderCommand): Promise<void> {
     this.#world.outside.hit(`command: ${command.type}`);
     this.#world.outside.point(this.process, `told to ${command.type}`);
     if (!this.process.alive) return;
     switch (command.type) {
-      case 'registered':
-        this.#beat();
-        return;
       case 'deploy':
         await this.#closeSlots();
         this.#deploy(command);
@@ -114,24 +158,28 @@ export class SimTaskManager {
   }
 
   /** The threads get it at their own time: a crash may fall between two. */
-  #trigger(command: Extract<Command, { type: 'trigger' }>): void {
+  #trigger(command: Extract<LeaderCommand, { type: 'trigger' }>): void {
     const { checkpointId, triggeredAt, script } = command;
     for (const slot of this.#of(command.attempt)) {
-      this.process.env.timer(this.#world.frameDelayMs(), () => {
+      const told = sleep(this.process.env, this.#world.frameDelayMs()).then(() => {
+        this.#toSlots.delete(told);
         this.#world.outside.point(this.process, 'before barrier');
         if (!this.process.alive || !this.#slots.includes(slot)) return;
         slot.task.trigger(checkpointId, triggeredAt, script);
         this.#world.outside.point(this.process, 'barrier sent');
       });
+      this.#toSlots.add(told);
     }
   }
 
-  #deploy(command: Extract<Command, { type: 'deploy' }>): void {
+  #deploy(command: Deploy): void {
     if (!this.process.alive) return;
     this.#hooks.deployed(this.process.name, command);
     const { jobId, lineage, plan, script, ranges, tasks } = this.#world.deployment(command);
     const { mutant, shuffle } = this.#world;
-    this.#peers = command.members.map(({ taskManagerId }) => taskManagerId);
+    const { heartbeatTimeoutMs, leaderElection } = plan;
+    this.#link.limit({ heartbeatTimeoutMs, graceMs: leaderElection.graceMs });
+    this.#deployed = command;
     const slots: SimSlot[] = [];
     for (const task of tasks) {
       const config = { jobId, lineage, plan, script, ranges, task, spoolPath: null, mutant };
@@ -159,6 +207,8 @@ export class SimTaskManager {
   async #closeSlots(): Promise<void> {
     const slots = this.#slots;
     this.#slots = [];
+    this.#deployed = null;
+    this.#lostPeers.clear();
     const limit = new Promise<void>((resolve) => {
       this.process.env.timer(CLOSE_LIMIT_MS, resolve);
     });
@@ -166,14 +216,20 @@ export class SimTaskManager {
   }
 
   #report(report: TaskReport | Untold<'canceled' | 'peer-lost'>): void {
-    this.#client.send({ ...report, taskManagerId: this.process.name } as Report);
+    this.#link.send({ ...report, taskManagerId: this.process.name } as Report);
   }
 
   #beat(): void {
-    this.#client.send({
+    this.#link.check();
+    this.#tell();
+    this.process.env.timer(HEARTBEAT_MS, () => this.#beat());
+  }
+
+  #tell(): void {
+    this.#link.send({
       type: 'heartbeat',
       taskManagerId: this.process.name,
-      leaderEpoch: this.#leaderEpoch,
+      leaderEpoch: this.#link.leaderEpoch,
       metrics: {
         rssBytes: 0,
         cpuSeconds: 0,
@@ -182,10 +238,10 @@ export class SimTaskManager {
         shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },
     });
-    this.process.env.timer(HEARTBEAT_MS, () => this.#beat());
   }
 
   #end(): void {
+    this.#link.close();
     if (this.process.alive) this.#hooks.ended();
   }
 }

@@ -98,6 +98,7 @@ export class SimProcess {
   readonly env: Env;
   readonly time: VirtualTime;
   alive = true;
+  #frozenUntil = 0;
   onKilled: () => void = () => {};
 
   /** `stepMs`: what every look at the clock costs; it stands for the work between two looks. */
@@ -121,10 +122,21 @@ export class SimProcess {
       random: () => rng.next(),
       id: () => rng.hex(32),
       timer: (delayMs, fn) =>
-        time.after(delayMs, () => {
-          if (this.alive) fn();
-        }),
+        time.after(delayMs, () => this.awake(fn)),
     };
+  }
+
+  /** Stopped, not dead: timers and messages come once it is woken, all of them late. */
+  freeze(untilMs: number): void {
+    this.#frozenUntil = Math.max(this.#frozenUntil, untilMs);
+  }
+
+  /** Does `fn` now or when it is woken; never if it is dead then. */
+  awake(fn: () => void): void {
+    if (!this.alive) return;
+    const restMs = this.#frozenUntil - this.time.nowMs;
+    if (restMs <= 0) fn();
+    else this.time.after(restMs, () => this.awake(fn));
   }
 
   kill(): void {

@@ -4,19 +4,18 @@
  *
  *   faults and crashes until FAULTS_END_MS -> heal -> drain -> the checks of run-checks.ts
  */
-import { pino } from 'pino';
-import { MemoryStore, type StoredObjects } from '../checkpoint/memory-store.ts';
+import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
-import { type JobManager, startJobManager } from '../jobmanager/jobmanager.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
-import type { TaskManagerConnection } from '../rpc/server.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { LeaderConnection } from '../taskmanager/leader-link.ts';
 import { SCRIPT_TEXTS } from './fold.ts';
 import { ModelLog, makeSplits } from './model-log.ts';
 import type { Outside, Receipt, Service } from './model-services.ts';
 import { deploymentOf, type Mutant, mutated } from './mutants.ts';
-import { asConnection, type LinkEnd, link } from './rpc-link.ts';
+import { LeaderChecks } from './leader-checks.ts';
+import { asConnection, asLeaderConnection, type LinkEnd, link } from './rpc-link.ts';
 import { RunChecks } from './run-checks.ts';
 import {
   type Action,
@@ -26,6 +25,7 @@ import {
   scenarioOf,
 } from './scenario.ts';
 import { Hits, Seeded } from './seeded.ts';
+import { SimJobManager } from './sim-job-manager.ts';
 import { SimShuffle } from './sim-shuffle.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
@@ -82,8 +82,9 @@ class World implements Outside {
   #script = 'v1';
   #parallelism: number;
   #processes = 0;
-  #jobManager: { process: SimProcess; manager: JobManager | null } | null = null;
-  #accept: ((connection: TaskManagerConnection) => void) | null = null;
+  /** By address: who leads and who stands by; a twin takes its predecessor's place. */
+  readonly #jobManagers = new Map<string, SimJobManager>();
+  readonly #leaders: LeaderChecks;
   readonly #taskManagers = new Map<SimProcess, SimTaskManager>();
   readonly #shuffle = new SimShuffle();
 
@@ -107,6 +108,12 @@ class World implements Outside {
       hit: (what) => this.hit(what),
       ledgers: options.ledgers ?? true,
     });
+    this.#leaders = new LeaderChecks({
+      hit: (what) => this.hit(what),
+      fail: (fault) => this.time.fail(fault),
+      taskManagers: () => [...this.#taskManagers.values()],
+      adopted: () => this.checks.adopted(),
+    });
   }
 
   get webhookMayFail(): boolean {
@@ -118,7 +125,7 @@ class World implements Outside {
   }
 
   async run(): Promise<void> {
-    this.#startJobManager();
+    for (const address of this.#addresses) this.#startJobManager(address);
     for (let i = 0; i < this.#scenario.taskManagers; i++) this.#startTaskManager();
     for (const { atMs, action } of this.#scenario.actions) {
       this.time.after(atMs, () => this.#act(action));
@@ -140,7 +147,7 @@ class World implements Outside {
 
   end(): void {
     this.#ended = true;
-    this.#jobManager?.process.kill();
+    for (const { process } of this.#jobManagers.values()) process.kill();
     for (const process of this.#taskManagers.keys()) process.kill();
   }
 
@@ -173,12 +180,12 @@ class World implements Outside {
   #act(action: Action): void {
     if (this.#ended) return;
     this.hit(describe(action));
-    const manager = this.#jobManager?.manager ?? null;
+    const leader = this.#leader;
+    const manager = leader?.manager ?? null;
     switch (action.do) {
       case 'crash': {
         const taskManagers = [...this.#taskManagers.keys()];
-        const process =
-          action.role === 'jobmanager' ? this.#jobManager?.process : this.rng.pick(taskManagers);
+        const process = action.role === 'jobmanager' ? leader?.process : this.rng.pick(taskManagers);
         if (process !== undefined) this.#crash(process, action.silent);
         return;
       }
@@ -195,7 +202,13 @@ class World implements Outside {
         return;
       case 'twin':
         this.#twins = true;
-        this.#startJobManager();
+        this.#startJobManager(this.#addresses[0]!);
+        return;
+      case 'freeze':
+        leader?.process.freeze(this.time.nowMs + action.ms);
+        return;
+      case 'release':
+        if (leader !== null) this.#release(leader);
         return;
       case 'checkpoint':
         manager?.checkpoint().catch(() => undefined);
@@ -204,8 +217,28 @@ class World implements Outside {
         this.#parallelism = action.parallelism;
         if (action.graceful && manager !== null) {
           manager.stop({ finalCheckpoint: true }).catch(() => undefined);
-        } else if (this.#jobManager !== null) this.#crash(this.#jobManager.process, false);
+        } else for (const { process } of [...this.#jobManagers.values()]) this.#crash(process, false);
     }
+  }
+
+  get #addresses(): string[] {
+    return this.#scenario.jobManagers === 1 ? ['jm-a'] : ['jm-a', 'jm-b'];
+  }
+
+  get #leader(): SimJobManager | null {
+    const leading = [...this.#jobManagers.values()].filter(
+      ({ process, manager }) => process.alive && manager !== null,
+    );
+    const epoch = (one: SimJobManager) => one.manager?.view().leaderEpoch ?? 0;
+    return leading.toSorted((a, b) => epoch(b) - epoch(a))[0] ?? null;
+  }
+
+  #release(leader: SimJobManager): void {
+    void leader.release().then(() => {
+      if (!leader.process.alive) return;
+      this.hit('leader: released');
+      this.#crash(leader.process, false);
+    });
   }
 
   #crash(process: SimProcess, silent: boolean): void {
@@ -226,7 +259,9 @@ class World implements Outside {
     this.time.after(this.rng.between(50, 900), () => {
       if (this.#ended) return;
       if (process.role === 'taskmanager') this.#startTaskManager();
-      else if (process === this.#jobManager?.process) this.#startJobManager();
+      for (const [address, one] of this.#jobManagers) {
+        if (one.process === process) this.#startJobManager(address);
+      }
     });
   }
 
@@ -235,52 +270,49 @@ class World implements Outside {
     return new SimProcess(name, role, this.time, this.rng, this.#scenario.stepMs);
   }
 
-  #startJobManager(): void {
+  #startJobManager(address: string): void {
     const process = this.#spawn('jobmanager');
-    const running = { process, manager: null as JobManager | null };
-    this.#jobManager = running;
-    this.#accept = null;
     const ended = (why: string, error: unknown) => {
       if (!process.alive) return;
       this.#trace(`${process.name} ended: ${why} ${error === null ? '' : messageOf(error)}`);
       this.hit(`jobmanager ended: ${why}`);
-      const succeeded = process !== this.#jobManager?.process;
+      const succeeded = process !== this.#jobManagers.get(address)?.process;
       if (succeeded) this.hit('jobmanager ended: another one leads');
       else if (error !== null) this.#judge(error);
       this.#crash(process, false);
     };
-    startJobManager({
+    const mutant = this.#options.mutant ?? null;
+    const jobManager = new SimJobManager({
+      process,
+      address,
       plan: this.#plan(),
-      watchFiles: [],
-      loadScript: () => Promise.resolve(null),
       script: this.#scriptVersion(),
-      env: process.env,
-      log: pino({ level: 'silent' }),
       store: this.#openStore(process),
-      openStore: (url) => Promise.resolve(new MemoryStore(process.env, new Map(), url)),
-      openEnumerator: () => this.#log.enumerator(),
-      writer: process.name,
-      listen: ({ onConnection }) => {
-        if (this.#jobManager === running) this.#accept = onConnection;
-        return Promise.resolve({ port: 1, close: () => Promise.resolve() });
-      },
-    })
-      .then((manager) => {
-        running.manager = manager;
-        return manager.done.then(
-          (outcome) =>
-            ended(outcome.kind, outcome.kind === 'failed' ? new Error(outcome.message) : null),
-          (error: unknown) => ended('could not go on', error),
-        );
-      })
-      .catch((error: unknown) => ended('did not start', error));
+      log: this.#log,
+      said: (line) => this.#leaders.said(process.name, line),
+      claims: (after) => (mutant === 'claims-over-a-fresh-takeover' ? null : after),
+    });
+    this.#jobManagers.set(address, jobManager);
+    jobManager.run().then(
+      (outcome) =>
+        ended(outcome.kind, outcome.kind === 'failed' ? new Error(outcome.message) : null),
+      (error: unknown) => ended('could not go on', error),
+    );
   }
 
   /** A fault of the outside ends a process and nothing else; the rest are bugs. */
   #judge(error: unknown): void {
     const code = error instanceof TriggerJobError ? error.code : '';
     // The older of two may be the slower one, and take over last.
-    if (code === 'LEADERSHIP_LOST' && this.#twins) return;
+    const several = this.#twins || this.#scenario.jobManagers > 1;
+    if (code === 'LEADERSHIP_LOST' && several) {
+      this.hit('leader: stale, ended');
+      return;
+    }
+    if (code === 'LEASE_LOST' && several) {
+      this.hit('leader: lease expired');
+      return;
+    }
     if (code === 'LOG_UNAVAILABLE' || FROM_OUTSIDE.test(messageOf(error))) return;
     this.time.fail(
       new Error(`a process ended with ${code}: ${messageOf(error)}`, { cause: error }),
@@ -289,26 +321,32 @@ class World implements Outside {
 
   #startTaskManager(): void {
     if (this.#ended) return;
-    const jobManager = this.#jobManager?.process;
-    if (this.#accept === null || jobManager?.alive !== true) {
-      this.time.after(this.rng.between(20, 200), () => this.#startTaskManager());
-      return;
-    }
     const process = this.#spawn('taskmanager');
-    const { server, client } = link(jobManager, process, this.rng);
-    this.#links.set(jobManager, [...(this.#links.get(jobManager) ?? []), server as never]);
-    this.#links.set(process, [client as never]);
-    const taskManager = new SimTaskManager(process, client, this.#slotWorld(), {
+    const taskManager = new SimTaskManager(process, this.#addresses, this.#slotWorld(), {
       deployed: (name, command) => this.checks.deployed(name, command),
       slotFailed: (code, error) => {
         this.hit(`slot failed: ${code}`);
         this.#judge(new TriggerJobError(code, error));
       },
       ended: () => this.#crash(process, false),
+      connect: (address) => this.#connect(address, process),
     });
     this.#taskManagers.set(process, taskManager);
-    this.#accept(asConnection(server));
     taskManager.run(MAX_PARALLELISM / this.#scenario.taskManagers);
+  }
+
+  async #connect(address: string, process: SimProcess): Promise<LeaderConnection> {
+    const jobManager = this.#jobManagers.get(address);
+    if (jobManager?.process.alive !== true) throw new Error('connection refused');
+    const { server, client } = link(jobManager.process, process, this.rng);
+    for (const [one, end] of [
+      [jobManager.process, server],
+      [process, client],
+    ] as const) {
+      this.#links.set(one, [...(this.#links.get(one) ?? []), end as never]);
+    }
+    jobManager.process.awake(() => jobManager.accept(asConnection(server)));
+    return asLeaderConnection(client);
   }
 
   #slotWorld(): SlotWorld {
@@ -342,7 +380,8 @@ class World implements Outside {
   }
 
   #plan(): JobPlan {
-    return { ...structuredClone(this.#scenario.plan), parallelism: this.#parallelism };
+    const { plan, jobManagers } = this.#scenario;
+    return { ...structuredClone(plan), parallelism: this.#parallelism, jobManagers };
   }
 
   #scriptVersion(): ScriptVersion {
@@ -369,5 +408,9 @@ function describe(action: Action): string {
       return 'second leader';
     case 'checkpoint':
       return 'checkpoint asked for';
+    case 'freeze':
+      return 'leader frozen';
+    case 'release':
+      return 'leader told to leave';
   }
 }

@@ -25,13 +25,25 @@ export class TaskBarriers {
   /** Source positions at each barrier under way. */
   readonly #positions = new Map<number, SplitPosition[]>();
   #lastTaken = 0;
+  #seen = 0;
 
   constructor(options: BarrierOptions) {
     this.#options = options;
   }
 
+  /** Highest checkpoint of which this task has sent or seen a barrier; 0 = none. */
+  get seen(): number {
+    return this.#seen;
+  }
+
+  /** Highest checkpoint whose barriers were all there. */
+  get taken(): number {
+    return this.#lastTaken;
+  }
+
   /** The JobManager triggered: the source emits the barrier in-line. */
   trigger(checkpointId: number, triggeredAt: number, script: ScriptVersion): void {
+    this.#seen = Math.max(this.#seen, checkpointId);
     const positions = this.#options.parts.source.barrier(checkpointId, triggeredAt, script);
     this.#positions.set(checkpointId, positions);
   }
@@ -56,6 +68,7 @@ export class TaskBarriers {
 
   arrived(channel: number, frame: BarrierFrame): void {
     const { ports, parts } = this.#options;
+    this.#seen = Math.max(this.#seen, frame.checkpointId);
     const outcome = parts.aligner.onBarrier(channel, frame.checkpointId);
     if (outcome.kind === 'ignored') return;
     if (outcome.superseded !== null) {

@@ -4,13 +4,13 @@ import { hostname } from 'node:os';
 import { ShuffleServer } from '../exchange/shuffle-server.ts';
 import { RpcClient } from '../rpc/client.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
-import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
 import { claimLocalState, processIsAlive } from './local-state.ts';
 import { TaskManager } from './taskmanager.ts';
 
 export interface TaskManagerRole {
-  /** host:port of the JobManager's RPC. */
+  /** host:port of the RPC of every JobManager, with commas between them. */
   jobmanager: string;
   slots: number;
   localStateDir: string;
@@ -22,9 +22,11 @@ export interface TaskManagerRole {
   logLevel?: string;
 }
 
-const CONNECT_ATTEMPTS = 50;
-const CONNECT_PAUSE_MS = 200;
-const CONNECT_TIMEOUT_MS = 5000;
+/** A machine that is gone answers nothing at all, and the next address must not wait for long. */
+const CONNECT_TIMEOUT_MS = 2000;
+/** For what has an own address to be found by; so long nobody needs one. */
+const FIND_PAUSE_MS = 200;
+const FIND_LIMIT_MS = 60_000;
 
 /** Resolves at a shutdown by the JobManager; rejects when the process must end with a failure. */
 export async function runTaskManager(role: TaskManagerRole): Promise<void> {
@@ -33,8 +35,8 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
   );
   const local = await claimLocalState(role.localStateDir, process.pid, processIsAlive);
-  const client = await connect(role.jobmanager);
-  const shuffleHost = role.shuffleHost ?? client.localAddress;
+  const jobManagers = role.jobmanager.split(',').map((address) => address.trim());
+  const shuffleHost = role.shuffleHost ?? (await ownAddress(jobManagers));
   const shuffle = await ShuffleServer.listen({
     env: realEnv,
     log,
@@ -45,7 +47,8 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   const manager = new TaskManager({
     env: realEnv,
     log,
-    client,
+    jobManagers,
+    connect,
     taskManagerId: role.id ?? `tm-${realEnv.id().slice(0, 12)}`,
     host: hostname(),
     slots: role.slots,
@@ -60,7 +63,6 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   } finally {
     // First of all: what removes files and closes sockets takes its time.
     await manager.halt();
-    client.close();
     await shuffle.close();
     await rm(local, { recursive: true, force: true });
   }
@@ -71,17 +73,27 @@ async function connect(address: string): Promise<RpcClient> {
   const host = address.slice(0, colon);
   const port = Number(address.slice(colon + 1));
   if (colon < 1 || !Number.isInteger(port)) {
-    throw new TriggerJobError('BAD_ADDRESS', `--jobmanager is "${address}", expected HOST:PORT`);
+    throw new TriggerJobError('BAD_ADDRESS', `--jobmanager has "${address}", expected HOST:PORT`);
   }
-  for (let attempt = 1; ; attempt++) {
+  return RpcClient.connect(realEnv, { host, port, timeoutMs: CONNECT_TIMEOUT_MS });
+}
+
+/** Of this machine, as the JobManagers' network sees it: peers are told it before a leader is. */
+async function ownAddress(jobManagers: readonly string[]): Promise<string> {
+  const giveUpAt = realEnv.monotonic() + FIND_LIMIT_MS;
+  for (let next = 0; ; next = (next + 1) % jobManagers.length) {
+    const address = jobManagers[next]!;
     try {
-      return await RpcClient.connect(realEnv, { host, port, timeoutMs: CONNECT_TIMEOUT_MS });
+      const client = await connect(address);
+      client.close();
+      return client.localAddress;
     } catch (cause) {
-      if (attempt === CONNECT_ATTEMPTS) {
-        const text = `no JobManager at ${address}: ${messageOf(cause)}`;
+      if (!isRetryable(cause)) throw cause;
+      if (realEnv.monotonic() > giveUpAt) {
+        const text = `no JobManager at ${jobManagers.join(', ')}: ${messageOf(cause)}`;
         throw new TriggerJobError('JOBMANAGER_UNREACHABLE', text, { cause });
       }
-      await sleep(realEnv, CONNECT_PAUSE_MS);
+      await sleep(realEnv, FIND_PAUSE_MS);
     }
   }
 }

@@ -5,7 +5,12 @@ import type { MessagePort } from 'node:worker_threads';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import type { Frame } from '../exchange/frame.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
-import type { ScriptVersion, SubtaskMetrics, TaskDeployment } from '../rpc/messages.ts';
+import type {
+  RunningTask,
+  ScriptVersion,
+  SubtaskMetrics,
+  TaskDeployment,
+} from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
 import type { TaskReport } from './checkpointer.ts';
 
@@ -28,11 +33,14 @@ export type SlotCommand =
   | { type: 'trigger'; checkpointId: number; triggeredAt: number; script: ScriptVersion }
   | { type: 'abort'; checkpointId: number }
   | { type: 'add-splits'; splits: SplitPosition[] }
+  | { type: 'describe' }
   | { type: 'close' };
 
 export type SlotMessage =
   | { type: 'report'; report: TaskReport }
   | { type: 'metrics'; metrics: SubtaskMetrics }
+  /** The answer to `describe`, behind all commands before it. */
+  | { type: 'described'; task: RunningTask }
   | { type: 'fault'; code: string; error: string }
   | { type: 'closed' };
 

@@ -7,7 +7,7 @@
  */
 import { type DataFrame, type Frame, type FrameRecord, readRecords } from '../exchange/frame.ts';
 import type { Received } from '../exchange/input-gate.ts';
-import type { ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
+import type { RunningTask, ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
 import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
@@ -164,6 +164,19 @@ export class SlotTask {
 
   addSplits(splits: readonly SplitPosition[]): void {
     this.#parts.source.assign(splits);
+  }
+
+  /** For a leader that knows nothing of this task (P45). */
+  describe(): RunningTask {
+    const { subtask, slot, splits } = this.#config.task;
+    const running = this.#running;
+    const { seen, taken } = running?.barriers ?? { seen: 0, taken: 0 };
+    const drained = running?.checkpointer.draining !== true;
+    const known = this.#parts.source.known();
+    const indexes = new Set(known.map((position) => position.split.index));
+    const deployed = splits.filter((position) => !indexes.has(position.split.index));
+    const all = running === null ? [...known, ...deployed] : known;
+    return { subtask, slot, running: running !== null, seen, taken, drained, splits: all };
   }
 
   metrics(cpuSeconds: number): SubtaskMetrics {

@@ -91,9 +91,14 @@ export class SourceTask {
 
   /**
    * A held split (P26) is not read until it comes again without `held`; till then no clock moves.
+   * One that is read already stays where it is: a new leader may not know that it was released.
    */
-  assign(positions: readonly SplitPosition[]): void {
+  assign(given: readonly SplitPosition[]): void {
     this.#assigned = true;
+    const positions = given.filter(({ split, held }) => {
+      const known = this.#splits.get(split.index);
+      return known === undefined || (known.position.held === true && held !== true);
+    });
     for (const position of positions) {
       this.#splits.set(position.split.index, {
         position: { ...position },
@@ -114,6 +119,11 @@ export class SourceTask {
       sender.control({ kind: 'barrier', checkpointId, triggeredAt, script });
     }
     return this.positions();
+  }
+
+  /** Every split that was assigned, held ones included. */
+  known(): SplitPosition[] {
+    return [...this.#splits.values()].map(({ position }) => ({ ...position }));
   }
 
   positions(): SplitPosition[] {

@@ -1,9 +1,10 @@
 /**
- * The TaskManager process: registers with the JobManager, runs a thread per slot, passes commands
- * down and reports up, sends heartbeats. Three things it decides itself: to refuse an older
- * leader's commands (P38), to end when a slot fails (crash-only), and to end when it stood still
- * for so long that the others have given it up. The loss of a peer is none of them: it is reported,
- * the JobManager cancels, and this process takes the next deployment.
+ * The TaskManager process: registers with the leader (leader-link.ts), runs a thread per slot,
+ * passes commands down and reports up, sends heartbeats. Two things it decides itself: to end when
+ * a slot fails (crash-only), and to end when it stood still for so long that the others have given
+ * it up. The loss of a peer is none of them, it is reported, the JobManager cancels, and this
+ * process takes the next deployment; nor is the loss of the leader: the tasks go on, and the next
+ * one is told what runs (P45).
  */
 import { rm } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
@@ -11,11 +12,16 @@ import type { Logger } from 'pino';
 import { channelCredit } from '../exchange/credit.ts';
 import type { ShuffleAttempt } from '../exchange/shuffle-attempt.ts';
 import type { ShuffleServer } from '../exchange/shuffle-server.ts';
-import type { RpcClient } from '../rpc/client.ts';
-import type { Command, Report, SubtaskMetrics } from '../rpc/messages.ts';
+import type { Report, RunningAttempt, RunningTask, SubtaskMetrics } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import {
+  type LeaderCommand,
+  type LeaderConnection,
+  LeaderLink,
+  type Register,
+} from './leader-link.ts';
 import { slotFolder } from './local-state.ts';
 import type { SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
 import { SlotWiring } from './slot-wiring.ts';
@@ -23,7 +29,9 @@ import { SlotWiring } from './slot-wiring.ts';
 export interface TaskManagerOptions {
   env: Env;
   log: Logger;
-  client: RpcClient;
+  /** host:port of every JobManager. */
+  jobManagers: readonly string[];
+  connect(address: string): Promise<LeaderConnection>;
   taskManagerId: string;
   host: string;
   slots: number;
@@ -44,7 +52,11 @@ interface RunningSlot {
   folder: string;
   metrics: SubtaskMetrics | null;
   closed: Promise<void>;
+  /** Answers of the thread that somebody waits for. */
+  described: ((task: RunningTask | null) => void)[];
 }
+
+type Deploy = Extract<LeaderCommand, { type: 'deploy' }>;
 
 /** A slot that does not close by itself by then is terminated. */
 const CLOSE_LIMIT_MS = 5000;
@@ -58,7 +70,10 @@ const FIRST_HEARTBEAT_MS = 1000;
 export class TaskManager {
   readonly #options: TaskManagerOptions;
   #slots: RunningSlot[] = [];
-  #leaderEpoch = 0;
+  readonly #link: LeaderLink;
+  /** Of the running attempt. */
+  #deployed: Deploy | null = null;
+  readonly #lostPeers = new Set<string>();
   /** Until the first deployment brings the plan's. */
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
@@ -70,42 +85,25 @@ export class TaskManager {
 
   constructor(options: TaskManagerOptions) {
     this.#options = options;
+    const { env, log, jobManagers: addresses, connect } = options;
+    this.#link = new LeaderLink({
+      env,
+      log,
+      addresses,
+      connect,
+      describe: (leaderEpoch) => this.#describe(leaderEpoch),
+      onCommand: (command) => this.#command(command),
+      onRegistered: () => this.#tell(),
+      onEnd: (fault) => this.#end?.(fault),
+    });
   }
 
   /** Runs until shutdown (resolves) or a fault that must end the process (rejects). */
   run(): Promise<void> {
-    const { client, taskManagerId, host, slots, shuffle, shuffleHost } = this.#options;
     return new Promise((resolve, reject) => {
       this.#end = (fault) => (fault === null ? resolve() : reject(fault));
-      // One after the other: a command that overtakes a deployment would find no slot, in silence.
-      let last = Promise.resolve();
-      client.onCommand((command) => {
-        last = last
-          .then(() => this.#command(command))
-          .catch((fault: unknown) => this.#end?.(fault));
-      });
-      client.onClose((error) => {
-        const cause = error ?? undefined;
-        this.#end?.(
-          this.#closing
-            ? null
-            : new TriggerJobError('JOBMANAGER_LOST', 'the JobManager closed the connection', {
-                cause,
-              }),
-        );
-      });
-      const version = RPC_VERSION;
-      const { pid } = process;
-      client.send({
-        type: 'register',
-        version,
-        taskManagerId,
-        host,
-        pid,
-        slots,
-        shuffleHost,
-        shufflePort: shuffle.port,
-      });
+      this.#beat();
+      void this.#link.run();
     });
   }
 
@@ -114,32 +112,57 @@ export class TaskManager {
     this.#closing = true;
     this.#heartbeat?.cancel();
     await this.#closeSlots();
+    this.#link.close();
   }
 
   /** Ends the slot threads as they stand: for a process that must have no further effect. */
   async halt(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#link.close();
     await Promise.all(this.#slots.map(({ worker }) => worker.terminate()));
   }
 
-  async #command(command: Command): Promise<void> {
-    if (command.type === 'refused') {
-      throw new TriggerJobError('REGISTRATION_REFUSED', command.reason);
-    }
-    if (command.leaderEpoch < this.#leaderEpoch) {
-      const { type, leaderEpoch } = command;
-      this.#options.log.warn(
-        { type, leaderEpoch, known: this.#leaderEpoch },
-        'refused: old leader',
-      );
-      return;
-    }
-    this.#leaderEpoch = command.leaderEpoch;
+  async #describe(leaderEpoch: number): Promise<Register> {
+    const { taskManagerId, host, slots, shuffle, shuffleHost } = this.#options;
+    return {
+      type: 'register',
+      version: RPC_VERSION,
+      taskManagerId,
+      host,
+      pid: process.pid,
+      slots,
+      shuffleHost,
+      shufflePort: shuffle.port,
+      leaderEpoch,
+      running: await this.#running(),
+    };
+  }
+
+  /** null: nothing, or not all of what it should. */
+  async #running(): Promise<RunningAttempt | null> {
+    const deployed = this.#deployed;
+    if (deployed === null || this.#slots.length === 0) return null;
+    const answers = this.#slots.map((slot) => {
+      const answer = Promise.withResolvers<RunningTask | null>();
+      slot.described.push(answer.resolve);
+      slot.worker.postMessage({ type: 'describe' } satisfies SlotCommand);
+      return Promise.race([answer.promise, slot.closed.then(() => null)]);
+    });
+    const tasks = (await Promise.all(answers)).filter((task) => task !== null);
+    if (tasks.length < deployed.tasks.length) return null;
+    return {
+      ...deployed.facts,
+      attempt: deployed.tasks[0]?.attempt ?? 0,
+      ranges: deployed.ranges,
+      members: deployed.members.map((member) => member.taskManagerId),
+      lostPeers: [...this.#lostPeers],
+      tasks,
+    };
+  }
+
+  async #command(command: LeaderCommand): Promise<void> {
     switch (command.type) {
-      case 'registered':
-        this.#beat();
-        return;
       case 'deploy':
         await this.#deploy(command);
         return;
@@ -172,11 +195,14 @@ export class TaskManager {
     }
   }
 
-  async #deploy(command: Extract<Command, { type: 'deploy' }>): Promise<void> {
+  async #deploy(command: Deploy): Promise<void> {
     await this.#closeSlots();
     const { tasks, plan, ranges } = command;
+    const { heartbeatTimeoutMs } = plan;
     this.#heartbeatMs = plan.heartbeatIntervalMs;
-    this.#heartbeatTimeoutMs = plan.heartbeatTimeoutMs;
+    this.#heartbeatTimeoutMs = heartbeatTimeoutMs;
+    this.#link.limit({ heartbeatTimeoutMs, graceMs: plan.leaderElection.graceMs });
+    this.#deployed = command;
     const { slotCacheBytes } = this.#options;
     if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
     const wiring = this.#openExchange(command);
@@ -200,7 +226,7 @@ export class TaskManager {
     }
   }
 
-  #openExchange(command: Extract<Command, { type: 'deploy' }>): SlotWiring {
+  #openExchange(command: Deploy): SlotWiring {
     const { shuffle, taskManagerId } = this.#options;
     const { jobId, members, secret, plan, ranges, tasks } = command;
     const attempt = tasks[0]?.attempt ?? 0;
@@ -226,6 +252,7 @@ export class TaskManager {
       granted: (channel, bytes) => wiring.granted(channel, bytes),
       lost: (peer, { code, message }) => {
         this.#options.log.info({ peer, attempt, code, message }, 'connection with a peer lost');
+        this.#lostPeers.add(peer);
         this.#report({ type: 'peer-lost', attempt, peer, code, error: message });
       },
     });
@@ -251,6 +278,7 @@ export class TaskManager {
       worker,
       folder: slotFolder(start.localStateDir, { lineage: start.lineage, ...task }),
       metrics: null,
+      described: [],
       closed: new Promise((resolve) => {
         closed = resolve;
       }),
@@ -270,6 +298,7 @@ export class TaskManager {
   #fromSlot(slot: RunningSlot, message: Exclude<SlotMessage, { type: 'closed' }>): void {
     if (!this.#slots.includes(slot)) return;
     if (message.type === 'metrics') slot.metrics = message.metrics;
+    else if (message.type === 'described') slot.described.shift()?.(message.task);
     else if (message.type === 'report') this.#report(message.report);
     else this.#slotFailed(slot, message.code, message.error);
   }
@@ -296,6 +325,8 @@ export class TaskManager {
   async #closeSlots(): Promise<void> {
     const slots = this.#slots;
     this.#slots = [];
+    this.#deployed = null;
+    this.#lostPeers.clear();
     this.#options.shuffle.end();
     this.#exchange?.wiring.close();
     this.#exchange = null;
@@ -317,8 +348,8 @@ export class TaskManager {
   }
 
   #report(report: DistributiveOmit<Report, 'taskManagerId'>): void {
-    const { client, taskManagerId } = this.#options;
-    client.send({ ...report, taskManagerId } as Report);
+    const { taskManagerId } = this.#options;
+    this.#link.send({ ...report, taskManagerId } as Report);
   }
 
   #beat(): void {
@@ -332,11 +363,19 @@ export class TaskManager {
       this.#end?.(new TriggerJobError('PROCESS_FROZEN', text));
       return;
     }
+    this.#link.check();
+    this.#tell();
+    this.#heartbeat = this.#options.env.timer(this.#heartbeatMs, () => {
+      if (!this.#closing) this.#beat();
+    });
+  }
+
+  #tell(): void {
     const usage = process.cpuUsage();
     const memory = process.memoryUsage();
     this.#report({
       type: 'heartbeat',
-      leaderEpoch: this.#leaderEpoch,
+      leaderEpoch: this.#link.leaderEpoch,
       metrics: {
         rssBytes: memory.rss,
         cpuSeconds: (usage.user + usage.system) / 1e6,
@@ -344,9 +383,6 @@ export class TaskManager {
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
         shuffle: this.#exchange?.attempt.stats ?? NO_SHUFFLE,
       },
-    });
-    this.#heartbeat = this.#options.env.timer(this.#heartbeatMs, () => {
-      if (!this.#closing) this.#beat();
     });
   }
 }

@@ -1,0 +1,68 @@
+/**
+ * The RPC port of a JobManager from its start to its end. As a standby it tells whoever registers
+ * where the leader is; once it leads, connections go to the job.
+ */
+import type { TaskManagerConnection } from '../rpc/server.ts';
+import { RpcServer } from '../rpc/server.ts';
+import type { Env } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
+import type { JobManagerOptions } from './jobmanager.ts';
+
+/** A connection that says nothing to a standby is closed. */
+const SILENT_LIMIT_MS = 10_000;
+
+export interface FrontDoorOptions {
+  env: Env;
+  host: string;
+  port: number;
+  /** host:port of the leader's RPC, as far as it is known. */
+  leader(): string | null;
+}
+
+export class FrontDoor {
+  #server: RpcServer | null = null;
+  #accept: ((connection: TaskManagerConnection) => void) | null = null;
+
+  /** Rejects with RPC_LISTEN. */
+  static async open(options: FrontDoorOptions): Promise<FrontDoor> {
+    const door = new FrontDoor();
+    door.#server = await RpcServer.listen({
+      host: options.host,
+      port: options.port,
+      onConnection: (connection) => {
+        if (door.#accept === null) turnAway(options, connection);
+        else door.#accept(connection);
+      },
+    });
+    return door;
+  }
+
+  get port(): number {
+    return this.#server?.port ?? 0;
+  }
+
+  /** For the job: connections are its own from now on. */
+  readonly listen: NonNullable<JobManagerOptions['listen']> = ({ onConnection }) => {
+    this.#accept = onConnection;
+    return Promise.resolve({ port: this.port, close: () => this.close() });
+  };
+
+  async close(): Promise<void> {
+    await this.#server?.close();
+  }
+}
+
+export function turnAway(
+  { env, leader }: Pick<FrontDoorOptions, 'env' | 'leader'>,
+  connection: TaskManagerConnection,
+): void {
+  const silent = env.timer(SILENT_LIMIT_MS, () => {
+    connection.close(new TriggerJobError('RPC_NOT_REGISTERED', 'no register came in time'));
+  });
+  connection.onClose(() => silent.cancel());
+  connection.onMessage(() => {
+    const reason = 'this JobManager is a standby';
+    connection.send({ type: 'refused', reason, code: 'standby', leader: leader() });
+    connection.close();
+  });
+}

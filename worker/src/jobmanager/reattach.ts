@@ -1,0 +1,124 @@
+/**
+ * Whether a new leader adopts the tasks it finds running (P45). The log says which attempt must be
+ * running, the TaskManagers what is. Adopted is that very attempt and all of it, deployed from the
+ * plan this leader has; anything else is restarted from the newest checkpoint. `judge` is pure.
+ */
+import type { Logger } from 'pino';
+import type { RunningAttempt } from '../rpc/messages.ts';
+import type { Env, Timer } from '../runtime/env.ts';
+import type { TaskManager } from './task-managers.ts';
+
+/**
+ * With slots enough for a new deployment and nobody that runs the old one, so much later nobody
+ * will come: a TaskManager looks for a leader several times within it.
+ */
+const SETTLE_MS = 1_500;
+
+export interface Expected {
+  attempt: number;
+  planDigest: string;
+  /** Slots that a new deployment needs. */
+  parallelism: number;
+  /** As long as a TaskManager may take to notice that the old leader is gone. */
+  waitMs: number;
+}
+
+export type Verdict =
+  | { kind: 'wait'; untilMs: number }
+  | { kind: 'adopt' }
+  | { kind: 'refuse'; reason: string };
+
+export type Candidate = Pick<TaskManager, 'id' | 'slots'> & { running: RunningAttempt | null };
+
+export function judge(
+  expected: Expected,
+  candidates: readonly Candidate[],
+  waitedMs: number,
+): Verdict {
+  const refuse = (reason: string): Verdict => ({ kind: 'refuse', reason });
+  const { attempt, planDigest, parallelism, waitMs } = expected;
+  const running = candidates.flatMap(({ running: one }) => (one?.attempt === attempt ? [one] : []));
+  const [first] = running;
+  if (first === undefined) {
+    const slots = candidates.reduce((sum, candidate) => sum + candidate.slots, 0);
+    const untilMs = slots >= parallelism ? Math.min(SETTLE_MS, waitMs) : waitMs;
+    if (waitedMs < untilMs) return { kind: 'wait', untilMs };
+    return refuse(`no TaskManager runs attempt ${attempt}`);
+  }
+  if (running.some((one) => one.planDigest !== planDigest)) {
+    return refuse(`attempt ${attempt} runs another plan`);
+  }
+  const lost = running.flatMap(({ lostPeers }) => lostPeers);
+  if (lost.length > 0) return refuse(`TaskManager ${lost[0]} is lost to its peers`);
+  const missing = first.members.filter(
+    (id) => !candidates.some((one) => one.id === id && one.running?.attempt === attempt),
+  );
+  const fresh = missing.find((id) => candidates.some((one) => one.id === id));
+  if (fresh !== undefined) return refuse(`TaskManager ${fresh} came without its tasks`);
+  if (missing.length > 0) {
+    if (waitedMs < waitMs) return { kind: 'wait', untilMs: waitMs };
+    return refuse(`TaskManager ${missing.join(', ')} did not come in ${waitMs} ms`);
+  }
+  const tasks = running.flatMap((one) => one.tasks.map(({ subtask }) => subtask));
+  const whole = first.ranges.every((_, subtask) => tasks.includes(subtask));
+  if (!whole || tasks.length !== first.ranges.length) {
+    return refuse(`attempt ${attempt} is not complete: subtasks ${tasks.join(', ')} run`);
+  }
+  return { kind: 'adopt' };
+}
+
+export interface ReattachDeps {
+  env: Env;
+  log: Logger;
+  expected: Expected;
+  candidates(): readonly Candidate[];
+}
+
+/** Waits for the TaskManagers, once, right after the takeover. */
+export class Reattachment {
+  readonly #deps: ReattachDeps;
+  readonly #startedAt: number;
+  readonly #decided = Promise.withResolvers<Verdict & { kind: 'adopt' | 'refuse' }>();
+  #over = false;
+  #timer: Timer | null = null;
+
+  constructor(deps: ReattachDeps) {
+    this.#deps = deps;
+    this.#startedAt = deps.env.monotonic();
+  }
+
+  /** Whether a TaskManager may register with what it runs; otherwise it has to cancel that. */
+  admits(running: RunningAttempt): boolean {
+    return !this.#over && running.attempt === this.#deps.expected.attempt;
+  }
+
+  decide(): Promise<Verdict & { kind: 'adopt' | 'refuse' }> {
+    this.look();
+    return this.#decided.promise;
+  }
+
+  /** A TaskManager came, went, or said something. */
+  look(): void {
+    if (this.#over) return;
+    const { env, log, expected, candidates } = this.#deps;
+    this.#timer?.cancel();
+    const waitedMs = env.monotonic() - this.#startedAt;
+    const verdict = judge(expected, candidates(), waitedMs);
+    if (verdict.kind === 'wait') {
+      this.#timer = env.timer(verdict.untilMs - waitedMs + 1, () => this.look());
+      return;
+    }
+    log.info({ attempt: expected.attempt, ...verdict, waitedMs: Math.round(waitedMs) }, 're-attach');
+    this.#settle(verdict);
+  }
+
+  stop(): void {
+    this.#settle({ kind: 'refuse', reason: 'the job is stopped' });
+  }
+
+  #settle(verdict: Verdict & { kind: 'adopt' | 'refuse' }): void {
+    this.#over = true;
+    this.#timer?.cancel();
+    this.#decided.resolve(verdict);
+  }
+}

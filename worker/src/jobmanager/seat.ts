@@ -1,0 +1,200 @@
+/**
+ * A JobManager process from its start to its end, whether it leads or not: both ports open, the
+ * store at hand, waiting for its turn (LeaderElection); then the job, until that ends, or this
+ * leader does. Two ways to leave: with the job, or without it, so that the tasks go on under the
+ * next leader.
+ */
+import { hostname } from 'node:os';
+import type { Logger } from 'pino';
+import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
+import { type RestServer, startRest } from '../rest/rest-server.ts';
+import type { Env } from '../runtime/env.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { FrontDoor } from './front-door.ts';
+import type { JobOutcome } from './job-lifecycle.ts';
+import type { JobManager, JobManagerOptions } from './jobmanager.ts';
+import type { LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
+import { StoreElection, writeEnd } from './store-election.ts';
+
+export interface SeatDeps {
+  env: Env;
+  log: Logger;
+  plan: JobPlan;
+  store: ObjectStore;
+  /** Name or address under which others reach this process; null = as the plan binds it. */
+  advertiseHost: string | null;
+  /** This leader must end at once (P39): nothing is closed in order. */
+  onFatal(error: unknown): void;
+}
+
+/** `followed`: another one has led since this process started. */
+export type Claim = Pick<JobManagerOptions, 'after' | 'onLeading' | 'listen'> & {
+  followed: boolean;
+};
+
+/** `released`: this process leaves, the job goes on. `left`: it never led. */
+export type SeatEnd = JobOutcome | { kind: 'released' } | { kind: 'left' };
+
+export class Seat {
+  readonly #deps: SeatDeps;
+  readonly #address: LeaderAddress = { rpc: '', rest: '' };
+  readonly #leaving = new AbortController();
+  /** null: the only JobManager, who starts leads. */
+  #election: LeaderElection | null = null;
+  #door: FrontDoor | null = null;
+  #rest: RestServer | null = null;
+  #manager: JobManager | null = null;
+  #left: 'job' | 'seat' | null = null;
+  readonly #released = Promise.withResolvers<SeatEnd>();
+
+  private constructor(deps: SeatDeps) {
+    this.#deps = deps;
+  }
+
+  /** Rejects with RPC_LISTEN, REST_LISTEN. */
+  static async open(deps: SeatDeps): Promise<Seat> {
+    const seat = new Seat(deps);
+    try {
+      await seat.#open();
+    } catch (error) {
+      await seat.close();
+      throw error;
+    }
+    return seat;
+  }
+
+  get ports(): { rpcPort: number; restPort: number } {
+    return { rpcPort: this.#door?.port ?? 0, restPort: this.#rest?.port ?? 0 };
+  }
+
+  /** Waits for its turn, leads, and resolves with how that ended. Rejects with what `start` does. */
+  async hold(start: (claim: Claim) => Promise<JobManager>): Promise<SeatEnd> {
+    for (;;) {
+      const turn = await this.#turn();
+      if (turn === null) return { kind: 'left' };
+      if (turn.kind === 'ended') return turn.end;
+      try {
+        this.#manager = await start(this.#claim(turn));
+      } catch (error) {
+        const lost = error instanceof TriggerJobError && error.code === 'CLAIM_LOST';
+        if (!lost || this.#election === null) {
+          await this.#election?.release(null);
+          throw error;
+        }
+        this.#deps.log.info({ reason: messageOf(error) }, 'another one leads');
+        continue;
+      }
+      return this.#lead(this.#manager);
+    }
+  }
+
+  /** Ends the job, after a final checkpoint. A standby only ends itself. */
+  stopJob(): void {
+    if (this.#left !== null) return;
+    this.#left = 'job';
+    this.#leaving.abort(new Error('this JobManager is stopped'));
+    void this.#manager?.stop({ finalCheckpoint: true }).catch(() => undefined);
+  }
+
+  /** Leaves the leadership to another one; tasks and job go on. */
+  release(): void {
+    if (this.#left !== null) return;
+    this.#left = 'seat';
+    this.#leaving.abort(new Error('this JobManager is released'));
+    if (this.#manager !== null) void this.#release(this.#manager);
+  }
+
+  async close(): Promise<void> {
+    this.#election?.close();
+    await this.#rest?.close();
+    await this.#manager?.close();
+    await this.#door?.close();
+  }
+
+  async #open(): Promise<void> {
+    const { env, log, plan, store, advertiseHost } = this.#deps;
+    const { rpc, rest } = plan;
+    this.#door = await FrontDoor.open({
+      env,
+      host: rpc.bindAddress,
+      port: rpc.port,
+      leader: () => this.#election?.leader?.rpc ?? null,
+    });
+    this.#rest = await startRest({
+      env,
+      port: rest.port,
+      bindAddress: rest.bindAddress,
+      jobManager: () => this.#manager,
+      leader: () =>
+        this.#manager === null ? (this.#election?.leader?.rest ?? null) : this.#address.rest,
+    });
+    const at = (bound: string, port: number) =>
+      `${advertiseHost ?? (isWildcard(bound) ? hostname() : bound)}:${port}`;
+    this.#address.rpc = at(rpc.bindAddress, this.#door.port);
+    this.#address.rest = `http://${at(rest.bindAddress, this.#rest.port)}`;
+    if (plan.jobManagers === 1) return;
+    const address = this.#address;
+    this.#election = new StoreElection({ env, log, store, plan: plan.leaderElection, address });
+  }
+
+  /** null: told to leave. */
+  async #turn(): Promise<Turn | null> {
+    const { signal } = this.#leaving;
+    if (signal.aborted) return null;
+    const election = this.#election;
+    if (election === null) return { kind: 'claim', after: -1, followed: false };
+    this.#deps.log.info('this JobManager stands by');
+    try {
+      return await election.turn(signal);
+    } catch (error) {
+      if (signal.aborted) return null;
+      throw error;
+    }
+  }
+
+  #claim({ after, followed }: Turn & { kind: 'claim' }): Claim {
+    const election = this.#election;
+    return {
+      after: election === null ? null : after,
+      followed,
+      onLeading: async (leaderEpoch, confirm) => {
+        await election?.lead(leaderEpoch, confirm, (error) => this.#deps.onFatal(error));
+      },
+      listen: (options) => this.#door!.listen(options),
+    };
+  }
+
+  async #lead(manager: JobManager): Promise<SeatEnd> {
+    // What was asked for while it started.
+    if (this.#left === 'job') void manager.stop({ finalCheckpoint: true }).catch(() => undefined);
+    if (this.#left === 'seat') void this.#release(manager);
+    const ended = manager.done.catch((error: unknown) => {
+      this.#deps.onFatal(error);
+      throw error;
+    });
+    const end = await Promise.race([ended, this.#released.promise]);
+    if (end.kind !== 'released' && end.kind !== 'left') await this.#tellEnd(manager, end);
+    return end;
+  }
+
+  async #release(manager: JobManager): Promise<void> {
+    await manager.handOver();
+    await this.#election?.release(null);
+    this.#released.resolve({ kind: 'released' });
+  }
+
+  /** So that nobody leads on, or waits for tasks, where there is no job any more. */
+  async #tellEnd(manager: JobManager, end: JobOutcome): Promise<void> {
+    const { store, log } = this.#deps;
+    if (this.#election !== null) return this.#election.release(end);
+    const { leaderEpoch } = manager.view();
+    await writeEnd(store, { ...this.#address, leaderEpoch, counter: 0 }, end).catch(
+      (error: unknown) => log.warn({ error: messageOf(error) }, 'the end of the job is not stored'),
+    );
+  }
+}
+
+function isWildcard(address: string): boolean {
+  return address === '0.0.0.0' || address === '::';
+}
