@@ -127,8 +127,8 @@ export class JobLog {
    * Claims leadership: makes the genesis of an empty log, then appends `takeover` with the next
    * epoch. Afterwards the end of the log is this leader's own record (P42). Returns `records`.
    * `genesis.restoredFrom`: what the spec's restore.savepoint says; null only if it asks for none
-   * (P43). `after`: the epoch whose leader the caller knows to be gone; throws CLAIM_LOST if another
-   * one has led since, for a claim over that one would end a leader that lives.
+   * (P43). `after`: the epoch whose leader the caller knows to be gone; throws CLAIM_LOST if
+   * another one has led since, for a claim over that one would end a leader that lives.
    */
   takeover(
     genesis: { lineage: string; restoredFrom: string | null },

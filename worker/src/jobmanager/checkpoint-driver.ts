@@ -12,6 +12,7 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { Command, Report, ScriptVersion } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { AdoptedTasks } from './adoption.ts';
 import { coordinate, initialCoordinator, nextWakeAt } from './checkpoint-coordinator.ts';
 import { describeFailure } from './checkpoint-failure.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
@@ -21,7 +22,6 @@ import type {
   CoordinatorEvent,
   CoordinatorState,
 } from './coordinator-model.ts';
-import type { AdoptedTasks } from './adoption.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
 import { manifestOf } from './manifest-of.ts';
 import type { ScriptSwitch } from './script-switch.ts';

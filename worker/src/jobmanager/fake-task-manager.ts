@@ -7,8 +7,8 @@ import { RpcClient } from '../rpc/client.ts';
 import {
   type Command,
   type Report,
-  type RunningAttempt,
   RPC_VERSION,
+  type RunningAttempt,
   type ScriptVersion,
   type SubtaskMetrics,
   type TaskDeployment,

@@ -42,9 +42,9 @@ export interface JobJournalOptions {
 export class JobJournal implements Journal {
   readonly #options: JobJournalOptions;
   /**
-   * Segments named by a published manifest of a running attempt. A chain only loses members, so one that a
-   * later manifest no longer names is given up by its task; one that no manifest ever named may be
-   * owed (P16).
+   * Segments named by a published manifest. A chain only loses members, so one that a later
+   * manifest no longer names is given up by its task; one that no manifest ever named may be owed
+   * (P16).
    */
   readonly #named = new Set<string>();
 

@@ -14,7 +14,10 @@ export type JobStatus =
   | 'SUSPENDED'
   | 'RECONCILING';
 
-/** INITIALIZING: the log is read. RECONCILING: are there running tasks to adopt? CREATED: waiting for slots or for the tasks to run. */
+/**
+ * INITIALIZING: the log is read. RECONCILING: are there running tasks to adopt? CREATED: waiting
+ * for slots or for the tasks to run.
+ */
 const TRANSITIONS: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
   INITIALIZING: ['CREATED', 'RECONCILING', 'FAILED', 'CANCELLING', 'SUSPENDED'],
   CREATED: ['RUNNING', 'RESTARTING', 'FAILING', 'CANCELLING', 'SUSPENDED'],

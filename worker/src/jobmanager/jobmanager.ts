@@ -47,7 +47,7 @@ export interface JobManagerOptions {
   hooks?: PhaseHooks;
   /** Names this process in the log. */
   writer: string;
-  /** Epoch whose leader is known to be gone (LeaderElection); left out: whoever leads is succeeded. */
+  /** Epoch whose leader is known to be gone; left out: whoever leads is succeeded. */
   after?: number | null;
   /** The epoch is claimed: from here on this process has to show that it lives. */
   onLeading?(leaderEpoch: number, confirm: () => Promise<void>): Promise<void>;

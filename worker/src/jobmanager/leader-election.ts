@@ -1,7 +1,8 @@
 /**
  * Who should lead. That is a matter of liveness alone: authority is the takeover record of the
- * job's log (P39), so a wrong answer here costs a leader change, never correctness. store-election.ts
- * needs nothing but the checkpoint store; in Kubernetes a Lease can stand behind the same interface.
+ * job's log (P39), so a wrong answer here costs a leader change, never correctness.
+ * store-election.ts needs nothing but the checkpoint store; in Kubernetes a Lease can stand behind
+ * the same interface.
  */
 
 /** Where the leader is reached; told to TaskManagers and clients that come to a standby. */
@@ -23,8 +24,7 @@ export type Turn =
    * The leader of epoch `after` is gone: claim the next one, and no other. `followed`: this process
    * has seen the job led by another one, so that what its user asked for at the start is done.
    */
-  | { kind: 'claim'; after: number; followed: boolean }
-  | { kind: 'ended'; end: JobEnd };
+  { kind: 'claim'; after: number; followed: boolean } | { kind: 'ended'; end: JobEnd };
 
 export interface LeaderElection {
   /** null: nobody is known to lead. */

@@ -41,8 +41,8 @@ export interface JobManagerRunOptions {
   /** How TaskManagers and clients reach this process, where it listens on every address. */
   advertiseHost?: string | null;
   /**
-   * `release`: SIGTERM ends this leader alone, as a rolling restart wants; the tasks go on under the
-   * next one. SIGINT stops the job in any case.
+   * `release`: SIGTERM ends this leader alone, as a rolling restart wants; the tasks go on under
+   * the next one. SIGINT stops the job in any case.
    */
   onSigterm?: 'stop-job' | 'release';
 }

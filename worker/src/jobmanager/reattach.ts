@@ -108,7 +108,10 @@ export class Reattachment {
       this.#timer = env.timer(verdict.untilMs - waitedMs + 1, () => this.look());
       return;
     }
-    log.info({ attempt: expected.attempt, ...verdict, waitedMs: Math.round(waitedMs) }, 're-attach');
+    log.info(
+      { attempt: expected.attempt, ...verdict, waitedMs: Math.round(waitedMs) },
+      're-attach',
+    );
     this.#settle(verdict);
   }
 

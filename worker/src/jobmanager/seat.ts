@@ -68,7 +68,7 @@ export class Seat {
     return { rpcPort: this.#door?.port ?? 0, restPort: this.#rest?.port ?? 0 };
   }
 
-  /** Waits for its turn, leads, and resolves with how that ended. Rejects with what `start` does. */
+  /** Waits for its turn, leads; resolves with how that ended, rejects with what `start` does. */
   async hold(start: (claim: Claim) => Promise<JobManager>): Promise<SeatEnd> {
     for (;;) {
       const turn = await this.#turn();

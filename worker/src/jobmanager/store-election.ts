@@ -167,6 +167,8 @@ export class StoreElection implements LeaderElection {
 
   async #tryRenew(leading: Leading): Promise<void> {
     const { env, log, store } = this.#deps;
+    // Before the guard, of two timers that are late: a renewal must not hide how long it was late.
+    if (this.#overdue(leading)) return;
     const startedAt = env.monotonic();
     try {
       await leading.confirm();
@@ -191,15 +193,17 @@ export class StoreElection implements LeaderElection {
   #guard(leading: Leading): void {
     const { env, plan } = this.#deps;
     env.timer(plan.retryMs, () => {
-      if (leading.over) return;
-      const silentMs = Math.round(env.monotonic() - leading.renewedAt);
-      if (!overdue(leading.renewedAt, env.monotonic(), plan.renewDeadlineMs)) {
-        this.#guard(leading);
-        return;
-      }
-      const text = `the leadership of epoch ${leading.leaderEpoch} was not renewed for ${silentMs} ms`;
-      this.#lose(leading, new TriggerJobError('LEASE_LOST', text));
+      if (!leading.over && !this.#overdue(leading)) this.#guard(leading);
     });
+  }
+
+  #overdue(leading: Leading): boolean {
+    const now = this.#deps.env.monotonic();
+    if (!overdue(leading.renewedAt, now, this.#deps.plan.renewDeadlineMs)) return false;
+    const silentMs = Math.round(now - leading.renewedAt);
+    const text = `the leadership of epoch ${leading.leaderEpoch} was not renewed for ${silentMs} ms`;
+    this.#lose(leading, new TriggerJobError('LEASE_LOST', text));
+    return true;
   }
 
   #lose(leading: Leading, error: Error): void {

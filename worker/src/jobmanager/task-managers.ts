@@ -99,7 +99,8 @@ export class TaskManagers {
     }
     let member: Member | null = null;
     const late = this.#env.timer(this.#timeoutMs, () => {
-      const text = member === null ? 'no register came in time' : 'its old tasks did not end in time';
+      const text =
+        member === null ? 'no register came in time' : 'its old tasks did not end in time';
       connection.close(new TriggerJobError('RPC_NOT_REGISTERED', text));
     });
     connection.onClose((error) => {

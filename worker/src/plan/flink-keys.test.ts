@@ -298,6 +298,8 @@ describe('the table', () => {
     ];
     const values: Record<string, unknown> = {
       'heartbeat.interval': '2s',
+      'high-availability.kubernetes.leader-election.renew-deadline': '5s',
+      'high-availability.kubernetes.leader-election.retry-period': '2s',
       's3.endpoint': 'http://minio:9000',
       's3.endpoint.region': 'eu-central-1',
       's3.region': 'eu-central-1',

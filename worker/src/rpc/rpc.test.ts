@@ -123,7 +123,10 @@ test('both directions over loopback, in order; both sides see the close', async 
   connection.onClose(closed.resolve);
   client.close();
   assert.equal(await closed.promise, null);
-  assert.equal(connection.send({ type: 'refused', reason: 'x', code: 'unfit', leader: null }), false);
+  assert.equal(
+    connection.send({ type: 'refused', reason: 'x', code: 'unfit', leader: null }),
+    false,
+  );
 });
 
 test('a peer that talks something else is dropped, the server goes on', async (t) => {

@@ -19,7 +19,6 @@ export const MUTANTS = [
   'outbox-left-out',
   'older-checkpoint-restored',
   'claims-over-a-fresh-takeover',
-  'adopts-what-the-log-does-not-name',
 ] as const;
 export type Mutant = (typeof MUTANTS)[number];
 

@@ -248,3 +248,24 @@ function rarestOf(seed: number): CrashPoint {
   const rarest = all.filter(({ point }) => RAREST.test(point));
   return rarest[seed % rarest.length]!;
 }
+
+export function describeAction(action: Action): string {
+  switch (action.do) {
+    case 'crash':
+      return `${action.silent ? 'silent crash' : 'crash'} of ${action.role} at any time`;
+    case 'outage':
+      return `outage of ${action.service}`;
+    case 'rescale':
+      return `rescale, ${action.graceful ? 'after a final checkpoint' : 'after a crash'}`;
+    case 'script':
+      return 'script changed';
+    case 'twin':
+      return 'second leader';
+    case 'checkpoint':
+      return 'checkpoint asked for';
+    case 'freeze':
+      return 'leader frozen';
+    case 'release':
+      return 'leader told to leave';
+  }
+}

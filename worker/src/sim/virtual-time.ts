@@ -121,8 +121,7 @@ export class SimProcess {
       },
       random: () => rng.next(),
       id: () => rng.hex(32),
-      timer: (delayMs, fn) =>
-        time.after(delayMs, () => this.awake(fn)),
+      timer: (delayMs, fn) => time.after(delayMs, () => this.awake(fn)),
     };
   }
 

@@ -11,14 +11,16 @@ import type { ScriptVersion } from '../rpc/messages.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { LeaderConnection } from '../taskmanager/leader-link.ts';
 import { SCRIPT_TEXTS } from './fold.ts';
+import { LeaderChecks } from './leader-checks.ts';
 import { ModelLog, makeSplits } from './model-log.ts';
 import type { Outside, Receipt, Service } from './model-services.ts';
 import { deploymentOf, type Mutant, mutated } from './mutants.ts';
-import { LeaderChecks } from './leader-checks.ts';
+import { judgeEnd } from './process-ends.ts';
 import { asConnection, asLeaderConnection, type LinkEnd, link } from './rpc-link.ts';
 import { RunChecks } from './run-checks.ts';
 import {
   type Action,
+  describeAction,
   FAULTS_END_MS,
   MAX_PARALLELISM,
   type Scenario,
@@ -30,12 +32,11 @@ import { SimShuffle } from './sim-shuffle.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
 import { SimTaskManager } from './sim-task-manager.ts';
+import { recordOf } from './stored-job.ts';
 import { EPOCH_MS, SimProcess, VirtualTime } from './virtual-time.ts';
 
 /** After healing, everything must be read, delivered and in a checkpoint by then. */
 const DRAIN_LIMIT_MS = 120_000;
-/** What a broken store or source makes a process end with. Anything else is a bug. */
-const FROM_OUTSIDE = /503 slow down|connection refused|connection reset|broker does not answer/;
 const NO_FAULTS = { slow: 0, throws: 0, lostReply: 0 };
 
 export interface RunOptions {
@@ -85,6 +86,7 @@ class World implements Outside {
   /** By address: who leads and who stands by; a twin takes its predecessor's place. */
   readonly #jobManagers = new Map<string, SimJobManager>();
   readonly #leaders: LeaderChecks;
+  readonly #takeovers = new Set<string>();
   readonly #taskManagers = new Map<SimProcess, SimTaskManager>();
   readonly #shuffle = new SimShuffle();
 
@@ -110,7 +112,8 @@ class World implements Outside {
     });
     this.#leaders = new LeaderChecks({
       hit: (what) => this.hit(what),
-      fail: (fault) => this.time.fail(fault),
+      now: () => this.time.nowMs,
+      leaseMs: scenario.plan.leaderElection.leaseMs,
       taskManagers: () => [...this.#taskManagers.values()],
       adopted: () => this.checks.adopted(),
     });
@@ -164,12 +167,27 @@ class World implements Outside {
   point(process: SimProcess, name: string): void {
     if (!process.alive || this.#ended) return;
     this.hits.add(`at ${process.role}: ${name}`);
+    if (name === 'after replace leader') this.#leaders.signed(process);
     this.#trace(`${process.name}: ${name}`);
     const hit = this.#crashes.find((crash) => crash.role === process.role && crash.point === name);
     if (hit === undefined || --hit.nth > 0) return;
     this.#crashes.splice(this.#crashes.indexOf(hit), 1);
     this.hit(`crash of ${process.role}: ${name}`);
     this.#crash(process, false);
+  }
+
+  /** An object was created, by this process or by another one before it. */
+  #created(process: SimProcess, name: string): void {
+    this.checks.created(name);
+    if (!name.startsWith('log/') || this.#takeovers.has(name)) return;
+    const record = recordOf(this.#objects, name);
+    if (record.kind !== 'takeover' || record.writer !== process.name) return;
+    this.#takeovers.add(name);
+    try {
+      this.#leaders.tookOver(process, this.#scenario.jobManagers > 1);
+    } catch (fault) {
+      this.time.fail(fault);
+    }
   }
 
   arrived(receipt: Receipt): void {
@@ -179,13 +197,14 @@ class World implements Outside {
 
   #act(action: Action): void {
     if (this.#ended) return;
-    this.hit(describe(action));
+    this.hit(describeAction(action));
     const leader = this.#leader;
     const manager = leader?.manager ?? null;
     switch (action.do) {
       case 'crash': {
         const taskManagers = [...this.#taskManagers.keys()];
-        const process = action.role === 'jobmanager' ? leader?.process : this.rng.pick(taskManagers);
+        const process =
+          action.role === 'jobmanager' ? leader?.process : this.rng.pick(taskManagers);
         if (process !== undefined) this.#crash(process, action.silent);
         return;
       }
@@ -217,7 +236,8 @@ class World implements Outside {
         this.#parallelism = action.parallelism;
         if (action.graceful && manager !== null) {
           manager.stop({ finalCheckpoint: true }).catch(() => undefined);
-        } else for (const { process } of [...this.#jobManagers.values()]) this.#crash(process, false);
+        } else
+          for (const { process } of [...this.#jobManagers.values()]) this.#crash(process, false);
     }
   }
 
@@ -234,6 +254,7 @@ class World implements Outside {
   }
 
   #release(leader: SimJobManager): void {
+    this.#leaders.released(leader.process);
     void leader.release().then(() => {
       if (!leader.process.alive) return;
       this.hit('leader: released');
@@ -289,7 +310,7 @@ class World implements Outside {
       script: this.#scriptVersion(),
       store: this.#openStore(process),
       log: this.#log,
-      said: (line) => this.#leaders.said(process.name, line),
+      said: (line) => this.#leaders.said(process, line),
       claims: (after) => (mutant === 'claims-over-a-fresh-takeover' ? null : after),
     });
     this.#jobManagers.set(address, jobManager);
@@ -300,23 +321,11 @@ class World implements Outside {
     );
   }
 
-  /** A fault of the outside ends a process and nothing else; the rest are bugs. */
   #judge(error: unknown): void {
-    const code = error instanceof TriggerJobError ? error.code : '';
-    // The older of two may be the slower one, and take over last.
     const several = this.#twins || this.#scenario.jobManagers > 1;
-    if (code === 'LEADERSHIP_LOST' && several) {
-      this.hit('leader: stale, ended');
-      return;
-    }
-    if (code === 'LEASE_LOST' && several) {
-      this.hit('leader: lease expired');
-      return;
-    }
-    if (code === 'LOG_UNAVAILABLE' || FROM_OUTSIDE.test(messageOf(error))) return;
-    this.time.fail(
-      new Error(`a process ended with ${code}: ${messageOf(error)}`, { cause: error }),
-    );
+    const verdict = judgeEnd(error, several);
+    if (verdict instanceof Error) this.time.fail(verdict);
+    else if (verdict !== null) this.hit(verdict);
   }
 
   #startTaskManager(): void {
@@ -375,7 +384,7 @@ class World implements Outside {
       objects: this.#objects,
       faults: () => (this.#healed ? NO_FAULTS : this.#scenario.storeFaults),
       lagMs: this.#scenario.storeLagMs,
-      created: (name) => this.checks.created(name),
+      created: (name) => this.#created(process, name),
     });
   }
 
@@ -391,26 +400,5 @@ class World implements Outside {
 
   #trace(what: string): void {
     this.#options.trace?.(`${(this.time.nowMs - EPOCH_MS).toFixed(1)} ${what}`);
-  }
-}
-
-function describe(action: Action): string {
-  switch (action.do) {
-    case 'crash':
-      return `${action.silent ? 'silent crash' : 'crash'} of ${action.role} at any time`;
-    case 'outage':
-      return `outage of ${action.service}`;
-    case 'rescale':
-      return `rescale, ${action.graceful ? 'after a final checkpoint' : 'after a crash'}`;
-    case 'script':
-      return 'script changed';
-    case 'twin':
-      return 'second leader';
-    case 'checkpoint':
-      return 'checkpoint asked for';
-    case 'freeze':
-      return 'leader frozen';
-    case 'release':
-      return 'leader told to leave';
   }
 }
