@@ -51,13 +51,15 @@ export class Pipeline {
     stateDir: string,
     env: Record<string, string> = {},
     taskManagers = 1,
+    jobManagers = 1,
   ): Promise<Pipeline> {
     await mkdir(stateDir, { recursive: true });
     const restPort = await freePort();
     const options = ['--state-dir', stateDir, '--rest-port', String(restPort)];
+    const counts = ['--task-managers', taskManagers, '--job-managers', jobManagers].map(String);
     const child = spawn(
       process.execPath,
-      [MAIN, 'run', jobFile, ...options, '--task-managers', String(taskManagers)],
+      [MAIN, 'run', jobFile, ...options, ...counts],
       // A process group of its own: kill() can end the launcher's children with it.
       { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true },
     );

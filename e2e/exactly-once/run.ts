@@ -24,6 +24,8 @@ export interface CheckedRun {
   arrivalShare?: number;
   /** Processes; 1 unless told. */
   taskManagers?: number;
+  /** One leads, the others stand by; 1 unless told. */
+  jobManagers?: number;
   /** Subtasks; SLOTS unless told. */
   parallelism?: number;
   /** What happens to the pipeline while the producer runs. */
@@ -73,7 +75,8 @@ export async function runChecked(broker: KafkaBroker, run: CheckedRun): Promise<
   let dump: string[] | null = null;
   let deadLettered: string[] = [];
   try {
-    pipeline = await Pipeline.start(set.jobFile, set.stateDir, run.env, run.taskManagers);
+    const { env, taskManagers, jobManagers } = run;
+    pipeline = await Pipeline.start(set.jobFile, set.stateDir, env, taskManagers, jobManagers);
     const stage: Stage = { ...set, pipeline };
     set.watch.start();
     await set.producer.connect();

@@ -10,7 +10,7 @@ import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import { createSplitEnumerator } from '../source/open.ts';
+import { createSplitEnumerator, loadSource } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
 import { startJobManager } from './jobmanager.ts';
 import { Seat } from './seat.ts';
@@ -80,7 +80,10 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   process.on('SIGINT', stop);
   const listens = () => listening(log, seat, portFile);
   try {
-    if (plan.jobManagers > 1) await listens();
+    if (plan.jobManagers > 1) {
+      await listens();
+      await loadSource(plan.source);
+    }
     const end = await seat.hold(async ({ followed, ...claim }) => {
       const manager = await startJobManager({
         ...claim,

@@ -201,7 +201,7 @@ export class StoreElection implements LeaderElection {
     const now = this.#deps.env.monotonic();
     if (!overdue(leading.renewedAt, now, this.#deps.plan.renewDeadlineMs)) return false;
     const silentMs = Math.round(now - leading.renewedAt);
-    const text = `the leadership of epoch ${leading.leaderEpoch} was not renewed for ${silentMs} ms`;
+    const text = `epoch ${leading.leaderEpoch} was not renewed for ${silentMs} ms`;
     this.#lose(leading, new TriggerJobError('LEASE_LOST', text));
     return true;
   }

@@ -39,7 +39,8 @@ export async function startRest(options: {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null) routes ??= routesOf(control, env);
-    void respond({ routes, leader: leader() }, request, response);
+    const leaderEpoch = control?.view().leaderEpoch ?? null;
+    void respond({ routes, leader: leader(), leaderEpoch }, request, response);
   });
   server.maxConnections = MAX_CONNECTIONS;
   await listen(server, port, bindAddress);
@@ -72,6 +73,8 @@ interface Role {
   /** null: a standby. */
   routes: readonly Route[] | null;
   leader: string | null;
+  /** Of this process, if it leads. */
+  leaderEpoch: number | null;
 }
 
 /** 307 keeps method and body: what was asked of a standby is done by the leader. */
@@ -108,9 +111,10 @@ async function respond(
 async function handle(role: Role, request: IncomingMessage): Promise<RouteAnswer> {
   const method = request.method ?? 'GET';
   const url = new URL(request.url ?? '/', 'http://rest');
-  const { routes, leader } = role;
+  const { routes, leader, leaderEpoch } = role;
   if (url.pathname === LEADER_PATH) {
-    return { status: 200, body: { role: routes === null ? 'standby' : 'leader', leader } };
+    const own = routes === null ? 'standby' : 'leader';
+    return { status: 200, body: { role: own, leader, leaderEpoch } };
   }
   if (routes === null) return sendToLeader(leader, request.url ?? '/');
   const match = matchRoute(routes, method, url.pathname);

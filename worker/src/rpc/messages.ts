@@ -79,7 +79,7 @@ export interface RunningTask {
 /** JobManager -> TaskManager. */
 export type Command =
   | { type: 'registered'; version: number; leaderEpoch: number; taskManagerId: string }
-  /** `standby`: this JobManager does not lead; `leader` is host:port of who does, null = unknown. */
+  /** `standby`: this one does not lead; `leader` is host:port of who does, null = unknown. */
   | { type: 'refused'; reason: string; code: 'standby' | 'unfit'; leader: string | null }
   /** The answer to a heartbeat: this leader lives. */
   | { type: 'alive'; leaderEpoch: number }

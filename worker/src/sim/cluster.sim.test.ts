@@ -5,6 +5,7 @@
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { LEADER_CHANGES } from './leader-checks.ts';
 import { MUTANTS } from './mutants.ts';
 import { JOBMANAGER_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
@@ -48,6 +49,7 @@ if (only !== undefined) {
     const wanted = [
       ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
       ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
+      ...LEADER_CHANGES.map((what) => `leader: ${what}`),
     ];
     const missed = wanted.filter((what) => !hits.counts.has(what));
     assert.deepEqual(missed, [], 'these were never hit');

@@ -4,28 +4,43 @@
  */
 import type { SimProcess } from './virtual-time.ts';
 
+/** Each of them must come in a run of all seeds. */
+export const LEADER_CHANGES = [
+  'adopted the running tasks',
+  'refused tasks of another plan',
+  'refused tasks that lost a peer',
+  'refused tasks that are not all there',
+  'succeeded a dead one',
+  'succeeded one that released',
+  'succeeded a silent one',
+  'lease expired',
+  'stale, ended',
+  'released',
+] as const;
+
 /** What the checks need of a TaskManager. */
 export interface SeenTaskManager {
   readonly process: SimProcess;
   readonly attempt: number | null;
+  /** Subtasks it runs, and those of the whole attempt. */
+  readonly tasks: number;
+  readonly of: number;
 }
 
 export interface LeaderChecksDeps {
   hit(what: string): void;
+  fail(fault: Error): void;
   now(): number;
   leaseMs: number;
   taskManagers(): readonly SeenTaskManager[];
   adopted(): void;
 }
 
-/** A refusal for one of these while nothing had happened to the tasks is a bug. */
-const TASKS_ARE_GONE = /came without its tasks|did not come|no TaskManager runs|not complete/;
-
 export class LeaderChecks {
   readonly #deps: LeaderChecksDeps;
   #leader: { process: SimProcess; signAt: number; released: boolean } | null = null;
-  /** Processes that ran the attempt when the last leader was gone; null: not all of it ran. */
-  #before: { attempt: number; processes: readonly SimProcess[] } | null = null;
+  /** Who ran an attempt when the last takeover was made, and whether that was all of it. */
+  #before: { attempt: number; processes: readonly SimProcess[]; whole: boolean } | null = null;
 
   constructor(deps: LeaderChecksDeps) {
     this.#deps = deps;
@@ -42,19 +57,24 @@ export class LeaderChecks {
 
   /** Its takeover is in the log. `elected`: claimed in an election. */
   tookOver(process: SimProcess, elected: boolean): void {
-    const { hit, now, leaseMs, taskManagers } = this.#deps;
+    const { hit, fail, now, leaseMs, taskManagers } = this.#deps;
     const before = this.#leader;
     this.#leader = { process, signAt: now(), released: false };
     const running = taskManagers().filter(({ attempt }) => attempt !== null);
     const [first] = running;
     const alike = running.every(({ attempt }) => attempt === first?.attempt);
     const processes = running.map((one) => one.process);
-    this.#before = alike && first?.attempt != null ? { attempt: first.attempt, processes } : null;
+    const whole = alike && running.reduce((sum, { tasks }) => sum + tasks, 0) === first?.of;
+    const { attempt = null } = first ?? {};
+    this.#before = attempt === null ? null : { attempt, processes, whole };
     if (before === null || !elected) return;
     if (!before.process.alive) hit('leader: succeeded a dead one');
     else if (before.released) hit('leader: succeeded one that released');
     else if (now() - before.signAt >= leaseMs) hit('leader: succeeded a silent one');
-    else throw new Error(`P39: ${process.name} claimed over ${before.process.name}, which lives`);
+    else {
+      const { name } = before.process;
+      fail(new Error(`P39: ${process.name} claimed over ${name}, which lives`));
+    }
   }
 
   /** What the new leader says of the tasks it found. */
@@ -66,13 +86,23 @@ export class LeaderChecks {
       adopted();
       return;
     }
-    const reason = (line.reason ?? '').replaceAll(/[a-z]+-\d+|\d+/g, 'n').slice(0, 40);
-    hit(`leader: refused the running tasks: ${reason}`);
+    const reason = line.reason ?? '';
+    if (/another plan/.test(reason)) hit('leader: refused tasks of another plan');
+    else if (/lost to its peers/.test(reason)) hit('leader: refused tasks that lost a peer');
+    else if (/is stopped/.test(reason)) hit('leader: stopped while it waited for tasks');
+    else this.#refused(reason, taskManagers());
+  }
+
+  /** Something of the attempt was not there: then something of it must have died. */
+  #refused(reason: string, now: readonly SeenTaskManager[]): void {
+    this.#deps.hit('leader: refused tasks that are not all there');
     const before = this.#before;
-    if (before === null || before.processes.length === 0 || !TASKS_ARE_GONE.test(reason)) return;
-    const still = taskManagers().filter(({ attempt }) => attempt === before.attempt);
-    if (still.length === before.processes.length) {
-      hit('leader: refused tasks that run');
-    }
+    if (before === null || reason.includes('came without its tasks')) return;
+    const still = now.filter(
+      ({ process, attempt }) =>
+        attempt === before.attempt && before.processes.includes(process) && process.alive,
+    );
+    const whole = still.length === before.processes.length && before.whole;
+    if (whole) this.#deps.fail(new Error(`P45: refused tasks that all run: ${reason}`));
   }
 }

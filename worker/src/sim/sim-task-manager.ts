@@ -92,6 +92,15 @@ export class SimTaskManager {
     return this.#slots[0]?.attempt ?? null;
   }
 
+  get tasks(): number {
+    return this.#slots.length;
+  }
+
+  /** Subtasks of the whole attempt. */
+  get of(): number {
+    return this.#deployed?.ranges.length ?? 0;
+  }
+
   /** The connection with it broke; for both ends the attempt is over (P51). */
   peerLost(peer: string): void {
     const attempt = this.#slots[0]?.attempt;

@@ -87,6 +87,7 @@ class World implements Outside {
   readonly #jobManagers = new Map<string, SimJobManager>();
   readonly #leaders: LeaderChecks;
   readonly #takeovers = new Set<string>();
+  readonly #addresses: readonly string[];
   readonly #taskManagers = new Map<SimProcess, SimTaskManager>();
   readonly #shuffle = new SimShuffle();
 
@@ -95,6 +96,7 @@ class World implements Outside {
     this.#options = options;
     this.rng = new Seeded(scenario.seed * 31 + 7);
     this.#parallelism = scenario.parallelism;
+    this.#addresses = ['jm-a', 'jm-b'].slice(0, scenario.jobManagers);
     this.#crashes = scenario.crashPoints.map((point) => ({ ...point }));
     const splits = makeSplits(scenario, new Seeded(scenario.seed * 17 + 3));
     this.#log = new ModelLog(
@@ -112,6 +114,7 @@ class World implements Outside {
     });
     this.#leaders = new LeaderChecks({
       hit: (what) => this.hit(what),
+      fail: (fault) => this.time.fail(fault),
       now: () => this.time.nowMs,
       leaseMs: scenario.plan.leaderElection.leaseMs,
       taskManagers: () => [...this.#taskManagers.values()],
@@ -183,11 +186,7 @@ class World implements Outside {
     const record = recordOf(this.#objects, name);
     if (record.kind !== 'takeover' || record.writer !== process.name) return;
     this.#takeovers.add(name);
-    try {
-      this.#leaders.tookOver(process, this.#scenario.jobManagers > 1);
-    } catch (fault) {
-      this.time.fail(fault);
-    }
+    this.#leaders.tookOver(process, this.#scenario.jobManagers > 1);
   }
 
   arrived(receipt: Receipt): void {
@@ -239,10 +238,6 @@ class World implements Outside {
         } else
           for (const { process } of [...this.#jobManagers.values()]) this.#crash(process, false);
     }
-  }
-
-  get #addresses(): string[] {
-    return this.#scenario.jobManagers === 1 ? ['jm-a'] : ['jm-a', 'jm-b'];
   }
 
   get #leader(): SimJobManager | null {

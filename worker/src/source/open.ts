@@ -61,6 +61,11 @@ export function createSplitEnumerator(
   }
 }
 
+/** Loads what the enumerator needs later: its modules take a second, which a standby has. */
+export async function loadSource(plan: SourcePlan): Promise<void> {
+  if (plan.kind === 'kafka') await import('./kafka-requests.ts');
+}
+
 /** Loads the Kafka client when it connects first: see kafka-transport.ts. */
 function opener(connection: KafkaConnectionPlan, clientId: string): () => Promise<KafkaTransport> {
   return async () => {

@@ -11,7 +11,7 @@ import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
 /** After all of the addresses were tried in vain. */
 const ROUND_PAUSE_MS = 200;
-/** Without a plan there is nothing that could have an effect: only so that it does not wait for ever. */
+/** Without a plan nothing could have an effect: only so that it does not wait for ever. */
 const IDLE_GRACE_MS = 60_000;
 
 /** One connection, the RpcClient's or the simulation's. */
@@ -117,7 +117,7 @@ export class LeaderLink {
     const silentMs = this.#deps.env.monotonic() - this.#heardAt;
     const { heartbeatTimeoutMs, graceMs } = this.#limits;
     if (silentMs > graceMs) {
-      const text = `no leader was heard for ${Math.round(silentMs)} ms: this process must not go on`;
+      const text = `no leader was heard for ${Math.round(silentMs)} ms`;
       this.#deps.onEnd(new TriggerJobError('LEADER_LOST', text));
       return;
     }
