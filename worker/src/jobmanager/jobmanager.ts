@@ -314,6 +314,10 @@ class RunningJobManager implements JobManager {
           this.#parts?.lifecycle.current?.lost(taskManager, reason);
         },
         admits: (running) => this.#parts?.reattachment?.admits(running) ?? false,
+        onStoodStill: (ms) => {
+          const text = `this JobManager stood still for ${ms} ms; its tasks look for a leader`;
+          this.#done.reject(new TriggerJobError('PROCESS_FROZEN', text));
+        },
         onNewerLeader: () => {
           // Unless the log says so, it is nothing but a lie.
           start.journal.confirm().catch((error: unknown) => this.#done.reject(error));

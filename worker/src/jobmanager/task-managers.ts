@@ -41,6 +41,8 @@ export interface TaskManagerEvents {
   admits(running: RunningAttempt): boolean;
   /** It has heard a leader of a higher epoch: this one has to look into the log. */
   onNewerLeader(leaderEpoch: number): void;
+  /** This process stood still for so long that its TaskManagers have given it up. */
+  onStoodStill(ms: number): void;
 }
 
 interface Member extends TaskManager {
@@ -221,8 +223,15 @@ export class TaskManagers {
   }
 
   #schedule(): void {
-    this.#timer = this.#env.timer(this.#timeoutMs / CHECKS_PER_TIMEOUT, () => {
+    const delayMs = this.#timeoutMs / CHECKS_PER_TIMEOUT;
+    const dueAt = this.#env.monotonic() + delayMs;
+    this.#timer = this.#env.timer(delayMs, () => {
       const now = this.#env.monotonic();
+      // Nobody was silent but we: a restart of the job would be the wrong answer.
+      if (now - dueAt > this.#timeoutMs) {
+        this.#events.onStoodStill(Math.round(now - dueAt));
+        return;
+      }
       for (const member of this.#members.values()) {
         const silentMs = Math.round(now - member.lastHeardAt);
         if (silentMs > this.#timeoutMs) this.#lose(member, `no heartbeat for ${silentMs} ms`);

@@ -68,8 +68,8 @@ export class LeaderChecks {
     const { attempt = null } = first ?? {};
     this.#before = attempt === null ? null : { attempt, processes, whole };
     if (before === null || !elected) return;
-    if (!before.process.alive) hit('leader: succeeded a dead one');
-    else if (before.released) hit('leader: succeeded one that released');
+    if (before.released) hit('leader: succeeded one that released');
+    else if (!before.process.alive) hit('leader: succeeded a dead one');
     else if (now() - before.signAt >= leaseMs) hit('leader: succeeded a silent one');
     else {
       const { name } = before.process;

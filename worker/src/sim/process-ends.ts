@@ -10,6 +10,7 @@ export function judgeEnd(error: unknown, severalLeaders: boolean): Error | strin
   // The older of two may be the slower one, and take over last.
   if (code === 'LEADERSHIP_LOST' && severalLeaders) return 'leader: stale, ended';
   if (code === 'LEASE_LOST' && severalLeaders) return 'leader: lease expired';
+  if (code === 'PROCESS_FROZEN' && severalLeaders) return 'leader: stood still';
   if (code === 'LOG_UNAVAILABLE' || FROM_OUTSIDE.test(messageOf(error))) return null;
   return new Error(`a process ended with ${code}: ${messageOf(error)}`, { cause: error });
 }
