@@ -17,6 +17,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   'source-path': program('./source-path.ts'),
   'slot-path': program('./slot-path.ts'),
   'profile-api': program('./profile-api.ts'),
+  'control-plane': program('./control-plane.ts'),
   rocksdb: program('./rocksdb.ts'),
   'profile-top': program('./profile-top.ts'),
 };
