@@ -2,7 +2,7 @@
  * What the REST API tells about checkpoints: counts, the last ones, and statistics over completed
  * ones.
  */
-import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { SnapshotFigures, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { CheckpointKind } from './coordinator-model.ts';
 
 /** Entries kept for `history`; Flink's web.checkpoints.history. */
@@ -23,7 +23,8 @@ export interface CheckpointEntry {
   checkpointedBytes: number;
   stateBytes: number;
   tasks: number;
-  acks: { subtask: number; at: number; snapshot: SubtaskSnapshot }[];
+  /** Figures alone: whole snapshots of 200 subtasks are some MB per entry. */
+  acks: { subtask: number; at: number; figures: SnapshotFigures }[];
   failure: string | null;
   /** Name of the manifest or location of the savepoint. */
   externalPath: string | null;
@@ -92,7 +93,7 @@ export class CheckpointHistory {
     entry.durationMs = now - entry.triggeredAt;
     entry.checkpointedBytes += snapshot.figures.uploadedBytes;
     entry.stateBytes += snapshot.figures.stateBytes;
-    entry.acks.push({ subtask: snapshot.subtask, at: now, snapshot });
+    entry.acks.push({ subtask: snapshot.subtask, at: now, figures: snapshot.figures });
   }
 
   completed(id: number, externalPath: string, now: number): void {
