@@ -3,6 +3,7 @@
  * ones.
  */
 import type { SnapshotFigures, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { Bound } from '../runtime/bound.ts';
 import type { CheckpointKind } from './coordinator-model.ts';
 
 /** Entries kept for `history`; Flink's web.checkpoints.history. */
@@ -102,7 +103,9 @@ export class CheckpointHistory {
     entry.externalPath = externalPath;
     this.counts.completed += 1;
     this.latestCompleted = entry;
-    this.#figures.push(entry);
+    // Not the entry: its acknowledgements would be kept 1,000 times over.
+    const { checkpointedBytes, stateBytes, durationMs } = entry;
+    this.#figures.push({ checkpointedBytes, stateBytes, durationMs });
     if (this.#figures.length > MAX_SUMMARY) this.#figures.shift();
   }
 
@@ -138,6 +141,14 @@ export class CheckpointHistory {
 
   find(id: number): CheckpointEntry | undefined {
     return this.#entries.find((entry) => entry.id === id);
+  }
+
+  get kept(): Bound {
+    return { value: this.#entries.length, limit: MAX_HISTORY };
+  }
+
+  get summarized(): Bound {
+    return { value: this.#figures.length, limit: MAX_SUMMARY };
   }
 
   /** Newest first. */

@@ -12,6 +12,7 @@ import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
@@ -53,6 +54,10 @@ export class JobJournal implements Journal {
 
   get leaderEpoch(): number {
     return this.#options.log.leaderEpoch;
+  }
+
+  get recordsKept(): Bound {
+    return this.#options.log.kept;
   }
 
   get lineage(): string {

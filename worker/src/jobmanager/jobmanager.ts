@@ -163,13 +163,14 @@ class RunningJobManager implements JobManager {
   }
 
   view(): JobView {
-    const { start, lifecycle, taskManagers } = this.#started;
+    const { start, driver, lifecycle, taskManagers } = this.#started;
     return viewOf({
       env: this.#options.env,
       plan: this.#options.plan,
       storeUrl: this.#options.store.url,
       journal: start.journal,
       job: this.#job,
+      driver,
       lifecycle,
       taskManagers,
       history: this.#history,
