@@ -97,9 +97,9 @@ export interface GarbageReport {
 }
 
 /**
- * One sweep. `tasks` asks every running task, given what was listed, and gives null if one does not answer. Throws
- * LEADERSHIP_LOST, LOG_UNAVAILABLE and what the store throws; a sweep that broke off is simply done
- * again.
+ * One sweep. `tasks` asks every running task, given what was listed, and gives null if one does not
+ * answer. Throws LEADERSHIP_LOST, LOG_UNAVAILABLE and what the store throws; a sweep that broke off
+ * is simply done again.
  */
 export async function collectGarbage(request: {
   log: Pick<JobLog, 'confirmEnd' | 'state' | 'leaderEpoch'>;

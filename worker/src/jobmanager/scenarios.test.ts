@@ -6,8 +6,8 @@
  *   # why                                 a remark
  *   TIME  EVENT ...  -> ANSWER; ANSWER    `-` = nothing follows
  *
- * The words of each file are those of its player below. UPDATE_GOLDEN=1 writes the answers anew; the
- * diff is the review.
+ * The words of each file are those of its player below. UPDATE_GOLDEN=1 writes the answers anew;
+ * the diff is the review.
  */
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -216,7 +216,7 @@ function restartPlan(given: Words): RestartStrategyPlan {
   }
 }
 
-/** TaskManagers come and go; the answer is who runs which subtask, or how many slots are missing. */
+/** TaskManagers come and go; the answer is who runs which subtask, or how many slots lack. */
 function slotPlayer(): Player {
   const hosts = new Map<string, { id: string; slots: number }>();
   return (given, event) => {

@@ -114,7 +114,7 @@ function extras(parts: SlotMetricParts, api: Record<string, number>): Record<str
   return extra;
 }
 
-/** Every bounded place of the slot (I7); the table "Limits" in ARCHITECTURE.md says what each is. */
+/** Every bounded place of the slot (I7); what each is: "Limits" in ARCHITECTURE.md. */
 function bounds(
   parts: SlotMetricParts,
   api: Record<string, number>,
