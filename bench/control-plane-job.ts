@@ -110,7 +110,7 @@ async function main(settings: JobSettings): Promise<void> {
     loadScript: () => Promise.resolve(null),
     script: { ...SCRIPT, text: "event.triggerable && user.country == 'US'" },
     env,
-    log: pino({ level: 'warn' }),
+    log: pino({ level: 'error' }),
     store,
     openStore: () => Promise.resolve(new MemoryStore(env)),
     openEnumerator: () => partitions(splits),

@@ -192,10 +192,11 @@ async function measured(run: {
   const rss = peakRssBytes(pid);
   fleet.removeAllListeners('exit');
   job.removeAllListeners('exit');
+  // First, and by itself: it takes the end of its JobManager for a fault.
+  fleet.kill('SIGKILL');
   job.send('end');
   const { loopDelayP99Ms, loopDelayMaxMs } = await ended;
   await once(job, 'exit');
-  fleet.kill('SIGKILL');
   const messages = after.sent - before.sent + after.received - before.received;
   return [
     { name: 'messages', value: messages / seconds, unit: '/s' },
