@@ -4,7 +4,8 @@
  *   key     = u16 keyGroup | u16 length of id | id | u8 row | u32 chunk           (big endian)
  *   head    = u8 version | f64 lastAccess | f64 eventCount | u32 firstSeq | u32 nextSeq
  *             | u32 tailSeq | u32 truncated | u32 fetchedBy | text lastEventName | text lastEventAt
- *             | u32 profileBytes | fields | u16 chunks | (u32 seq | u32 bytes)* | tail     (little endian)
+ *             | u32 profileBytes | fields | u16 chunks | (u32 seq | u32 bytes)* | tail
+ *                                                                               (little endian)
  *   profile = u32 length | profile JSON | visit JSON
  *   tail, chunk = u16 events | u32 length* | the event JSONs joined by "," (length in bytes)
  *   text    = u32 length | UTF-8; length 0xffffffff = null
