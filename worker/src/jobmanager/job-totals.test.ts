@@ -39,7 +39,7 @@ test('the rate is of what all tasks processed, over attempts and late heartbeats
   );
 });
 
-test('200 heartbeats a second leave a window of five seconds, not of the last 64 heartbeats', () => {
+test('200 heartbeats a second leave a window of five seconds, not of 64 heartbeats', () => {
   const totals = new JobTotals();
   // 1,000 events/s for 5 s, then none for 2.5 s: half of the window has events.
   for (let now = 0; now <= 7_500; now += 5) {
