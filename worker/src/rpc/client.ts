@@ -2,12 +2,22 @@
  * The TaskManager's side of the RPCs: one connection to the JobManager. It does not reconnect by
  * itself: what a lost JobManager means for running tasks (P38) is the caller's decision.
  */
-import { connect as connectSocket, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { type Env, sleep } from '../runtime/env.ts';
-import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
 import { RpcConnection } from './connection.ts';
 import type { Command, Report } from './messages.ts';
 import { readCommand } from './shape.ts';
+import { call } from './transport.ts';
+import type { TransportKeys } from './transport-secret.ts';
+
+export interface RpcAddress {
+  host: string;
+  port: number;
+  timeoutMs: number;
+  /** null or left out = plain TCP. */
+  keys?: TransportKeys | null;
+}
 
 export class RpcClient {
   readonly #connection: RpcConnection<Report, Command>;
@@ -16,35 +26,15 @@ export class RpcClient {
     this.#connection = new RpcConnection(socket, readCommand);
   }
 
-  /** Rejects with RPC_CONNECT (retryable) when nothing answers within `timeoutMs`. */
-  static connect(
-    env: Env,
-    address: { host: string; port: number; timeoutMs: number },
-  ): Promise<RpcClient> {
-    return new Promise((resolve, reject) => {
-      const socket = connectSocket({ host: address.host, port: address.port });
-      const fail = (reason: string) => {
-        timer.cancel();
-        socket.destroy();
-        reject(
-          new TriggerJobError(
-            'RPC_CONNECT',
-            `no JobManager at ${address.host}:${address.port}: ${reason}`,
-            { retryable: true },
-          ),
-        );
-      };
-      const onError = (error: Error) => fail(messageOf(error));
-      const timer = env.timer(address.timeoutMs, () =>
-        fail(`no answer in ${address.timeoutMs} ms`),
-      );
-      socket.once('error', onError);
-      socket.once('connect', () => {
-        timer.cancel();
-        socket.off('error', onError);
-        resolve(new RpcClient(socket));
-      });
-    });
+  /** Rejects with RPC_CONNECT (retryable) when there is no connection within `timeoutMs`. */
+  static async connect(env: Env, address: RpcAddress): Promise<RpcClient> {
+    const { keys = null, ...rest } = address;
+    try {
+      return new RpcClient(await call(env, { ...rest, keys, purpose: 'rpc' }));
+    } catch (cause) {
+      const text = `no JobManager at ${address.host}:${address.port}`;
+      throw new TriggerJobError('RPC_CONNECT', text, { retryable: true, cause });
+    }
   }
 
   /**
@@ -53,7 +43,7 @@ export class RpcClient {
    */
   static async connectWithBackoff(
     env: Env,
-    address: { host: string; port: number; timeoutMs: number },
+    address: RpcAddress,
     backoff: { initialMs: number; maxMs: number },
     signal: AbortSignal,
   ): Promise<RpcClient> {
