@@ -18,6 +18,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   'slot-path': program('./slot-path.ts'),
   'profile-api': program('./profile-api.ts'),
   rocksdb: program('./rocksdb.ts'),
+  exchange: program('./exchange.ts'),
   'profile-top': program('./profile-top.ts'),
 };
 

@@ -8,8 +8,11 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import { RpcConnection } from './connection.ts';
 import type { Command, Report } from './messages.ts';
 import { readCommand } from './shape.ts';
+import { SAME_FILE } from './tls-record.ts';
 import { call } from './transport.ts';
 import type { TransportKeys } from './transport-secret.ts';
+
+const HUNG_UP = `the JobManager hung up without a word; does it speak TLS? ${SAME_FILE}`;
 
 export interface RpcAddress {
   host: string;
@@ -21,16 +24,20 @@ export interface RpcAddress {
 
 export class RpcClient {
   readonly #connection: RpcConnection<Report, Command>;
+  readonly #plain: boolean;
+  #heard = false;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, plain: boolean) {
     this.#connection = new RpcConnection(socket, readCommand);
+    this.#plain = plain;
   }
 
   /** Rejects with RPC_CONNECT (retryable) when there is no connection within `timeoutMs`. */
   static async connect(env: Env, address: RpcAddress): Promise<RpcClient> {
     const { keys = null, ...rest } = address;
     try {
-      return new RpcClient(await call(env, { ...rest, keys, purpose: 'rpc' }));
+      const socket = await call(env, { ...rest, keys, purpose: 'rpc' });
+      return new RpcClient(socket, keys === null);
     } catch (cause) {
       const text = `no JobManager at ${address.host}:${address.port}`;
       throw new TriggerJobError('RPC_CONNECT', text, { retryable: true, cause });
@@ -74,11 +81,18 @@ export class RpcClient {
 
   /** Commands wait in the socket until a listener is set. */
   onCommand(listener: (command: Command) => void): void {
-    this.#connection.onMessage(listener);
+    this.#connection.onMessage((command) => {
+      this.#heard = true;
+      listener(command);
+    });
   }
 
   onClose(listener: (error: Error | null) => void): void {
-    this.#connection.onClose(listener);
+    this.#connection.onClose((error) => {
+      // A server that wants TLS just hangs up on who speaks none.
+      const mute = this.#plain && !this.#heard && error === null;
+      listener(mute ? new TriggerJobError('RPC_MUTE', HUNG_UP, { retryable: true }) : error);
+    });
   }
 
   close(): void {
