@@ -291,13 +291,15 @@ test('who is slow to say who he is, is cut off', async (t) => {
     await shuffleTarget(t, null),
   ];
   const startedAt = performance.now();
-  const ends = targets.map(async (target) => {
-    const socket = await dial(target, false);
-    const drip = setInterval(() => socket.write(beginningOf(target).subarray(0, 1)), 700);
-    await once(socket.resume(), 'close');
-    clearInterval(drip);
-  });
-  await Promise.all(ends);
+  for (const [index, target] of targets.entries()) {
+    const socket = (await dial(target, false)).resume();
+    const bytes = beginningOf(target);
+    let at = 0;
+    const drip = setInterval(() => socket.write(bytes.subarray(at, ++at)), 700);
+    t.after(() => clearInterval(drip));
+    await until(`stranger ${index}`, () => target.strangers().open === 1);
+  }
+  await until('all cut off', () => targets.every((target) => target.strangers().open === 0));
   t.diagnostic(`after ${Math.round(performance.now() - startedAt)} ms, limit 5000`);
   for (const target of targets) {
     assert.equal(target.strangers().open, 0);

@@ -170,6 +170,28 @@ test('one side plain, the other TLS: the plain one is told what to do', async (t
   assert.match((await reason.promise)?.message ?? '', /the peer speaks TLS.*--secret-file/);
 });
 
+test('a large frame is for those who have registered', async (t) => {
+  const large: Report = { ...REGISTER, host: 'h'.repeat(300 * 1024) };
+  for (const [first, code] of [
+    [large, 'RPC_FRAME_TOO_LARGE'],
+    [REGISTER, undefined],
+  ] as const) {
+    const { accepted, address } = await pair(t);
+    const client = await RpcClient.connect(realEnv, address);
+    const connection = await accepted;
+    const end = Promise.withResolvers<Error | null>();
+    connection.onClose(end.resolve);
+    const got: Report[] = [];
+    connection.onMessage((report) => {
+      if (got.push(report) === 2) connection.close();
+    });
+    client.send(first);
+    client.send(large);
+    assert.equal(((await end.promise) as { code?: string } | null)?.code, code);
+    assert.equal(got.length, code === undefined ? 2 : 0);
+  }
+});
+
 test('a peer that does not read is closed when its queue is full', async (t) => {
   const { server, accepted, address } = await pair(t);
   const socket = connect(address.port, address.host);

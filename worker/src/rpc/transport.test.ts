@@ -148,7 +148,12 @@ test('red: authentication turned off is found', async (t) => {
 async function impostor(t: TestContext, server: Server): Promise<number> {
   server.on('error', () => undefined);
   await new Promise<void>((resolve) => server.listen(0, HOST, resolve));
-  t.after(() => void server.close());
+  const sockets: Socket[] = [];
+  server.on('connection', (socket) => sockets.push(socket));
+  t.after(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
   const address = server.address();
   assert.ok(address !== null && typeof address === 'object');
   return address.port;
