@@ -51,7 +51,8 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
   const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
   const plan = await planOf(options);
-  const keys = keysFor(plan.internalTls, options.secretFile ?? null, env);
+  const { secretFile = null } = options;
+  const keys = keysFor(plan.internalTls, secretFile, env, (fault) => log.warn(fault));
   const { s3 } = plan.checkpointing;
   const manager = await startJobManager({
     plan,

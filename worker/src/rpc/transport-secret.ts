@@ -47,21 +47,22 @@ type KeyRing = Readonly<Record<Purpose, readonly TransportKey[]>>;
 export class SecretFile implements TransportKeys {
   readonly #path: string;
   readonly #env: Env;
+  readonly #onFault: (reason: string) => void;
   #ring: KeyRing;
   #readAt: number;
   /** Why the file could not be read again; the keys of the last reading hold until it can. */
   #fault: string | null = null;
 
-  /** Throws SECRET_FILE, naming the file and what to do. */
-  constructor(path: string, env: Env) {
+  /**
+   * Throws SECRET_FILE, naming the file and what to do. `onFault`: it can't be read any more, told
+   * once per reason.
+   */
+  constructor(path: string, env: Env, onFault: (reason: string) => void = () => undefined) {
     this.#path = path;
     this.#env = env;
+    this.#onFault = onFault;
     this.#ring = ringOf(readSecrets(path));
     this.#readAt = env.monotonic();
-  }
-
-  get fault(): string | null {
-    return this.#fault;
   }
 
   own(purpose: Purpose): TransportKey {
@@ -80,7 +81,9 @@ export class SecretFile implements TransportKeys {
         this.#ring = ringOf(readSecrets(this.#path));
         this.#fault = null;
       } catch (error) {
-        this.#fault = messageOf(error);
+        const reason = messageOf(error);
+        if (reason !== this.#fault) this.#onFault(reason);
+        this.#fault = reason;
       }
     }
     return this.#ring[purpose];
@@ -91,14 +94,19 @@ export class SecretFile implements TransportKeys {
  * The keys of a process whose job has `enabled` as it is; null = plain TCP. Throws SECRET_FILE:
  * what is asked for is never replaced by something weaker.
  */
-export function keysFor(enabled: boolean, path: string | null, env: Env): SecretFile | null {
+export function keysFor(
+  enabled: boolean,
+  path: string | null,
+  env: Env,
+  onFault?: (reason: string) => void,
+): SecretFile | null {
   if (enabled && path === null) {
     throw new TriggerJobError('SECRET_FILE', `no --secret-file, but ${SETTING} is true: give it`);
   }
   if (!enabled && path !== null) {
     throw new TriggerJobError('SECRET_FILE', `--secret-file, but ${SETTING} is false: choose one`);
   }
-  return path === null ? null : new SecretFile(path, env);
+  return path === null ? null : new SecretFile(path, env, onFault);
 }
 
 /** Makes the file with a new secret, readable by this user only, unless it is there. */

@@ -225,7 +225,8 @@ test('the file is read again after a second; what can not be read changes nothin
   assert.equal(statSync(path).mode & 0o777, 0o600);
   ensureSecretFile(path, realEnv);
   assert.equal(readFileSync(path, 'utf8'), first);
-  const file = new SecretFile(path, env);
+  const faults: string[] = [];
+  const file = new SecretFile(path, env, (reason) => faults.push(reason));
   const { identity } = file.own('rpc');
   writeFileSync(path, 'x'.repeat(40));
   assert.equal(file.own('rpc').identity, identity);
@@ -235,7 +236,10 @@ test('the file is read again after a second; what can not be read changes nothin
   rmSync(path);
   nowMs = 2_000;
   assert.equal(file.own('rpc').identity, next);
-  assert.match(file.fault ?? '', /can't be read/);
+  nowMs = 3_000;
+  assert.equal(file.own('rpc').identity, next);
+  assert.equal(faults.length, 1);
+  assert.match(faults[0] ?? '', /can't be read/);
   assert.notEqual(file.own('shuffle').key.compare(file.own('rpc').key), 0);
 });
 

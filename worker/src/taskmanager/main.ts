@@ -36,7 +36,9 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
   );
   const local = await claimLocalState(role.localStateDir, process.pid, processIsAlive);
-  const keys = role.secretFile === undefined ? null : new SecretFile(role.secretFile, realEnv);
+  const { secretFile } = role;
+  const onFault = (fault: string) => log.warn(fault);
+  const keys = secretFile === undefined ? null : new SecretFile(secretFile, realEnv, onFault);
   const client = await connect(role.jobmanager, keys);
   const shuffleHost = role.shuffleHost ?? client.localAddress;
   const shuffle = await ShuffleServer.listen({
