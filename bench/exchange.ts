@@ -126,7 +126,8 @@ async function main(): Promise<void> {
           const figures = await measure(file, kib * 1024);
           const { megabytesPerSecond, eventsPerSecond, cpuMsPerMegabyte } = figures;
           console.log(
-            `${kib} KiB frames, ${way.padEnd(5)} ${megabytesPerSecond.toFixed(0).padStart(5)} MB/s ` +
+            `${kib} KiB frames, ${way.padEnd(5)} ` +
+              `${megabytesPerSecond.toFixed(0).padStart(5)} MB/s ` +
               `${(eventsPerSecond / 1e6).toFixed(2).padStart(6)} M events/s ` +
               `${cpuMsPerMegabyte.toFixed(2).padStart(6)} CPU-ms/MB (both ends)`,
           );
