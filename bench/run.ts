@@ -19,6 +19,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   'profile-api': program('./profile-api.ts'),
   'control-plane': program('./control-plane.ts'),
   rocksdb: program('./rocksdb.ts'),
+  exchange: program('./exchange.ts'),
   'profile-top': program('./profile-top.ts'),
 };
 

@@ -22,7 +22,7 @@ export class RpcConnection<Out extends object, In> {
   /** The address of this machine that the peer sees. */
   readonly localAddress: string;
   readonly #socket: Socket;
-  readonly #decoder = new FrameDecoder();
+  readonly #decoder: FrameDecoder;
   readonly #read: (value: unknown) => In | string;
   readonly #maxQueuedBytes: number;
   #onMessage: ((message: In) => void) | null = null;
@@ -34,9 +34,10 @@ export class RpcConnection<Out extends object, In> {
   constructor(
     socket: Socket,
     read: (value: unknown) => In | string,
-    options: { maxQueuedBytes?: number } = {},
+    options: { maxQueuedBytes?: number; firstMaxBytes?: number } = {},
   ) {
     this.#socket = socket;
+    this.#decoder = new FrameDecoder(MAX_FRAME_BYTES, options.firstMaxBytes);
     this.#read = read;
     this.#maxQueuedBytes = options.maxQueuedBytes ?? MAX_QUEUED_BYTES;
     this.remote = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
