@@ -37,6 +37,10 @@ export interface LaunchOptions {
   dir: StateDir;
   storeUrl: string;
   restPort: number;
+  /** For all processes; null = plain TCP. */
+  secretFile: string | null;
+  /** Of the first TaskManager for the others, the next ones follow; 0 = any. */
+  dataPort: number;
   /** `latest`, `earliest` or a checkpoint id; null = go on from the newest checkpoint. */
   from: string | null;
   /** The program that the children run; only tests have another one. */
@@ -92,7 +96,7 @@ export class Launcher {
           ...shared,
           name,
           logFile: dir.logFile(name),
-          args: () => this.#taskManagerArgs(name),
+          args: () => this.#taskManagerArgs(name, index),
           onExit: () => 'restart',
         }),
       );
@@ -147,6 +151,11 @@ export class Launcher {
     for (const { portFile } of this.#jobManagers) rmSync(portFile, { force: true });
   }
 
+  get #secretArgs(): string[] {
+    const { secretFile } = this.#options;
+    return secretFile === null ? [] : ['--secret-file', secretFile];
+  }
+
   #jobManagerArgs({ ports, portFile, restPort }: JobManagerChild): string[] {
     const { planFile, planJson, storeUrl, from } = this.#options;
     return [
@@ -159,13 +168,14 @@ export class Launcher {
       ...['--rest-port', String(ports?.restPort ?? restPort)],
       ...['--port-file', portFile],
       ...(this.#jobManagers.length > 1 ? ['--on-sigterm', 'release'] : []),
+      ...this.#secretArgs,
       // A restarted JobManager goes on with what it did, not with what the user once asked for.
       ...(from === null || ports !== null ? [] : ['--from', from]),
     ];
   }
 
-  #taskManagerArgs(name: string): string[] {
-    const { slots, dir } = this.#options;
+  #taskManagerArgs(name: string, index: number): string[] {
+    const { slots, dir, dataPort } = this.#options;
     const addresses = this.#jobManagers.map(({ ports }) => `${LOOPBACK}:${ports?.rpcPort ?? 0}`);
     return [
       'taskmanager',
@@ -173,6 +183,8 @@ export class Launcher {
       ...['--slots', String(slots)],
       ...['--local-state-dir', `${dir.rocksdb}/${name}`],
       ...['--id', name],
+      ...['--shuffle-port', String(dataPort === 0 ? 0 : dataPort + index)],
+      ...this.#secretArgs,
     ];
   }
 

@@ -68,6 +68,9 @@ const jobManagersOption = (): Option =>
     .default(1)
     .argParser(integerFrom(1));
 
+const secretFileOption = (): Option =>
+  new Option('--secret-file <file>', "the job's secret: TLS on RPC and shuffle, plain without");
+
 function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
   program
     .command('run')
@@ -315,6 +318,7 @@ function addRoles(program: Command, outcome: Outcome): void {
         .choices(['stop-job', 'release'])
         .default('stop-job'),
     )
+    .addOption(secretFileOption())
     .action(
       async (options: {
         plan: string;
@@ -326,6 +330,7 @@ function addRoles(program: Command, outcome: Outcome): void {
         portFile?: string;
         advertiseHost?: string;
         onSigterm: 'stop-job' | 'release';
+        secretFile?: string;
       }) => {
         const { runJobManagerRole } = await import('./roles.ts');
         outcome.code = await runJobManagerRole(options);
@@ -343,6 +348,7 @@ function addRoles(program: Command, outcome: Outcome): void {
       '--shuffle-host <address>',
       'to listen on for them, and told to them (default: that of the RPC connection)',
     )
+    .addOption(secretFileOption())
     .action(
       async (options: {
         jobmanager: string;
@@ -351,6 +357,7 @@ function addRoles(program: Command, outcome: Outcome): void {
         id?: string;
         shufflePort: number;
         shuffleHost?: string;
+        secretFile?: string;
       }) => {
         const { runTaskManagerRole } = await import('./roles.ts');
         outcome.code = await runTaskManagerRole(options);

@@ -15,6 +15,7 @@ export async function runJobManagerRole(options: {
   portFile?: string;
   advertiseHost?: string;
   onSigterm?: 'stop-job' | 'release';
+  secretFile?: string;
 }): Promise<number> {
   const { runJobManager } = await import('../jobmanager/main.ts');
   try {
@@ -28,6 +29,7 @@ export async function runJobManagerRole(options: {
       portFile: options.portFile ?? null,
       advertiseHost: options.advertiseHost ?? null,
       onSigterm: options.onSigterm ?? 'stop-job',
+      secretFile: options.secretFile ?? null,
     });
   } catch (thrown) {
     // The job has not failed because its store, for example, does not answer just now.
@@ -44,6 +46,7 @@ export async function runTaskManagerRole(options: {
   id?: string;
   shufflePort: number;
   shuffleHost?: string;
+  secretFile?: string;
 }): Promise<number> {
   const { runTaskManager } = await import('../taskmanager/main.ts');
   await runTaskManager(options);

@@ -2,8 +2,11 @@
  * The RPC port of a JobManager from its start to its end. As a standby it tells whoever registers
  * where the leader is; once it leads, connections go to the job.
  */
+import type { Logger } from 'pino';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import { RpcServer } from '../rpc/server.ts';
+import { refusalLog } from '../rpc/transport.ts';
+import type { TransportKeys } from '../rpc/transport-secret.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JobManagerOptions } from './jobmanager.ts';
@@ -13,6 +16,8 @@ const SILENT_LIMIT_MS = 10_000;
 
 export interface FrontDoorOptions {
   env: Env;
+  log: Logger;
+  keys: TransportKeys | null;
   host: string;
   port: number;
   /** host:port of the leader's RPC, as far as it is known. */
@@ -21,6 +26,7 @@ export interface FrontDoorOptions {
 
 export class FrontDoor {
   #server: RpcServer | null = null;
+  #closing: Promise<void> | null = null;
   #accept: ((connection: TaskManagerConnection) => void) | null = null;
 
   /** Rejects with RPC_LISTEN. */
@@ -29,6 +35,8 @@ export class FrontDoor {
     door.#server = await RpcServer.listen({
       host: options.host,
       port: options.port,
+      keys: options.keys,
+      onRefused: refusalLog(options.env, options.log, 'rpc'),
       onConnection: (connection) => {
         if (door.#accept === null) turnAway(options, connection);
         else door.#accept(connection);
@@ -44,11 +52,17 @@ export class FrontDoor {
   /** For the job: connections are its own from now on. */
   readonly listen: NonNullable<JobManagerOptions['listen']> = ({ onConnection }) => {
     this.#accept = onConnection;
-    return Promise.resolve({ port: this.port, close: () => this.close() });
+    return Promise.resolve(this);
   };
 
-  async close(): Promise<void> {
-    await this.#server?.close();
+  get strangers(): RpcServer['strangers'] {
+    return this.#server?.strangers ?? { open: 0, dropped: 0 };
+  }
+
+  /** Idempotent: the job closes it, and the process does. */
+  close(): Promise<void> {
+    this.#closing ??= this.#server?.close() ?? Promise.resolve();
+    return this.#closing;
   }
 }
 

@@ -8,6 +8,7 @@ import { openStore } from '../checkpoint/open-store.ts';
 import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
+import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createSplitEnumerator, loadSource } from '../source/open.ts';
@@ -36,6 +37,8 @@ export interface JobManagerRunOptions {
   restPort?: number | null;
   /** `earliest` or `latest` offsets of a first start, or a retained checkpoint's id. */
   from?: string | null;
+  /** The job's secret (transport-secret.ts); needed unless spec.security.internal is off. */
+  secretFile?: string | null;
   /** {rpcPort, restPort, pid} is written there as JSON once both listen. */
   portFile?: string | null;
   /** How TaskManagers and clients reach this process, where it listens on every address. */
@@ -58,6 +61,8 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
   const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
   const plan = await planOf(options);
+  const { secretFile = null } = options;
+  const keys = keysFor(plan.internalTls, secretFile, env, (fault) => log.warn(fault));
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });
@@ -65,6 +70,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const seat = await Seat.open({
     env,
     log,
+    keys,
     plan,
     store,
     advertiseHost,

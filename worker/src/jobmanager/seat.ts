@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { type RestServer, startRest } from '../rest/rest-server.ts';
+import type { TransportKeys } from '../rpc/transport-secret.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { FrontDoor } from './front-door.ts';
@@ -22,6 +23,8 @@ export interface SeatDeps {
   log: Logger;
   plan: JobPlan;
   store: ObjectStore;
+  /** Who may connect; null = whoever can reach the port. */
+  keys: TransportKeys | null;
   /** Name or address under which others reach this process; null = as the plan binds it. */
   advertiseHost: string | null;
   /** This leader must end at once (P39): nothing is closed in order. */
@@ -113,10 +116,12 @@ export class Seat {
   }
 
   async #open(): Promise<void> {
-    const { env, log, plan, store, advertiseHost } = this.#deps;
+    const { env, log, plan, store, keys, advertiseHost } = this.#deps;
     const { rpc, rest } = plan;
     this.#door = await FrontDoor.open({
       env,
+      log,
+      keys,
       host: rpc.bindAddress,
       port: rpc.port,
       leader: () => this.#election?.leader?.rpc ?? null,

@@ -3,7 +3,7 @@
  * A standby sends everybody to the leader, but for the question who it is.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { JobControl } from '../jobmanager/job-view.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -35,14 +35,20 @@ export async function startRest(options: {
   env: Env;
 }): Promise<RestServer> {
   const { jobManager, leader, port, bindAddress, env } = options;
+  const sockets = new Set<Socket>();
+  const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
   let routes: Route[] | null = null;
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
-    if (control !== null) routes ??= routesOf(control, env);
+    if (control !== null) routes ??= routesOf(control, env, connections);
     const leaderEpoch = control?.view().leaderEpoch ?? null;
     void respond({ routes, leader: leader(), leaderEpoch }, request, response);
   });
   server.maxConnections = MAX_CONNECTIONS;
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   await listen(server, port, bindAddress);
   return {
     port: (server.address() as AddressInfo).port,

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { ShuffleServer } from '../exchange/shuffle-server.ts';
 import { RpcClient } from '../rpc/client.ts';
+import { SecretFile, type TransportKeys } from '../rpc/transport-secret.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
 import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
@@ -18,6 +19,8 @@ export interface TaskManagerRole {
   shufflePort?: number;
   /** Address to listen on for them, and to be told to them; absent = the one the RPC uses. */
   shuffleHost?: string;
+  /** The job's secret (transport-secret.ts); absent = plain TCP. */
+  secretFile?: string;
   id?: string;
   logLevel?: string;
 }
@@ -35,20 +38,24 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
   );
   const local = await claimLocalState(role.localStateDir, process.pid, processIsAlive);
+  const { secretFile } = role;
+  const onFault = (fault: string) => log.warn(fault);
+  const keys = secretFile === undefined ? null : new SecretFile(secretFile, realEnv, onFault);
   const jobManagers = role.jobmanager.split(',').map((address) => address.trim());
-  const shuffleHost = role.shuffleHost ?? (await ownAddress(jobManagers));
+  const shuffleHost = role.shuffleHost ?? (await ownAddress(jobManagers, keys));
   const shuffle = await ShuffleServer.listen({
     env: realEnv,
     log,
     host: shuffleHost,
     port: role.shufflePort ?? 0,
+    keys,
   });
   const cacheBytes = process.env['TRIGGERJOB_TEST_SLOT_CACHE_BYTES'];
   const manager = new TaskManager({
     env: realEnv,
     log,
     jobManagers,
-    connect,
+    connect: (address) => connect(address, keys),
     taskManagerId: role.id ?? `tm-${realEnv.id().slice(0, 12)}`,
     host: hostname(),
     slots: role.slots,
@@ -68,23 +75,26 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   }
 }
 
-async function connect(address: string): Promise<RpcClient> {
+async function connect(address: string, keys: TransportKeys | null): Promise<RpcClient> {
   const colon = address.lastIndexOf(':');
   const host = address.slice(0, colon);
   const port = Number(address.slice(colon + 1));
   if (colon < 1 || !Number.isInteger(port)) {
     throw new TriggerJobError('BAD_ADDRESS', `--jobmanager has "${address}", expected HOST:PORT`);
   }
-  return RpcClient.connect(realEnv, { host, port, timeoutMs: CONNECT_TIMEOUT_MS });
+  return RpcClient.connect(realEnv, { host, port, timeoutMs: CONNECT_TIMEOUT_MS, keys });
 }
 
 /** Of this machine, as the JobManagers' network sees it: peers are told it before a leader is. */
-async function ownAddress(jobManagers: readonly string[]): Promise<string> {
+async function ownAddress(
+  jobManagers: readonly string[],
+  keys: TransportKeys | null,
+): Promise<string> {
   const giveUpAt = realEnv.monotonic() + FIND_LIMIT_MS;
   for (let next = 0; ; next = (next + 1) % jobManagers.length) {
     const address = jobManagers[next]!;
     try {
-      const client = await connect(address);
+      const client = await connect(address, keys);
       client.close();
       return client.localAddress;
     } catch (cause) {
