@@ -1,8 +1,8 @@
 /**
  * The promise: the death of the leading JobManager is no event for the job. The tasks go on, a
- * standby takes over and adopts them: no record is read a second time, no restart is counted. So it
- * is when the leader is killed, when it leaves in order, and when it is frozen past its lease; woken
- * then, it finds itself succeeded and ends. The checker of one process judges the whole run.
+ * standby takes over and adopts them: no record is read a second time, no restart is counted. So
+ * it is when the leader is killed, when it leaves in order, and when it is frozen past its lease;
+ * woken then, it finds itself succeeded and ends. The checker of one process judges the whole run.
  */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';

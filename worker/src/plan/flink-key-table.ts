@@ -27,6 +27,9 @@ const field = (value: FlinkValue, to: string, doc: string): FlinkKey => ({
 const fixed = (accepts: string[], doc: string): FlinkKey => ({ use: 'fixed', accepts, doc });
 const none = (value: FlinkValue, doc: string): FlinkKey => ({ use: 'none', value, doc });
 const refused = (doc: string): FlinkKey => ({ use: 'refused', doc });
+const ELECTION = 'high-availability.kubernetes.leader-election';
+const election = (name: string, doc: string): FlinkKey =>
+  field('duration', `spec.jobManager.leaderElection.${name}`, doc);
 
 const TOLERABLE = 'failed checkpoints in a row that are tolerated';
 const RETAINED = 'completed checkpoints that are kept';
@@ -268,21 +271,9 @@ const processes: Table = {
   'rest.bind-port': refused('write rest.port'),
   'parallelism.default': field('integer', 'spec.parallelism', 'subtasks of every stage'),
   'pipeline.max-parallelism': field('integer', 'spec.maxParallelism', 'number of key groups'),
-  'high-availability.kubernetes.leader-election.lease-duration': field(
-    'duration',
-    'spec.jobManager.leaderElection.lease',
-    'silence of the leader after which a standby takes over',
-  ),
-  'high-availability.kubernetes.leader-election.renew-deadline': field(
-    'duration',
-    'spec.jobManager.leaderElection.renewDeadline',
-    'a leader that could not renew for so long ends',
-  ),
-  'high-availability.kubernetes.leader-election.retry-period': field(
-    'duration',
-    'spec.jobManager.leaderElection.retryPeriod',
-    'time between two renewals',
-  ),
+  [`${ELECTION}.lease-duration`]: election('lease', 'silence after which a standby takes over'),
+  [`${ELECTION}.renew-deadline`]: election('renewDeadline', 'without a renewal a leader ends'),
+  [`${ELECTION}.retry-period`]: election('retryPeriod', 'time between two renewals'),
   'heartbeat.interval': field('duration', 'spec.heartbeat.interval', 'time between heartbeats'),
   'heartbeat.timeout': field('duration', 'spec.heartbeat.timeout', 'silence that means death'),
 };

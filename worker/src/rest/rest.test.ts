@@ -209,6 +209,35 @@ test('a port that is taken is told by the name of its setting', async (t) => {
   });
 });
 
+test('a standby sends everybody to the leader, with method and body', async (t) => {
+  const { rest: leading, options } = await serve(t);
+  let leader: string | null = null;
+  const standby = await startRest({
+    ...options,
+    port: 0,
+    jobManager: () => null,
+    leader: () => leader,
+  });
+  t.after(() => standby.close());
+  const url = `http://127.0.0.1:${standby.port}`;
+  const unknown = await fetch(`${url}/overview`);
+  assert.equal(unknown.status, 503);
+  assert.match(((await unknown.json()) as Answer).errors[0] ?? '', /standby; nobody leads/);
+  leader = `http://127.0.0.1:${leading.port}`;
+  const hint = await fetch(`${url}/overview?x=1`, { redirect: 'manual' });
+  assert.equal(hint.status, 307);
+  assert.equal(hint.headers.get('location'), `${leader}/overview?x=1`);
+  const overview = (await (await fetch(`${url}/overview`)).json()) as Answer;
+  assert.equal(overview['jobs-running'], 1);
+  const { jobs } = (await (await fetch(`${url}/jobs/overview`)).json()) as Answer;
+  const post = { method: 'POST', body: '{}' };
+  const asked = await fetch(`${url}/jobs/${jobs[0]?.jid}/checkpoints`, post);
+  assert.equal(asked.status, 202);
+  const role = async (at: string) => (await fetch(`${at}/api/v1/leader`)).json();
+  assert.deepEqual(await role(url), { role: 'standby', leader, leaderEpoch: null });
+  assert.deepEqual(await role(leader), { role: 'leader', leader: null, leaderEpoch: 1 });
+});
+
 test('routes: parameters, methods, unknown paths', () => {
   const handler = () => ({ status: 200, body: {} });
   const routes = [{ method: 'GET', path: '/jobs/:jobid', handler }] as const;

@@ -265,8 +265,8 @@ test('the two defects for the checkers are defects', () => {
   offsets.barriers.trigger(1, 0, SCRIPT);
   offsets.arrive(0, 1);
   offsets.arrive(1, 1);
-  offsets.parts.source.assign([{ split, offset: 99, clock: 9 }]);
-  assert.equal(offsets.captures[0]!.splits()[0]!.offset, 99);
+  offsets.parts.source.assign([{ split: { ...split, index: 7 }, offset: 99, clock: 9 }]);
+  assert.equal(offsets.captures[0]!.splits()[1]?.offset, 99);
   const alignment = rig('alignment-off');
   alignment.arrive(1, 1);
   assert.equal(alignment.captures.length, 1);

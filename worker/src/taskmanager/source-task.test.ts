@@ -477,3 +477,31 @@ test("the reader's refusal ends the run", async () => {
   reader.poll = () => Promise.reject(fault);
   await assert.rejects(source.run(), fault);
 });
+
+test('a split that is read stays where it is when a new leader assigns it again', () => {
+  const { source, reader } = rig();
+  const held = { split: splitOf(1), offset: 4, clock: -1, held: true } as const;
+  source.assign([{ split: splitOf(0), offset: 40, clock: -1 }, held]);
+  source.assign([{ split: splitOf(0), offset: 7, clock: -1 }, held]);
+  assert.deepEqual(
+    source.known().map(({ offset, held: still }) => [offset, still]),
+    [
+      [40, undefined],
+      [4, true],
+    ],
+  );
+  source.assign([{ split: splitOf(1), offset: 4, clock: -1 }]);
+  source.assign([held]);
+  assert.deepEqual(
+    source.positions().map(({ offset }) => offset),
+    [40, 4],
+  );
+  assert.deepEqual(
+    reader.assigned.map((one) => [one.split.index, one.held === true]),
+    [
+      [0, false],
+      [1, true],
+      [1, false],
+    ],
+  );
+});
