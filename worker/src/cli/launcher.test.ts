@@ -30,7 +30,8 @@ if (role === 'jobmanager' && existsSync(join(folder, 'refuse'))) {
   process.exit(1);
 }
 if (role === 'jobmanager') {
-  process.on('SIGTERM', () => { writeFileSync(join(folder, 'over'), ''); process.exit(0); });
+  const stop = args.includes('--on-sigterm') ? 'SIGINT' : 'SIGTERM';
+  process.on(stop, () => { writeFileSync(join(folder, 'over'), ''); process.exit(0); });
   process.on('SIGHUP', () => process.exit(0));
   const ports = { rpcPort: 4711, restPort: 4712, pid: process.pid };
   writeFileSync(option('--port-file'), JSON.stringify(ports));
@@ -75,7 +76,7 @@ describe('launcher', () => {
       .filter((line) => line.startsWith(`${role} `))
       .map((line) => ({ pid: Number(line.split(' ')[1]), line }));
   };
-  const makeLauncher = (): Launcher => {
+  const makeLauncher = (jobManagers = 1): Launcher => {
     const stream = {
       write: (text: string | Uint8Array) => lines.push(String(text).trimEnd()) > 0,
     };
@@ -86,6 +87,7 @@ describe('launcher', () => {
       terminal: new Terminal(stream, stream, {}),
       planFile: 'job.yaml',
       planJson: 'plan.json',
+      jobManagers,
       taskManagers: 2,
       slots: 3,
       dir,
@@ -152,6 +154,27 @@ describe('launcher', () => {
     );
     assert.equal(all.length, 3);
     assert.equal(existsSync(join(folder, 'jobmanager.json')), false);
+  });
+
+  it('starts standbys, names them all to the TaskManagers, and stops them all', async () => {
+    launcher = makeLauncher(2);
+    await launcher.start();
+    const all = await until('the TaskManagers', () => {
+      const found = starts('taskmanager');
+      return found.length === 2 && found;
+    });
+    assert.match(all[0]?.line ?? '', /--jobmanager 127\.0\.0\.1:4711,127\.0\.0\.1:4711 /);
+    const managers = starts('jobmanager');
+    assert.equal(managers.length, 2);
+    for (const { line } of managers) assert.match(line, /--on-sigterm release/);
+    assert.ok(existsSync(join(folder, 'jobmanager-2.json')));
+    process.kill(managers[1]?.pid ?? 0, 'SIGKILL');
+    await until('a third JobManager', () => starts('jobmanager').length === 3);
+    assert.equal(await launcher.stop(LIMIT_MS), true);
+    assert.deepEqual(
+      [...starts('jobmanager'), ...starts('taskmanager')].filter(({ pid }) => isAlive(pid)),
+      [],
+    );
   });
 
   it('reports a JobManager that refuses to start, with its own words', async () => {

@@ -29,6 +29,8 @@ export const BRANCHES: readonly string[] = [
   'jobmanager ended: could not go on',
   'jobmanager ended: did not start',
   'jobmanager ended: finished',
+  'leader frozen',
+  'leader told to leave',
   'log: abort',
   'log: checkpoint',
   'log: genesis',

@@ -312,7 +312,8 @@ class World implements Outside {
     jobManager.run().then(
       (outcome) =>
         ended(outcome.kind, outcome.kind === 'failed' ? new Error(outcome.message) : null),
-      (error: unknown) => ended('could not go on', error),
+      (error: unknown) =>
+        ended(jobManager.manager === null ? 'did not start' : 'could not go on', error),
     );
   }
 
