@@ -13,6 +13,8 @@ import type { TaskManager } from './task-managers.ts';
  * will come: a TaskManager looks for a leader several times within it.
  */
 const SETTLE_MS = 1_500;
+/** What a look counts for at most: who stood still has yet to read what the others said. */
+const TICK_MS = 250;
 
 export interface Expected {
   attempt: number;
@@ -23,10 +25,7 @@ export interface Expected {
   waitMs: number;
 }
 
-export type Verdict =
-  | { kind: 'wait'; untilMs: number }
-  | { kind: 'adopt' }
-  | { kind: 'refuse'; reason: string };
+export type Verdict = { kind: 'wait' } | { kind: 'adopt' } | { kind: 'refuse'; reason: string };
 
 export type Candidate = Pick<TaskManager, 'id' | 'slots'> & { running: RunningAttempt | null };
 
@@ -42,7 +41,7 @@ export function judge(
   if (first === undefined) {
     const slots = candidates.reduce((sum, candidate) => sum + candidate.slots, 0);
     const untilMs = slots >= parallelism ? Math.min(SETTLE_MS, waitMs) : waitMs;
-    if (waitedMs < untilMs) return { kind: 'wait', untilMs };
+    if (waitedMs < untilMs) return { kind: 'wait' };
     return refuse(`no TaskManager runs attempt ${attempt}`);
   }
   if (running.some((one) => one.planDigest !== planDigest)) {
@@ -56,7 +55,7 @@ export function judge(
   const fresh = missing.find((id) => candidates.some((one) => one.id === id));
   if (fresh !== undefined) return refuse(`TaskManager ${fresh} came without its tasks`);
   if (missing.length > 0) {
-    if (waitedMs < waitMs) return { kind: 'wait', untilMs: waitMs };
+    if (waitedMs < waitMs) return { kind: 'wait' };
     return refuse(`TaskManager ${missing.join(', ')} did not come in ${waitMs} ms`);
   }
   const tasks = running.flatMap((one) => one.tasks.map(({ subtask }) => subtask));
@@ -77,14 +76,15 @@ export interface ReattachDeps {
 /** Waits for the TaskManagers, once, right after the takeover. */
 export class Reattachment {
   readonly #deps: ReattachDeps;
-  readonly #startedAt: number;
+  #lookedAt: number;
+  #waitedMs = 0;
   readonly #decided = Promise.withResolvers<Verdict & { kind: 'adopt' | 'refuse' }>();
   #over = false;
   #timer: Timer | null = null;
 
   constructor(deps: ReattachDeps) {
     this.#deps = deps;
-    this.#startedAt = deps.env.monotonic();
+    this.#lookedAt = deps.env.monotonic();
   }
 
   /** Whether a TaskManager may register with what it runs; otherwise it has to cancel that. */
@@ -102,16 +102,16 @@ export class Reattachment {
     if (this.#over) return;
     const { env, log, expected, candidates } = this.#deps;
     this.#timer?.cancel();
-    const waitedMs = env.monotonic() - this.#startedAt;
+    const now = env.monotonic();
+    this.#waitedMs += Math.min(now - this.#lookedAt, TICK_MS);
+    this.#lookedAt = now;
+    const waitedMs = Math.round(this.#waitedMs);
     const verdict = judge(expected, candidates(), waitedMs);
     if (verdict.kind === 'wait') {
-      this.#timer = env.timer(verdict.untilMs - waitedMs + 1, () => this.look());
+      this.#timer = env.timer(TICK_MS, () => this.look());
       return;
     }
-    log.info(
-      { attempt: expected.attempt, ...verdict, waitedMs: Math.round(waitedMs) },
-      're-attach',
-    );
+    log.info({ attempt: expected.attempt, ...verdict, waitedMs }, 're-attach');
     this.#settle(verdict);
   }
 

@@ -98,6 +98,9 @@ export class LeaderChecks {
     this.#deps.hit('leader: refused tasks that are not all there');
     const before = this.#before;
     if (before === null || reason.includes('came without its tasks')) return;
+    // The log may name a later one: the last leader had given theirs up.
+    const named = /runs attempt (\d+)/.exec(reason)?.[1];
+    if (named !== undefined && Number(named) !== before.attempt) return;
     const still = now.filter(
       ({ process, attempt }) =>
         attempt === before.attempt && before.processes.includes(process) && process.alive,
