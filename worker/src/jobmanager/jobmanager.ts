@@ -321,6 +321,7 @@ class RunningJobManager implements JobManager {
           this.#parts?.lifecycle.current?.lost(taskManager, reason);
         },
         admits: (running) => this.#parts?.reattachment?.admits(running) ?? false,
+        discoveredAt: () => this.#splits?.discoveredAt ?? null,
         onStoodStill: (ms) => {
           const text = `this JobManager stood still for ${ms} ms; its tasks look for a leader`;
           this.#done.reject(new TriggerJobError('PROCESS_FROZEN', text));

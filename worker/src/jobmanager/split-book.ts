@@ -41,6 +41,7 @@ export class SplitBook {
   #generation = 0;
   #timer: Timer | null = null;
   #nextDiscoveryAt = 0;
+  #discoveredAt = 0;
   #closed = false;
 
   constructor(deps: SplitBookDeps) {
@@ -58,6 +59,16 @@ export class SplitBook {
 
   get expiredHolds(): number {
     return this.#expiredBefore + this.#state.expiredHolds;
+  }
+
+  /**
+   * Wall time, ms: every split that there was has been told to the tasks; 0 = not looked yet. null:
+   * nobody looks.
+   */
+  get discoveredAt(): number | null {
+    const { source } = this.#deps;
+    if (source.kind !== 'kafka' || source.discoveryIntervalMs <= 0) return null;
+    return this.#discoveredAt;
   }
 
   /** Positions with those a checkpoint acknowledged in place of the known ones; changes nothing. */
@@ -83,6 +94,8 @@ export class SplitBook {
 
   async restore(positions: readonly SplitPosition[]): Promise<void> {
     this.#generation += 1;
+    this.#discoveredAt = 0;
+    this.#nextDiscoveryAt = this.#deps.env.monotonic();
     this.#expiredBefore += this.#state.expiredHolds;
     const { env, enumerator } = this.#deps;
     const released = positions.filter((position) => position.held !== true);
@@ -144,8 +157,12 @@ export class SplitBook {
   async #discover(): Promise<void> {
     const { env, enumerator, log } = this.#deps;
     const generation = this.#generation;
+    const askedAt = env.now();
     const fresh = unknownSplits(this.#state, await enumerator.discover());
-    if (fresh.length === 0) return;
+    if (fresh.length === 0) {
+      if (generation === this.#generation) this.#discoveredAt = askedAt;
+      return;
+    }
     const older = this.#state.positions.map((position) => position.split);
     const [earliest, ends] = await Promise.all([
       enumerator.earliestOffsets(fresh),
@@ -161,6 +178,7 @@ export class SplitBook {
     const indices = new Set(older.map((split) => split.index));
     const found = this.#state.positions.filter(({ split }) => !indices.has(split.index));
     this.#deps.onAssigned(found);
+    this.#discoveredAt = askedAt;
     this.#release();
   }
 

@@ -43,6 +43,8 @@ export interface TaskManagerEvents {
   admits(running: RunningAttempt): boolean;
   /** It has heard a leader of a higher epoch: this one has to look into the log. */
   onNewerLeader(leaderEpoch: number): void;
+  /** For the answers to heartbeats. */
+  discoveredAt(): number | null;
   /** This process stood still for so long that its TaskManagers have given it up. */
   onStoodStill(ms: number): void;
 }
@@ -209,7 +211,8 @@ export class TaskManagers {
     member.lastHeardAt = this.#env.monotonic();
     if (report.type === 'heartbeat') {
       member.metrics = report.metrics;
-      member.connection.send({ type: 'alive', leaderEpoch: this.#leaderEpoch });
+      const discoveredAt = this.#events.discoveredAt();
+      member.connection.send({ type: 'alive', leaderEpoch: this.#leaderEpoch, discoveredAt });
     }
     noteReport(member.running, report);
     if (report.type !== 'register') this.#events.onReport(member, report);

@@ -4,7 +4,14 @@
  */
 import type { Command, Report } from './messages.ts';
 
-type FieldType = 'string' | 'number' | 'object' | 'array' | 'object or null' | 'string or null';
+type FieldType =
+  | 'string'
+  | 'number'
+  | 'object'
+  | 'array'
+  | 'object or null'
+  | 'string or null'
+  | 'number or null';
 type Fields = Readonly<Record<string, FieldType>>;
 
 const TASK = { taskManagerId: 'string', attempt: 'number' } as const;
@@ -34,7 +41,7 @@ const LEADER = { leaderEpoch: 'number' } as const;
 const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   registered: { version: 'number', leaderEpoch: 'number', taskManagerId: 'string' },
   refused: { reason: 'string', code: 'string', leader: 'string or null' },
-  alive: LEADER,
+  alive: { ...LEADER, discoveredAt: 'number or null' },
   deploy: {
     ...LEADER,
     jobId: 'string',
@@ -91,6 +98,7 @@ function readMessage(value: unknown, table: Readonly<Record<string, Fields>>): o
 function fits(field: unknown, expected: FieldType): boolean {
   if (expected === 'object or null') return field === null || fits(field, 'object');
   if (expected === 'string or null') return field === null || fits(field, 'string');
+  if (expected === 'number or null') return field === null || fits(field, 'number');
   if (expected === 'array') return Array.isArray(field);
   if (expected === 'object') {
     return typeof field === 'object' && field !== null && !Array.isArray(field);

@@ -74,6 +74,9 @@ export class SimTaskManager {
         running: await this.#running(),
       }),
       onCommand: (command) => this.#command(command),
+      onDiscovered: (at) => {
+        for (const { task } of this.#slots) task.discovered(at);
+      },
       onRegistered: () => {
         world.outside.hit('command: registered');
         world.outside.point(process, 'told to registered');

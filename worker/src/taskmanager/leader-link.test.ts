@@ -75,6 +75,7 @@ function setUp(addresses = ['a:1', 'b:1']) {
     describe: () => describe(),
     onCommand: async (command) => void told.push(command),
     onRegistered: () => undefined,
+    onDiscovered: () => undefined,
     onEnd: (fault) => void ends.push((fault as { code?: string }).code),
   });
   void link.run();
@@ -147,7 +148,7 @@ test('P38: acts for grace after a leader was last heard, then ends', async () =>
   link.limit({ heartbeatTimeoutMs: 1_000, graceMs: 5_000 });
   await last().say(registered(1));
   await pass(900);
-  await last().say({ type: 'alive', leaderEpoch: 1 });
+  await last().say({ type: 'alive', leaderEpoch: 1, discoveredAt: null });
   await pass(900);
   link.check();
   const first = last();

@@ -35,6 +35,8 @@ export interface LeaderLinkDeps {
   /** One after the other: a command that overtakes a deployment would find no slot, in silence. */
   onCommand(command: LeaderCommand): Promise<void>;
   onRegistered(): void;
+  /** The leader has told every split there was then (P37); wall time, ms. */
+  onDiscovered(at: number): void;
   /** This process must have no further effect. */
   onEnd(fault: unknown): void;
 }
@@ -187,7 +189,10 @@ export class LeaderLink {
     }
     this.#leaderEpoch = leaderEpoch;
     this.#heardAt = env.monotonic();
-    if (command.type === 'alive') return;
+    if (command.type === 'alive') {
+      this.#deps.onDiscovered(command.discoveredAt ?? Number.POSITIVE_INFINITY);
+      return;
+    }
     if (command.type === 'registered') {
       this.#failed = 0;
       session.registered = true;

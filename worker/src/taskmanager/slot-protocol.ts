@@ -33,6 +33,7 @@ export type SlotCommand =
   | { type: 'trigger'; checkpointId: number; triggeredAt: number; script: ScriptVersion }
   | { type: 'abort'; checkpointId: number }
   | { type: 'add-splits'; splits: SplitPosition[] }
+  | { type: 'discovered'; at: number }
   | { type: 'describe' }
   | { type: 'close' };
 

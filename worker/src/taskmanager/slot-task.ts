@@ -166,6 +166,11 @@ export class SlotTask {
     this.#parts.source.assign(splits);
   }
 
+  /** No split is unknown that there was at `at`, wall time, ms (P37). */
+  discovered(at: number): void {
+    this.#parts.source.discovered(at);
+  }
+
   /** For a leader that knows nothing of this task (P45). */
   describe(): RunningTask {
     const { subtask, slot, splits } = this.#config.task;

@@ -123,6 +123,9 @@ async function main(): Promise<void> {
       case 'add-splits':
         slot.addSplits(command.splits);
         return;
+      case 'discovered':
+        slot.discovered(command.at);
+        return;
       case 'describe':
         tell({ type: 'described', task: slot.describe() });
         return;

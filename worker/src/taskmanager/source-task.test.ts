@@ -86,7 +86,13 @@ class HandReader implements SplitReader {
   }
 }
 
-function rig(options: Partial<SourceTaskOptions> = {}, credit = 100, bufferBytes = 4096) {
+/** `led`: a leader looks for new splits all the time. */
+function rig(
+  options: Partial<SourceTaskOptions> = {},
+  credit = 100,
+  bufferBytes = 4096,
+  led = true,
+) {
   const env = new HandEnv();
   const reader = new HandReader(env);
   const frames: Frame[][] = [[], []];
@@ -106,6 +112,7 @@ function rig(options: Partial<SourceTaskOptions> = {}, credit = 100, bufferBytes
     liveTimestamps: true,
     ...options,
   });
+  if (led) source.discovered(Number.POSITIVE_INFINITY);
   const assign = (offset = 0, index = 0, clock = -1) =>
     source.assign([{ split: splitOf(index), offset, clock }]);
   const recordsOf = (channel: number) =>
@@ -504,4 +511,21 @@ test('a split that is read stays where it is when a new leader assigns it again'
       [1, false],
     ],
   );
+});
+
+test('P37: an end of the log counts as now only as far as new splits were looked for', async () => {
+  const { env, reader, source, assign, clocks } = rig({}, 100, 4096, false);
+  const startedAt = env.now();
+  const run = source.run();
+  assign(0, 0);
+  reader.give([recordOf(0, USERS[0], 4000)], { nextOffset: 1, endOffset: 1 });
+  await env.advance(5000);
+  assert.equal(clocks().at(-1), startedAt, 'nobody has looked since: a user may have moved');
+  source.discovered(startedAt + 2000);
+  source.discovered(startedAt + 1000);
+  await env.advance(1200);
+  reader.give([], { nextOffset: 1, endOffset: 1 });
+  await env.advance(1200);
+  assert.equal(clocks().at(-1), startedAt + 2000);
+  await stop(source, env, run);
 });

@@ -70,12 +70,15 @@ export class SourceTask {
   #clockDue = 0;
   #closed = false;
   #assigned = false;
+  /** Without a leader nobody looks for new splits: a user may have moved to one (P37). */
+  #discoveredAt: number;
   #paused = false;
   #turnLeft = TURN_RECORDS;
   #stats = { recordsRead: 0, bytesRead: 0, busyMs: 0, backPressuredMs: 0, skewedRecords: 0 };
 
   constructor(options: SourceTaskOptions) {
     this.#options = options;
+    this.#discoveredAt = options.env.now();
     this.#router = new KeyRouter(options.keyBy, options.maxParallelism);
   }
 
@@ -119,6 +122,11 @@ export class SourceTask {
       sender.control({ kind: 'barrier', checkpointId, triggeredAt, script });
     }
     return this.positions();
+  }
+
+  /** No split is unknown that there was at `at`, wall time, ms. */
+  discovered(at: number): void {
+    this.#discoveredAt = Math.max(this.#discoveredAt, at);
   }
 
   /** Every split that was assigned, held ones included. */
@@ -290,7 +298,8 @@ export class SourceTask {
     for (const { position, endOffset, finished, answeredAt } of this.#splits.values()) {
       if (finished) continue;
       const atEnd = liveTimestamps && endOffset >= 0 && position.offset >= endOffset;
-      time = Math.min(time, atEnd ? answeredAt : position.clock);
+      const now = Math.max(position.clock, Math.min(answeredAt, this.#discoveredAt));
+      time = Math.min(time, atEnd ? now : position.clock);
     }
     for (const sender of senders) sender.control({ kind: 'clock', time });
   }

@@ -94,6 +94,7 @@ export class TaskManager {
       describe: (leaderEpoch) => this.#describe(leaderEpoch),
       onCommand: (command) => this.#command(command),
       onRegistered: () => this.#tell(),
+      onDiscovered: (at) => this.#toSlots(null, { type: 'discovered', at }),
       onEnd: (fault) => this.#end?.(fault),
     });
   }
@@ -312,9 +313,10 @@ export class TaskManager {
     this.#options.env.timer(50, () => this.#end?.(fault));
   }
 
-  #toSlots(attempt: number, command: SlotCommand): void {
+  /** null: of whatever attempt. */
+  #toSlots(attempt: number | null, command: SlotCommand): void {
     for (const slot of this.#slots) {
-      if (slot.attempt === attempt) slot.worker.postMessage(command);
+      if (attempt === null || slot.attempt === attempt) slot.worker.postMessage(command);
     }
   }
 
