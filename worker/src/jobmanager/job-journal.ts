@@ -11,7 +11,7 @@ import { parseSegmentPath, SEGMENTS } from '../checkpoint/paths.ts';
 import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
-import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { AskedParallelism, Manifest } from '../checkpoint/snapshot.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
@@ -46,6 +46,8 @@ export class JobJournal implements Journal {
    * owed (P16).
    */
   readonly #named = new Set<string>();
+  /** A record whose outcome is unknown is settled before another one is appended. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: JobJournalOptions) {
     this.#options = options;
@@ -59,7 +61,27 @@ export class JobJournal implements Journal {
     return this.#options.lineage;
   }
 
-  async publish(manifest: Manifest): Promise<StoredCheckpoint> {
+  get wantedParallelism(): AskedParallelism | null {
+    return this.#options.log.state.wantedParallelism;
+  }
+
+  want(wantedParallelism: AskedParallelism | null): Promise<void> {
+    return this.#inTurn(() => this.#append({ kind: 'rescale', wantedParallelism }));
+  }
+
+  publish(manifest: Manifest): Promise<StoredCheckpoint> {
+    return this.#inTurn(() => this.#publish(manifest));
+  }
+
+  restore(reason: string, verify: 'manifest' | 'full' = 'manifest'): Promise<StoredCheckpoint> {
+    return this.#inTurn(() => this.#restore(reason, verify));
+  }
+
+  abort(checkpointId: number, reason: string): Promise<void> {
+    return this.#inTurn(() => this.#abort(checkpointId, reason));
+  }
+
+  async #publish(manifest: Manifest): Promise<StoredCheckpoint> {
     const { env, log, store } = this.#options;
     const { checkpointId } = manifest;
     const failed = (error: unknown): TriggerJobError =>
@@ -79,10 +101,7 @@ export class JobJournal implements Journal {
     }
   }
 
-  async restore(
-    reason: string,
-    verify: 'manifest' | 'full' = 'manifest',
-  ): Promise<StoredCheckpoint> {
+  async #restore(reason: string, verify: 'manifest' | 'full'): Promise<StoredCheckpoint> {
     const { log, store, logger, retained } = this.#options;
     const recovery = await this.#patiently(() => recoverJob({ log, store, retained, verify }));
     if (recovery.kind !== 'restore') {
@@ -97,7 +116,7 @@ export class JobJournal implements Journal {
     return { manifest, ref };
   }
 
-  async abort(checkpointId: number, reason: string): Promise<void> {
+  async #abort(checkpointId: number, reason: string): Promise<void> {
     if (this.#options.log.state.aborted.has(checkpointId)) return;
     await this.#append({ kind: 'abort', checkpointId, reason });
   }
@@ -157,6 +176,12 @@ export class JobJournal implements Journal {
     // Bounded by the store: what is gone from it needs no memory here.
     for (const name of this.#named) if (!present.has(name)) this.#named.delete(name);
     return [...bySubtask].map(([subtask, names]) => ({ attempt, subtask, names }));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#turn.then(work);
+    this.#turn = run.catch(() => undefined);
+    return run;
   }
 
   async #append(body: LogBody): Promise<void> {

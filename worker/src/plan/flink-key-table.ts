@@ -4,6 +4,8 @@
  * without meaning, or refused with what to write instead. Any other key is refused by name.
  */
 
+import { SCALING_KEYS } from './flink-scaling-keys.ts';
+
 /** How the value of a key is written. */
 export type FlinkValue = 'duration' | 'size' | 'integer' | 'number' | 'boolean' | 'text';
 
@@ -361,7 +363,14 @@ const s3: Table = {
 };
 
 export const FLINK_KEYS: ReadonlyMap<string, FlinkKey> = new Map(
-  Object.entries({ ...checkpointing, ...stateBackend, ...processes, ...restarts, ...s3 }),
+  Object.entries({
+    ...checkpointing,
+    ...stateBackend,
+    ...processes,
+    ...restarts,
+    ...SCALING_KEYS,
+    ...s3,
+  }),
 );
 
 const LEASE = 'leadership is a Lease and the log in the checkpoint store (P38, P39)';

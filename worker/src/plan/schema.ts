@@ -13,6 +13,7 @@ import {
   restartStrategySchema,
   restoreSchema,
   savepointsSchema,
+  scalingSchema,
   taskManagerSchema,
 } from './schema-runtime.ts';
 import { sourceSchema } from './schema-source.ts';
@@ -71,6 +72,7 @@ export const specSchema = block('What the job is to do.', {
   jobManager: defaulted(jobManagerSchema, {}),
   taskManager: defaulted(taskManagerSchema, {}),
   heartbeat: defaulted(heartbeatSchema, {}),
+  scaling: defaulted(scalingSchema, {}),
   exchange: defaulted(exchangeSchema, {}),
   flinkConfiguration: defaulted(
     Type.Unsafe<Record<string, unknown>>({
