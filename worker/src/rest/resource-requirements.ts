@@ -1,6 +1,6 @@
 /**
- * Resource requirements as of Flink: {vertex id: {parallelism: {lowerBound, upperBound}}}. Stages of
- * a slot are chained, so all vertices have one parallelism. Pure.
+ * Flink's resource requirements: {vertex id: {parallelism: {lowerBound, upperBound}}}. The stages
+ * of a slot are chained, so all vertices have one parallelism. Pure.
  */
 import type { JobView } from '../jobmanager/job-view.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.ts';
