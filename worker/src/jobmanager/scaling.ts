@@ -137,6 +137,7 @@ export class JobScaling {
   /** Every task of the attempt runs. */
   running(attempt: ScalableAttempt): void {
     this.#attempt = attempt;
+    this.#before = attempt.parallelism;
     this.#look();
   }
 

@@ -65,7 +65,7 @@ export async function metricsText(view: JobView): Promise<{ contentType: string;
   }
   if (view.lag !== null) gauge('lag_records', 'Records still to read', view.lag);
   count('restarts_total', 'Restarts of the job', view.restarts);
-  gauge('parallelism', 'Subtasks of the running deployment', view.parallelism);
+  gauge('parallelism', 'Deployed subtasks; 0 between two deployments', view.tasks.length);
   gauge('parallelism_wanted', 'Subtasks that are wanted', view.scaling.wanted);
   count('rescales_total', 'Deployments ended for another parallelism', view.scaling.rescales);
   gauge('task_managers', 'Registered TaskManagers', view.taskManagers.length);
