@@ -1,7 +1,7 @@
 /** TaskManagers started by hand next to the launcher's own, as a second machine would. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,9 +25,11 @@ export class ExtraTaskManager {
     const ports = JSON.parse(await readFile(join(stateDir, 'jobmanager.json'), 'utf8'));
     const address = ['--jobmanager', `127.0.0.1:${ports.rpcPort}`, '--id', name];
     const place = ['--local-state-dir', join(stateDir, 'rocksdb', name)];
+    const secretFile = join(stateDir, 'secret');
+    const secret = existsSync(secretFile) ? ['--secret-file', secretFile] : [];
     const child = spawn(
       process.execPath,
-      [MAIN, 'taskmanager', ...address, ...place, '--slots', String(slots)],
+      [MAIN, 'taskmanager', ...address, ...place, ...secret, '--slots', String(slots)],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
     const log = createWriteStream(join(stateDir, 'logs', `${name}.log`));

@@ -6,12 +6,13 @@ import type { Logger } from 'pino';
 import { collectGarbage, type TaskRoots } from '../checkpoint/gc.ts';
 import type { JobLog, LogBody } from '../checkpoint/log.ts';
 import { objectsOf } from '../checkpoint/manifest.ts';
-import type { ObjectStore } from '../checkpoint/object-store.ts';
-import { parseSegmentPath, SEGMENTS } from '../checkpoint/paths.ts';
+import type { ObjectStore, StoredObject } from '../checkpoint/object-store.ts';
+import { parseSegmentPath } from '../checkpoint/paths.ts';
 import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
 import type { AskedParallelism, Manifest } from '../checkpoint/snapshot.ts';
+import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
@@ -55,6 +56,10 @@ export class JobJournal implements Journal {
 
   get leaderEpoch(): number {
     return this.#options.log.leaderEpoch;
+  }
+
+  get recordsKept(): Bound {
+    return this.#options.log.kept;
   }
 
   get lineage(): string {
@@ -141,10 +146,11 @@ export class JobJournal implements Journal {
         ...objectsOf(manifest).map((object) => object.name),
       ]),
     );
+    const named = [...this.#named];
     const { deleted, refused } = await collectGarbage({
       log,
       store,
-      tasks: () => this.#taskRoots(options.attempt),
+      tasks: (listed) => Promise.resolve(this.#taskRoots(options.attempt, named, listed)),
       pinned: () => pinned,
       highestAttempt: options.attempt,
       retained: options.retained,
@@ -159,13 +165,17 @@ export class JobJournal implements Journal {
 
   /**
    * What the running tasks may still need, without asking them: every segment of their attempt that
-   * no published manifest has named yet. Listed after the sweep's own listing, so nothing falls
-   * between.
+   * no published manifest has named yet. Only what the sweep has listed can be deleted by it, so
+   * nothing else matters. `named`: what was named before the listing began.
    */
-  async #taskRoots(attempt: number): Promise<TaskRoots[]> {
+  #taskRoots(
+    attempt: number,
+    named: readonly string[],
+    listed: readonly StoredObject[],
+  ): TaskRoots[] {
     const bySubtask = new Map<number, string[]>();
     const present = new Set<string>();
-    for (const { name } of await this.#options.store.list(SEGMENTS)) {
+    for (const { name } of listed) {
       present.add(name);
       const segment = parseSegmentPath(name);
       if (segment === null || segment.attempt !== attempt) continue;
@@ -174,7 +184,7 @@ export class JobJournal implements Journal {
       bySubtask.set(segment.subtask, names);
     }
     // Bounded by the store: what is gone from it needs no memory here.
-    for (const name of this.#named) if (!present.has(name)) this.#named.delete(name);
+    for (const name of named) if (!present.has(name)) this.#named.delete(name);
     return [...bySubtask].map(([subtask, names]) => ({ attempt, subtask, names }));
   }
 

@@ -4,6 +4,7 @@
  * them), but for `want`, which may come at any time.
  */
 import type { AskedParallelism, Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
+import type { Bound } from '../runtime/bound.ts';
 
 /** A checkpoint the job can start from, and the manifest object it lies in. */
 export interface StoredCheckpoint {
@@ -18,6 +19,8 @@ export interface Journal {
   readonly wantedParallelism: AskedParallelism | null;
   /** Resolves when no restart of the JobManager can forget it. Rejections are as of `publish`. */
   want(parallelism: AskedParallelism | null): Promise<void>;
+  /** Records of the log in memory. */
+  readonly recordsKept: Bound;
   /**
    * Manifest, then the log record: the moment of completion. Rejects with CHECKPOINT_NOT_PUBLISHED
    * when the record is surely not in the log; any other rejection means unknown or fenced: the

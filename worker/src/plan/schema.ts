@@ -14,6 +14,7 @@ import {
   restoreSchema,
   savepointsSchema,
   scalingSchema,
+  securitySchema,
   taskManagerSchema,
 } from './schema-runtime.ts';
 import { sourceSchema } from './schema-source.ts';
@@ -74,6 +75,7 @@ export const specSchema = block('What the job is to do.', {
   heartbeat: defaulted(heartbeatSchema, {}),
   scaling: defaulted(scalingSchema, {}),
   exchange: defaulted(exchangeSchema, {}),
+  security: defaulted(securitySchema, {}),
   flinkConfiguration: defaulted(
     Type.Unsafe<Record<string, unknown>>({
       type: 'object',
