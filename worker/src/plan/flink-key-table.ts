@@ -268,8 +268,6 @@ const processes: Table = {
   'rest.bind-address': field('text', 'spec.jobManager.rest.bindAddress', 'address to listen on'),
   'rest.address': none('text', "the REST API is found by the job's Service"),
   'rest.bind-port': refused('write rest.port'),
-  'parallelism.default': field('integer', 'spec.parallelism', 'subtasks of every stage'),
-  'pipeline.max-parallelism': field('integer', 'spec.maxParallelism', 'number of key groups'),
   'heartbeat.interval': field('duration', 'spec.heartbeat.interval', 'time between heartbeats'),
   'heartbeat.timeout': field('duration', 'spec.heartbeat.timeout', 'silence that means death'),
 };

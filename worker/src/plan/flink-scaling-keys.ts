@@ -1,8 +1,14 @@
-/** The part of flink-key-table.ts for Flink's adaptive scheduler: its names of 1.x and of 2.x. */
+/** Parallelism, and Flink's adaptive scheduler with its names of 1.x and of 2.x. */
 import type { FlinkKey } from './flink-key-table.ts';
 
 const ADAPTIVE = 'jobmanager.adaptive-scheduler';
 
+const integer = (to: string, doc: string): FlinkKey => ({
+  use: 'field',
+  value: 'integer',
+  to,
+  doc,
+});
 const duration = (to: string, doc: string): FlinkKey => ({
   use: 'field',
   value: 'duration',
@@ -19,6 +25,8 @@ const oneWait: FlinkKey = {
 };
 
 export const SCALING_KEYS: Readonly<Record<string, FlinkKey>> = {
+  'parallelism.default': integer('spec.parallelism', 'subtasks of every stage'),
+  'pipeline.max-parallelism': integer('spec.maxParallelism', 'number of key groups'),
   'jobmanager.scheduler': {
     use: 'fixed',
     accepts: ['adaptive'],
