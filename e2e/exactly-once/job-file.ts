@@ -24,6 +24,7 @@ export interface JobFile {
   taskManager?: Block;
   checkpointing?: Block;
   heartbeat?: Block;
+  scaling?: Block;
   deadLetter?: Block;
 }
 
@@ -66,6 +67,7 @@ export async function writeJobFile(path: string, job: JobFile): Promise<void> {
     // The status changes with the heartbeat; the checker wants to see each second before a kill.
     heartbeat: { interval: '200ms', ...job.heartbeat },
     taskManager: { slots: 4, ...job.taskManager },
+    ...(job.scaling !== undefined && { scaling: job.scaling }),
   };
   const file = {
     apiVersion: 'triggerjob.io/v1alpha1',
