@@ -25,6 +25,7 @@ export interface JobFile {
   jobManager?: Block;
   checkpointing?: Block;
   heartbeat?: Block;
+  scaling?: Block;
   deadLetter?: Block;
 }
 
@@ -68,6 +69,7 @@ export async function writeJobFile(path: string, job: JobFile): Promise<void> {
     heartbeat: { interval: '200ms', ...job.heartbeat },
     taskManager: { slots: 4, ...job.taskManager },
     ...(job.jobManager !== undefined && { jobManager: job.jobManager }),
+    ...(job.scaling !== undefined && { scaling: job.scaling }),
   };
   const file = {
     apiVersion: 'triggerjob.io/v1alpha1',

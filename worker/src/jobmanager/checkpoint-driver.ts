@@ -67,6 +67,7 @@ export type CheckpointReport = Report & { type: 'ack' | 'decline' | 'drained' };
 interface InFlight {
   readonly id: number;
   readonly attempt: number;
+  readonly parallelism: number;
   readonly triggeredAt: number;
   readonly script: ScriptVersion;
   readonly snapshots: Map<number, SubtaskSnapshot>;
@@ -96,8 +97,8 @@ export class CheckpointDriver {
     this.#state = initialCoordinator(deps.nextId);
   }
 
-  started(attempt: number): void {
-    this.#feed({ type: 'started', attempt, parallelism: this.#deps.plan.parallelism });
+  started({ attempt, parallelism }: { attempt: number; parallelism: number }): void {
+    this.#feed({ type: 'started', attempt, parallelism });
   }
 
   /**
@@ -136,6 +137,11 @@ export class CheckpointDriver {
     this.#waiters.set(token, waiter);
     this.#feed({ type: 'request', kind, token });
     return waiter.promise;
+  }
+
+  /** Somebody waits for a checkpoint: a savepoint, a stop, a script of a user. */
+  get awaited(): boolean {
+    return this.#waiters.size > 0;
   }
 
   /** A checkpoint and its copy in `directory`; answers the copy's location. */
@@ -257,13 +263,15 @@ export class CheckpointDriver {
   }
 
   #trigger(command: CoordinatorCommand & { type: 'trigger' }): void {
-    const { env, plan, journal, history, scripts } = this.#deps;
+    const { env, journal, history, scripts } = this.#deps;
     const { checkpointId } = command;
-    const attempt = this.#state.tasks?.attempt ?? 0;
+    const { attempt, parallelism } = this.#state.tasks ?? { attempt: 0, parallelism: 0 };
     const triggeredAt = env.now();
     const script = scripts.wanted;
-    this.#inFlight = { id: checkpointId, attempt, triggeredAt, script, snapshots: new Map() };
-    history.triggered(checkpointId, command.kind, triggeredAt, plan.parallelism);
+    const snapshots = new Map<number, SubtaskSnapshot>();
+    const id = checkpointId;
+    this.#inFlight = { id, attempt, parallelism, triggeredAt, script, snapshots };
+    history.triggered(checkpointId, command.kind, triggeredAt, parallelism);
     const { leaderEpoch } = journal;
     this.#deps.send({ type: 'trigger', leaderEpoch, attempt, checkpointId, triggeredAt, script });
     this.#hold('barrier', checkpointId);
@@ -297,6 +305,7 @@ export class CheckpointDriver {
       lineage: journal.lineage,
       leaderEpoch: journal.leaderEpoch,
       attempt: open.attempt,
+      parallelism: open.parallelism,
       checkpointId: open.id,
       triggeredAt: open.triggeredAt,
       completedAt: env.now(),

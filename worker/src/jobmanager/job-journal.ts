@@ -12,7 +12,7 @@ import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
 import { fetchObject } from '../checkpoint/segment-reader.ts';
-import type { Deployment, Manifest } from '../checkpoint/snapshot.ts';
+import type { AskedParallelism, Deployment, Manifest } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -48,6 +48,8 @@ export class JobJournal implements Journal {
    * (P16).
    */
   readonly #named = new Set<string>();
+  /** A record whose outcome is unknown is settled before another one is appended. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: JobJournalOptions) {
     this.#options = options;
@@ -89,7 +91,31 @@ export class JobJournal implements Journal {
     }
   }
 
-  async publish(manifest: Manifest): Promise<StoredCheckpoint> {
+  get wantedParallelism(): AskedParallelism | null {
+    return this.#options.log.state.wantedParallelism;
+  }
+
+  want(wantedParallelism: AskedParallelism | null): Promise<void> {
+    return this.#inTurn(() => this.#append({ kind: 'rescale', wantedParallelism }));
+  }
+
+  publish(manifest: Manifest): Promise<StoredCheckpoint> {
+    return this.#inTurn(() => this.#publish(manifest));
+  }
+
+  restore(
+    reason: string,
+    deployment: Deployment,
+    verify: 'manifest' | 'full' = 'manifest',
+  ): Promise<StoredCheckpoint> {
+    return this.#inTurn(() => this.#restore(reason, deployment, verify));
+  }
+
+  abort(checkpointId: number, reason: string): Promise<void> {
+    return this.#inTurn(() => this.#abort(checkpointId, reason));
+  }
+
+  async #publish(manifest: Manifest): Promise<StoredCheckpoint> {
     const { env, log, store } = this.#options;
     const { checkpointId } = manifest;
     const failed = (error: unknown): TriggerJobError =>
@@ -109,10 +135,10 @@ export class JobJournal implements Journal {
     }
   }
 
-  async restore(
+  async #restore(
     reason: string,
     deployment: Deployment,
-    verify: 'manifest' | 'full' = 'manifest',
+    verify: 'manifest' | 'full',
   ): Promise<StoredCheckpoint> {
     const { log, store, logger, retained } = this.#options;
     const recovery = await this.#patiently(() => recoverJob({ log, store, retained, verify }));
@@ -129,7 +155,7 @@ export class JobJournal implements Journal {
     return { manifest, ref };
   }
 
-  async abort(checkpointId: number, reason: string): Promise<void> {
+  async #abort(checkpointId: number, reason: string): Promise<void> {
     if (this.#options.log.state.aborted.has(checkpointId)) return;
     await this.#append({ kind: 'abort', checkpointId, reason });
   }
@@ -194,6 +220,12 @@ export class JobJournal implements Journal {
     // Bounded by the store: what is gone from it needs no memory here.
     for (const name of named) if (!present.has(name)) this.#named.delete(name);
     return [...bySubtask].map(([subtask, names]) => ({ attempt, subtask, names }));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#turn.then(work);
+    this.#turn = run.catch(() => undefined);
+    return run;
   }
 
   async #append(body: LogBody): Promise<void> {

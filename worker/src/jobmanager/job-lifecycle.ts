@@ -19,6 +19,7 @@ import type { Journal, StoredCheckpoint } from './journal.ts';
 import { planDigest } from './plan-digest.ts';
 import type { Reattachment } from './reattach.ts';
 import { NO_RESTARTS, onFailure, type RestartState } from './restart-strategy.ts';
+import type { JobScaling } from './scaling.ts';
 import type { ScriptSwitch } from './script-switch.ts';
 import type { SplitBook } from './split-book.ts';
 import { type AttemptEnd, type AttemptFailure, TaskAttempt } from './task-attempt.ts';
@@ -60,6 +61,7 @@ export interface JobLifecycleDeps {
   journal: Journal;
   driver: CheckpointDriver;
   taskManagers: TaskManagers;
+  scaling: JobScaling;
   job: JobStateMachine;
   splits: SplitBook;
   scripts: ScriptSwitch;
@@ -78,7 +80,6 @@ export class JobLifecycle {
   #restartState: RestartState = NO_RESTARTS;
   readonly #stopped = new AbortController();
   #endAs: 'finished' | 'canceled' = 'canceled';
-  #slotsChanged: (() => void) | null = null;
 
   /** `attempt`: the number of the first deployment, or of the one to adopt. */
   constructor(deps: JobLifecycleDeps, first: { attempt: number; restarts: number }) {
@@ -109,27 +110,24 @@ export class JobLifecycle {
       adopted = null;
     }
     for (;;) {
-      if (adopted === null && !(await this.#enoughSlots())) return this.#close();
-      const end: AttemptEnd = await (adopted?.ended ?? this.#runAttempt(checkpoint));
-      adopted = null;
+      let end: AttemptEnd;
+      if (adopted !== null) {
+        end = await adopted.ended;
+        adopted = null;
+      } else {
+        const parallelism = await this.#deps.scaling.deployable(this.#stopped.signal);
+        if (parallelism === null) return this.#close();
+        end = await this.#runAttempt(checkpoint, parallelism);
+      }
       if (end.kind === 'stopped') return this.#close();
-      const delayMs = await this.#failed(end);
-      if (delayMs === null) return this.#giveUp(end);
-      if (!(await this.#pause(delayMs))) return this.#close();
-      // Every byte is read again once a task has met damage: by lengths alone the same checkpoint
-      // would be chosen, and would fail, for ever (P42).
-      const verify = DAMAGE_CODES.has(end.code) ? 'full' : 'manifest';
-      this.#attempt += 1;
-      const reason = `${end.code}: ${end.message}`;
-      checkpoint = await this.#deps.journal.restore(reason, this.#deployment, verify);
+      const next =
+        end.kind === 'rescaled' ? await this.#rescaled(end.reason) : await this.#again(end);
+      if (next === 'stopped') return this.#close();
+      if (next === null) return this.#giveUp(end as AttemptEnd & { kind: 'failed' });
+      checkpoint = next;
       if (!(await this.#restorePositions(checkpoint.manifest))) return this.#close();
       this.#deps.job.move('CREATED', this.#deps.env.now());
     }
-  }
-
-  /** A slot came: the loop may be waiting for it. */
-  wake(): void {
-    this.#slotsChanged?.();
   }
 
   fail(failure: AttemptFailure): void {
@@ -142,7 +140,6 @@ export class JobLifecycle {
     this.#stopped.abort(new Error('the job is stopped'));
     this.#current?.stop();
     this.#deps.reattachment?.stop();
-    this.wake();
   }
 
   /**
@@ -155,10 +152,10 @@ export class JobLifecycle {
     const { env, job, journal, reattachment, taskManagers } = this.#deps;
     if (reattachment === null) return null;
     const verdict = await reattachment.decide();
-    const attempt = this.#newAttempt(first);
-    const hosts = taskManagers.all();
-    attempt.adopt(hosts);
-    const found = hosts.flatMap(({ running }) => running ?? []);
+    const found = taskManagers.all().flatMap(({ running }) => running ?? []);
+    const parallelism = found[0]?.ranges.length ?? this.#deps.plan.parallelism;
+    const attempt = this.#newAttempt(first, parallelism);
+    attempt.adopt(taskManagers.all());
     for (const { restarts, jobStartedAt } of found) {
       this.#restarts = restarts;
       job.began(jobStartedAt);
@@ -184,7 +181,7 @@ export class JobLifecycle {
     { manifest }: StoredCheckpoint,
     found: readonly RunningAttempt[],
   ): Promise<TaskAttempt | 'stopped'> {
-    const { env, log, driver, job, scripts } = this.#deps;
+    const { env, log, driver, job, scaling, scripts } = this.#deps;
     const splits = adoptedSplits(manifest.splits, found);
     if (!(await this.#restorePositions({ splits }))) return 'stopped';
     scripts.inForce(manifest.script);
@@ -193,30 +190,34 @@ export class JobLifecycle {
     // Else the last of them came to run while the source was asked: that is as after a deployment.
     if (job.status === 'RECONCILING') {
       job.move(attempt.allRunning ? 'RUNNING' : 'CREATED', env.now());
-      if (attempt.allRunning) driver.adopted(tasks, manifest.checkpointId);
+      if (attempt.allRunning) {
+        driver.adopted(tasks, manifest.checkpointId);
+        scaling.running(attempt);
+      }
     }
     return attempt;
   }
 
   get #deployment(): Deployment {
-    const { parallelism } = this.#deps.plan;
+    const { wanted: parallelism } = this.#deps.scaling;
     return { attempt: this.#attempt, parallelism, restarts: this.#restarts };
   }
 
-  #runAttempt(checkpoint: StoredCheckpoint): Promise<AttemptEnd> {
+  #runAttempt(checkpoint: StoredCheckpoint, parallelism: number): Promise<AttemptEnd> {
     const { log, scripts, taskManagers } = this.#deps;
     const { manifest } = checkpoint;
     scripts.inForce(manifest.script);
-    const attempt = this.#newAttempt(checkpoint);
+    const attempt = this.#newAttempt(checkpoint, parallelism);
     this.#current = attempt;
     this.#noteRestore(checkpoint);
-    log.info({ attempt: this.#attempt, checkpointId: manifest.checkpointId }, 'deploying');
+    const { checkpointId } = manifest;
+    log.info({ attempt: this.#attempt, checkpointId, parallelism }, 'deploying');
     attempt.deploy(taskManagers.all());
     return attempt.ended;
   }
 
-  #newAttempt(checkpoint: StoredCheckpoint): TaskAttempt {
-    const { env, log, plan, journal, driver, job, splits, scripts } = this.#deps;
+  #newAttempt(checkpoint: StoredCheckpoint, parallelism: number): TaskAttempt {
+    const { env, log, plan, journal, driver, job, scaling, splits, scripts } = this.#deps;
     const attempt = new TaskAttempt({
       env,
       log,
@@ -225,6 +226,7 @@ export class JobLifecycle {
       jobId: this.#deps.jobId,
       lineage: journal.lineage,
       attempt: this.#attempt,
+      parallelism,
       checkpoint,
       splits: splits.positions,
       script: scripts.active,
@@ -236,7 +238,8 @@ export class JobLifecycle {
       onAllRunning: () => {
         job.move('RUNNING', env.now());
         log.info({ attempt: attempt.attempt }, 'all tasks run');
-        driver.started(attempt.attempt);
+        driver.started(attempt);
+        scaling.running(attempt);
       },
     });
     return attempt;
@@ -270,10 +273,37 @@ export class JobLifecycle {
     if (restart) this.#restarts += 1;
     const details = { attempt: this.#attempt, reason, restart, restarts: this.#restarts };
     log.warn(details, restart ? `restarting in ${decision.delayMs} ms: ${reason}` : reason);
-    const suspended = driver.suspended();
+    await this.#endAttempt(driver.suspended());
+    return restart ? decision.delayMs : null;
+  }
+
+  /** No failure: neither a restart is counted nor the restart strategy asked. */
+  async #rescaled(reason: string): Promise<StoredCheckpoint> {
+    const { env, log, driver, job, journal, scaling } = this.#deps;
+    log.info({ attempt: this.#attempt }, reason);
+    job.move('RESTARTING', env.now());
+    scaling.rescaled(reason);
+    await this.#endAttempt(driver.suspended());
+    this.#attempt += 1;
+    return journal.restore(reason, this.#deployment);
+  }
+
+  /** After a failure: what to deploy from next; null = nothing any more. */
+  async #again(end: AttemptEnd & { kind: 'failed' }): Promise<StoredCheckpoint | 'stopped' | null> {
+    const delayMs = await this.#failed(end);
+    if (delayMs === null) return null;
+    if (!(await this.#pause(delayMs))) return 'stopped';
+    // Every byte is read again once a task has met damage: by lengths alone the same checkpoint
+    // would be chosen, and would fail, for ever (P42).
+    const verify = DAMAGE_CODES.has(end.code) ? 'full' : 'manifest';
+    this.#attempt += 1;
+    return this.#deps.journal.restore(`${end.code}: ${end.message}`, this.#deployment, verify);
+  }
+
+  async #endAttempt(suspended: Promise<void>): Promise<void> {
+    this.#deps.scaling.ended();
     await this.#cancelTasks();
     await suspended;
-    return restart ? decision.delayMs : null;
   }
 
   async #cancelTasks(): Promise<void> {
@@ -294,8 +324,9 @@ export class JobLifecycle {
   }
 
   async #close(): Promise<JobOutcome> {
-    const { env, driver, job } = this.#deps;
+    const { env, driver, job, scaling } = this.#deps;
     const kind = job.status === 'RUNNING' ? this.#endAs : 'canceled';
+    scaling.close();
     const suspended = driver.suspended();
     if (kind === 'finished') {
       job.move('FINISHED', env.now());
@@ -317,18 +348,6 @@ export class JobLifecycle {
     while (taskManagers.all().length > 0 && env.monotonic() < until) {
       await sleep(env, SHUTDOWN_POLL_MS);
     }
-  }
-
-  async #enoughSlots(): Promise<boolean> {
-    const { log, plan, taskManagers } = this.#deps;
-    while (!this.#stopped.signal.aborted && taskManagers.slots < plan.parallelism) {
-      log.info({ slots: taskManagers.slots, needed: plan.parallelism }, 'waiting for slots');
-      await new Promise<void>((resolve) => {
-        this.#slotsChanged = resolve;
-      });
-      this.#slotsChanged = null;
-    }
-    return !this.#stopped.signal.aborted;
   }
 
   /** false: stopped meanwhile. */

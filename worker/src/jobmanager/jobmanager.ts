@@ -23,6 +23,7 @@ import type { JobControl, JobView } from './job-view.ts';
 import { viewOf } from './job-view-of.ts';
 import { planDigest } from './plan-digest.ts';
 import { Reattachment } from './reattach.ts';
+import { JobScaling, wantedAtStart } from './scaling.ts';
 import { ScriptSwitch } from './script-switch.ts';
 import { ScriptWatch } from './script-watch.ts';
 import { SplitBook } from './split-book.ts';
@@ -106,6 +107,7 @@ class RunningJobManager implements JobManager {
     taskManagers: TaskManagers;
     lifecycle: JobLifecycle;
     reattachment: Reattachment | null;
+    scaling: JobScaling;
     server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
@@ -152,6 +154,8 @@ class RunningJobManager implements JobManager {
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
     const reattachment = start.reattach ? this.#openReattachment(start, taskManagers) : null;
+    const wanted = await wantedAtStart(plan, start.journal, log);
+    const scaling = this.#openScaling({ start, driver, taskManagers, wanted });
     const lifecycle = new JobLifecycle(
       {
         env,
@@ -161,6 +165,7 @@ class RunningJobManager implements JobManager {
         journal: start.journal,
         driver,
         taskManagers,
+        scaling,
         job: this.#job,
         splits: start.splits,
         scripts: this.#scripts,
@@ -179,7 +184,7 @@ class RunningJobManager implements JobManager {
       onConnection: (connection) => taskManagers.accept(connection),
       onRefused: refusalLog(env, log, 'rpc'),
     });
-    this.#parts = { start, driver, taskManagers, lifecycle, reattachment, server };
+    this.#parts = { start, driver, taskManagers, lifecycle, scaling, reattachment, server };
     this.#job.move(start.reattach ? 'RECONCILING' : 'CREATED', env.now());
     start.splits.start();
     this.#watchScript();
@@ -187,7 +192,7 @@ class RunningJobManager implements JobManager {
   }
 
   view(): JobView {
-    const { start, driver, lifecycle, taskManagers } = this.#started;
+    const { start, driver, lifecycle, scaling, taskManagers } = this.#started;
     return viewOf({
       env: this.#options.env,
       plan: this.#options.plan,
@@ -196,6 +201,7 @@ class RunningJobManager implements JobManager {
       job: this.#job,
       driver,
       lifecycle,
+      scaling,
       taskManagers,
       history: this.#history,
       exceptions: this.#exceptions,
@@ -222,6 +228,18 @@ class RunningJobManager implements JobManager {
     return (await this.#started.driver.request('manual')).manifest.checkpointId;
   }
 
+  async rescale(parallelism: number): Promise<void> {
+    const { scaling } = this.#started;
+    try {
+      await scaling.ask(parallelism);
+    } catch (error) {
+      // As of any other record: whether it is there is unknown, or another leader took over.
+      const refused = error instanceof TriggerJobError && error.code === 'PARALLELISM';
+      if (!refused) this.#done.reject(error);
+      throw error;
+    }
+  }
+
   stop(options: { finalCheckpoint: boolean }): Promise<void> {
     this.#stopping ??= this.#stop(options.finalCheckpoint);
     return this.#stopping;
@@ -239,6 +257,7 @@ class RunningJobManager implements JobManager {
 
   async close(): Promise<void> {
     this.#watch?.close();
+    this.#parts?.scaling.close();
     this.#parts?.driver.close();
     this.#parts?.taskManagers.close();
     await this.#parts?.server.close();
@@ -305,6 +324,28 @@ class RunningJobManager implements JobManager {
     });
   }
 
+  #openScaling(parts: {
+    start: StartPoint;
+    driver: CheckpointDriver;
+    taskManagers: TaskManagers;
+    wanted: number;
+  }): JobScaling {
+    const { env, log, plan } = this.#options;
+    const { start, driver, taskManagers, wanted } = parts;
+    return new JobScaling(
+      {
+        env,
+        log,
+        plan,
+        journal: start.journal,
+        slots: () => taskManagers.slots,
+        checkpoint: () => driver.request('manual'),
+        awaited: () => driver.awaited,
+      },
+      wanted,
+    );
+  }
+
   #openTaskManagers(start: StartPoint): TaskManagers {
     const { env, log, plan } = this.#options;
     const { leaderEpoch } = start.journal;
@@ -314,10 +355,11 @@ class RunningJobManager implements JobManager {
       {
         onRegistered: () => {
           this.#parts?.reattachment?.look();
-          this.#parts?.lifecycle.wake();
+          this.#parts?.scaling.slotsChanged();
         },
         onLost: (taskManager, reason) => {
           this.#parts?.reattachment?.look();
+          this.#parts?.scaling.slotsChanged();
           this.#parts?.lifecycle.current?.lost(taskManager, reason);
         },
         admits: (running) => this.#parts?.reattachment?.admits(running) ?? false,

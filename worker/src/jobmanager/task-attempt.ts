@@ -29,7 +29,11 @@ export interface AttemptFailure {
   taskManagerId: string | null;
 }
 
-export type AttemptEnd = ({ kind: 'failed' } & AttemptFailure) | { kind: 'stopped' };
+export type AttemptEnd =
+  | ({ kind: 'failed' } & AttemptFailure)
+  | { kind: 'stopped' }
+  /** No failure: it makes room for one of another parallelism. */
+  | { kind: 'rescaled'; reason: string };
 
 export interface TaskState {
   subtask: number;
@@ -49,6 +53,8 @@ export interface AttemptPlan {
   jobId: string;
   lineage: string;
   attempt: number;
+  /** Of this attempt; the plan's is what the user wants. */
+  parallelism: number;
   checkpoint: StoredCheckpoint;
   /** Every split that may be read, at its restored position. */
   splits: readonly SplitPosition[];
@@ -60,6 +66,7 @@ export interface AttemptPlan {
 
 export class TaskAttempt {
   readonly attempt: number;
+  readonly parallelism: number;
   readonly #options: AttemptPlan;
   readonly #tasks = new Map<number, TaskState>();
   readonly #end = Promise.withResolvers<AttemptEnd>();
@@ -70,6 +77,7 @@ export class TaskAttempt {
   constructor(options: AttemptPlan) {
     this.#options = options;
     this.attempt = options.attempt;
+    this.parallelism = options.parallelism;
   }
 
   /** Settles once, with the first cause. Never rejects. */
@@ -85,13 +93,14 @@ export class TaskAttempt {
     return this.tasks().every(({ status }) => status === 'RUNNING');
   }
 
-  /** `available` has at least as many slots as the plan's parallelism. */
+  /** `available` has at least as many slots as its parallelism. */
   deploy(available: readonly TaskManager[]): void {
     const { env, plan, jobId, lineage, leaderEpoch, script, facts } = this.#options;
-    const ranges = keyGroupRanges(plan.parallelism, plan.maxParallelism);
-    const splits = splitsBySubtask(this.#options.splits, plan.parallelism);
+    const { parallelism } = this;
+    const ranges = keyGroupRanges(parallelism, plan.maxParallelism);
+    const splits = splitsBySubtask(this.#options.splits, parallelism);
     const byTaskManager = new Map<TaskManager, TaskDeployment[]>();
-    for (const [subtask, { host, slot }] of assignSlots(plan.parallelism, available).entries()) {
+    for (const [subtask, { host, slot }] of assignSlots(parallelism, available).entries()) {
       const range = ranges[subtask]!;
       this.#tasks.set(subtask, {
         taskManager: host,
@@ -137,8 +146,8 @@ export class TaskAttempt {
 
   /** New or released splits go to the subtask that reads them. */
   addSplits(positions: readonly SplitPosition[]): void {
-    const { plan, leaderEpoch } = this.#options;
-    for (const [subtask, splits] of splitsBySubtask(positions, plan.parallelism).entries()) {
+    const { leaderEpoch } = this.#options;
+    for (const [subtask, splits] of splitsBySubtask(positions, this.parallelism).entries()) {
       if (splits.length === 0) continue;
       const { attempt } = this;
       const taskManager = this.#tasks.get(subtask)?.taskManager;
@@ -173,6 +182,10 @@ export class TaskAttempt {
 
   fail(failure: AttemptFailure): void {
     this.#end.resolve({ kind: 'failed', ...failure });
+  }
+
+  rescale(reason: string): void {
+    this.#end.resolve({ kind: 'rescaled', reason });
   }
 
   stop(): void {

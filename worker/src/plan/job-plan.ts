@@ -160,6 +160,16 @@ export type RestartStrategyPlan =
       resetAfterMs: number;
     };
 
+/** How the parallelism follows the slots (jobmanager/scaling-decision.ts). */
+export interface ScalingPlan {
+  /** Longest wait for missing slots, while there is one. */
+  resourceWaitMs: number;
+  /** New slots must stay this long before the job is rescaled to them. */
+  stabilizationMs: number;
+  /** From one rescale to the next. */
+  minIntervalMs: number;
+}
+
 /** Byte budgets of one TaskManager process (Flink's memory model) and of one slot. */
 export interface MemoryPlan {
   processBytes: number;
@@ -194,6 +204,7 @@ export interface LeaderElectionPlan {
 export interface JobPlan {
   name: string;
   namespace: string;
+  /** Subtasks that the user wants; an attempt may have others (scaling-decision.ts). */
   parallelism: number;
   maxParallelism: number;
   slotsPerTaskManager: number;
@@ -210,6 +221,7 @@ export interface JobPlan {
   /** Savepoint to start from, once (P43); null = none. */
   restoreSavepoint: string | null;
   restartStrategy: RestartStrategyPlan;
+  scaling: ScalingPlan;
   memory: MemoryPlan;
   heartbeatIntervalMs: number;
   heartbeatTimeoutMs: number;

@@ -69,6 +69,9 @@ export async function metricsText(
   }
   if (view.lag !== null) gauge('lag_records', 'Records still to read', view.lag);
   count('restarts_total', 'Restarts of the job', view.restarts);
+  gauge('parallelism', 'Deployed subtasks; 0 between two deployments', view.tasks.length);
+  gauge('parallelism_wanted', 'Subtasks that are wanted', view.scaling.wanted);
+  count('rescales_total', 'Deployments ended for another parallelism', view.scaling.rescales);
   gauge('task_managers', 'Registered TaskManagers', view.taskManagers.length);
   addShuffle(view, gauge);
   gauge('running', '1 while every task runs', view.status === 'RUNNING' ? 1 : 0);

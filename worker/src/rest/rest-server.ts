@@ -8,8 +8,9 @@ import type { JobControl } from '../jobmanager/job-view.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
+import { RestError } from './rest-error.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
-import { RestError, routesOf } from './routes.ts';
+import { routesOf } from './routes.ts';
 
 /** Who this is; every JobManager answers it itself. */
 const LEADER_PATH = '/api/v1/leader';

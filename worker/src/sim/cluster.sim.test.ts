@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { BRANCHES } from './branches.ts';
 import { LEADER_CHANGES } from './leader-checks.ts';
 import { MUTANTS } from './mutants.ts';
-import { JOBMANAGER_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
+import { JOBMANAGER_POINTS, RESCALE_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
 import { runSeed } from './world.ts';
 
@@ -50,7 +50,7 @@ if (only !== undefined) {
     const wanted = [
       ...BRANCHES,
       ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
-      ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
+      ...[...JOBMANAGER_POINTS, ...RESCALE_POINTS].map((point) => `crash of jobmanager: ${point}`),
       ...LEADER_CHANGES.map((what) => `leader: ${what}`),
     ];
     const missed = wanted.filter((what) => !hits.counts.has(what));

@@ -10,6 +10,10 @@ export type Action =
   /** Of every slot, or of one. */
   | { do: 'outage'; service: Service; ms: number; subtask?: number }
   | { do: 'rescale'; parallelism: number; graceful: boolean }
+  /** By the JobManager's control, while it runs. */
+  | { do: 'ask'; parallelism: number }
+  /** A TaskManager dies, and comes back only after `ms`. */
+  | { do: 'stay away'; ms: number; silent: boolean }
   | { do: 'script'; version: string }
   /** A second leader, while the first one lives on. */
   | { do: 'twin' }
@@ -18,6 +22,32 @@ export type Action =
   | { do: 'freeze'; ms: number }
   /** The leader leaves in order. */
   | { do: 'release' };
+
+/** For traces and hit counts. */
+export function describe(action: Action): string {
+  switch (action.do) {
+    case 'crash':
+      return `${action.silent ? 'silent crash' : 'crash'} of ${action.role} at any time`;
+    case 'outage':
+      return `outage of ${action.service}`;
+    case 'rescale':
+      return `rescale, ${action.graceful ? 'after a final checkpoint' : 'after a crash'}`;
+    case 'ask':
+      return 'rescale asked';
+    case 'stay away':
+      return 'a taskmanager stays away';
+    case 'script':
+      return 'script changed';
+    case 'twin':
+      return 'second leader';
+    case 'checkpoint':
+      return 'checkpoint asked for';
+    case 'freeze':
+      return 'leader frozen';
+    case 'release':
+      return 'leader told to leave';
+  }
+}
 
 export interface CrashPoint {
   role: 'jobmanager' | 'taskmanager';
@@ -146,6 +176,7 @@ export function scenarioOf(seed: number): Scenario {
   // hold one TaskManager each for ever, and neither would have slots enough.
   const twins = scenario.actions.some(({ action }) => action.do === 'twin');
   const taskManagers = rng.chance(0.5) && !twins ? 2 : 1;
+  addScaling(scenario, rng);
   const jobManagers = rng.chance(0.6) && !twins ? 2 : 1;
   const actions = jobManagers === 1 ? scenario.actions : withLeaders(scenario.actions, rng);
   return { ...scenario, actions, taskManagers, jobManagers };
@@ -162,6 +193,30 @@ function withLeaders(actions: Scenario['actions'], rng: Seeded): Scenario['actio
     all.push({ atMs: rng.between(1_500, FAULTS_END_MS - 7_000), action });
   }
   return all.sort((a, b) => a.atMs - b.atMs);
+}
+
+/** Where a wish is stored (JobControl.rescale). */
+export const RESCALE_POINTS = ['before create log rescale', 'after create log rescale'] as const;
+
+function addScaling(scenario: Omit<Scenario, 'taskManagers' | 'jobManagers'>, rng: Seeded): void {
+  const { plan, actions, crashPoints } = scenario;
+  plan.scaling.resourceWaitMs = rng.between(1_000, 3_000);
+  plan.scaling.stabilizationMs = rng.between(0, 400);
+  plan.scaling.minIntervalMs = rng.pick([0, 2_500]);
+  if (rng.chance(0.5)) {
+    const ms = plan.scaling.resourceWaitMs + rng.between(500, 5_000);
+    const action: Action = { do: 'stay away', ms, silent: rng.chance(0.2) };
+    actions.push({ atMs: rng.between(500, FAULTS_END_MS / 2), action });
+  }
+  if (rng.chance(0.4)) {
+    for (let count = rng.between(1, 3); count > 0; count--) {
+      const action: Action = { do: 'ask', parallelism: rng.between(1, MAX_PARALLELISM) };
+      actions.push({ atMs: rng.between(500, FAULTS_END_MS - 1500), action });
+    }
+    const point = rng.pick(RESCALE_POINTS);
+    if (rng.chance(0.5)) crashPoints.push({ role: 'jobmanager', point, nth: rng.between(1, 2) });
+  }
+  actions.sort((a, b) => a.atMs - b.atMs);
 }
 
 function planOf(rng: Seeded): JobPlan {
@@ -247,25 +302,4 @@ function rarestOf(seed: number): CrashPoint {
   ];
   const rarest = all.filter(({ point }) => RAREST.test(point));
   return rarest[seed % rarest.length]!;
-}
-
-export function describeAction(action: Action): string {
-  switch (action.do) {
-    case 'crash':
-      return `${action.silent ? 'silent crash' : 'crash'} of ${action.role} at any time`;
-    case 'outage':
-      return `outage of ${action.service}`;
-    case 'rescale':
-      return `rescale, ${action.graceful ? 'after a final checkpoint' : 'after a crash'}`;
-    case 'script':
-      return 'script changed';
-    case 'twin':
-      return 'second leader';
-    case 'checkpoint':
-      return 'checkpoint asked for';
-    case 'freeze':
-      return 'leader frozen';
-    case 'release':
-      return 'leader told to leave';
-  }
 }

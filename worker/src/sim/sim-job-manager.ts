@@ -37,6 +37,8 @@ export class SimJobManager {
   readonly #lost = Promise.withResolvers<never>();
   #accept: ((connection: TaskManagerConnection) => void) | null = null;
   manager: JobManager | null = null;
+  /** Called when it leads. */
+  led: (scaling: { wanted: number }) => void = () => undefined;
 
   constructor(deps: SimJobManagerDeps) {
     this.process = deps.process;
@@ -68,6 +70,7 @@ export class SimJobManager {
         if (error instanceof TriggerJobError && error.code === 'CLAIM_LOST') continue;
         throw error;
       }
+      this.led(this.manager.view().scaling);
       const outcome = await Promise.race([this.manager.done, this.#lost.promise]);
       await this.#tellEnd(this.manager, outcome);
       return outcome;

@@ -20,7 +20,7 @@ import { asConnection, asLeaderConnection, type LinkEnd, link } from './rpc-link
 import { RunChecks } from './run-checks.ts';
 import {
   type Action,
-  describeAction,
+  describe,
   FAULTS_END_MS,
   MAX_PARALLELISM,
   type Scenario,
@@ -37,6 +37,8 @@ import { EPOCH_MS, SimProcess, VirtualTime } from './virtual-time.ts';
 
 /** After healing, everything must be read, delivered and in a checkpoint by then. */
 const DRAIN_LIMIT_MS = 120_000;
+/** Waits for slots, minimum interval and a checkpoint, with room to spare. */
+const WHOLE_LIMIT_MS = 30_000;
 const NO_FAULTS = { slow: 0, throws: 0, lostReply: 0 };
 
 export interface RunOptions {
@@ -148,6 +150,10 @@ class World implements Outside {
     await this.checks.finished();
     this.time.throwFailure();
     if (!drained) throw new Error(`I10: not drained ${DRAIN_LIMIT_MS} ms after healing`);
+    // All slots are back for good, so all subtasks must be.
+    const whole = await this.time.run(() => this.#whole(), WHOLE_LIMIT_MS);
+    this.time.throwFailure();
+    if (!whole) throw new Error(`not at the wanted parallelism ${WHOLE_LIMIT_MS} ms later`);
     this.checks.final();
   }
 
@@ -194,9 +200,14 @@ class World implements Outside {
     this.checks.arrived(receipt);
   }
 
+  #whole(): boolean {
+    const view = this.#leader?.manager?.view();
+    return view?.status === 'RUNNING' && view.parallelism === view.scaling.wanted;
+  }
+
   #act(action: Action): void {
     if (this.#ended) return;
-    this.hit(describeAction(action));
+    this.hit(describe(action));
     const leader = this.#leader;
     const manager = leader?.manager ?? null;
     switch (action.do) {
@@ -231,6 +242,17 @@ class World implements Outside {
       case 'checkpoint':
         manager?.checkpoint().catch(() => undefined);
         return;
+      case 'ask':
+        manager?.rescale(action.parallelism).then(
+          () => this.hit('rescale asked, and stored'),
+          () => undefined,
+        );
+        return;
+      case 'stay away': {
+        const process = this.rng.pick([...this.#taskManagers.keys()]);
+        if (process !== undefined) this.#crash(process, action.silent, action.ms);
+        return;
+      }
       case 'rescale':
         this.#parallelism = action.parallelism;
         if (action.graceful && manager !== null) {
@@ -257,7 +279,7 @@ class World implements Outside {
     });
   }
 
-  #crash(process: SimProcess, silent: boolean): void {
+  #crash(process: SimProcess, silent: boolean, awayMs?: number): void {
     if (!process.alive) return;
     process.kill();
     for (const end of this.#links.get(process) ?? []) end.died(silent);
@@ -268,11 +290,11 @@ class World implements Outside {
       const delayMs = silent ? heartbeatTimeoutMs : this.rng.between(0, 8);
       this.time.after(delayMs, () => peer.peerLost(process.name));
     }
-    this.#restart(process);
+    this.#restart(process, awayMs ?? this.rng.between(50, 900));
   }
 
-  #restart(process: SimProcess): void {
-    this.time.after(this.rng.between(50, 900), () => {
+  #restart(process: SimProcess, afterMs: number): void {
+    this.time.after(afterMs, () => {
       if (this.#ended) return;
       if (process.role === 'taskmanager') this.#startTaskManager();
       for (const [address, one] of this.#jobManagers) {
@@ -309,6 +331,9 @@ class World implements Outside {
       claims: (after) => (mutant === 'claims-over-a-fresh-takeover' ? null : after),
     });
     this.#jobManagers.set(address, jobManager);
+    jobManager.led = ({ wanted }) => {
+      if (wanted !== this.#parallelism) this.hit('rescale asked of the JobManager before');
+    };
     jobManager.run().then(
       (outcome) =>
         ended(outcome.kind, outcome.kind === 'failed' ? new Error(outcome.message) : null),
@@ -328,7 +353,11 @@ class World implements Outside {
     if (this.#ended) return;
     const process = this.#spawn('taskmanager');
     const taskManager = new SimTaskManager(process, this.#addresses, this.#slotWorld(), {
-      deployed: (name, command) => this.checks.deployed(name, command),
+      deployed: (name, command) => {
+        const { wanted } = this.#leader?.manager?.view().scaling ?? { wanted: 0 };
+        if (command.ranges.length < wanted) this.hit('deployed: degraded parallelism');
+        this.checks.deployed(name, command);
+      },
       slotFailed: (code, error) => {
         this.hit(`slot failed: ${code}`);
         this.#judge(new TriggerJobError(code, error));

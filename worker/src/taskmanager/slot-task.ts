@@ -38,6 +38,7 @@ export class SlotTask {
   /** Accepted before a barrier while the task could not process: kept in order (P17). */
   #deferred: { channel: number; frame: DataFrame }[] = [];
   /** null while the state is being restored. */
+  readonly #added: (readonly SplitPosition[])[] = [];
   #running: RunningParts | null = null;
   #scheduled = false;
   #closed = false;
@@ -85,6 +86,7 @@ export class SlotTask {
     this.#restoreMs = env.monotonic() - this.#startedAt;
     this.#running = running;
     source.assign(task.splits);
+    for (const splits of this.#added) source.assign(splits);
     const { attempt, subtask } = task;
     report({ type: 'running', attempt, subtask, restoreMs: this.#restoreMs });
     source.run().catch((fault: unknown) => this.#fault(fault));
@@ -163,7 +165,10 @@ export class SlotTask {
   }
 
   addSplits(splits: readonly SplitPosition[]): void {
-    this.#parts.source.assign(splits);
+    // While it restores, the splits of the deployment come first: a held one that is released
+    // meanwhile would be taken for held again, read, and its position never told (P26).
+    if (this.#running === null) this.#added.push(splits);
+    else this.#parts.source.assign(splits);
   }
 
   /** No split is unknown that there was at `at`, wall time, ms (P37). */
