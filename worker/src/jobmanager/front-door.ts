@@ -9,7 +9,7 @@ import { refusalLog } from '../rpc/transport.ts';
 import type { TransportKeys } from '../rpc/transport-secret.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
-import type { JobManagerOptions } from './jobmanager.ts';
+import type { JobManagerOptions } from './jobmanager-options.ts';
 
 /** A connection that says nothing to a standby is closed. */
 const SILENT_LIMIT_MS = 10_000;

@@ -3,17 +3,12 @@
  * takeover and choice of the checkpoint (start-point.ts) -> RPC listens -> the job's loop
  * (job-lifecycle.ts) with its checkpoints (checkpoint-driver.ts) -> outcome.
  */
-import type { Logger } from 'pino';
-import type { ObjectStore } from '../checkpoint/object-store.ts';
-import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
 import { refusalLog } from '../rpc/transport.ts';
-import type { TransportKeys } from '../rpc/transport-secret.ts';
-import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import type { Split, SplitEnumerator } from '../source/source.ts';
-import { CheckpointDriver, type PhaseHooks } from './checkpoint-driver.ts';
+import type { Split } from '../source/source.ts';
+import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
 import { JobExceptions } from './job-exceptions.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
@@ -21,46 +16,15 @@ import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type { JobControl, JobView } from './job-view.ts';
 import { viewOf } from './job-view-of.ts';
+import type { JobManagerOptions } from './jobmanager-options.ts';
 import { planDigest } from './plan-digest.ts';
 import { Reattachment } from './reattach.ts';
 import { JobScaling, wantedAtStart } from './scaling.ts';
 import { ScriptSwitch } from './script-switch.ts';
 import { ScriptWatch } from './script-watch.ts';
 import { SplitBook } from './split-book.ts';
-import { findStart, type StartFrom, type StartPoint, startingSource } from './start-point.ts';
+import { findStart, type StartPoint, startingSource } from './start-point.ts';
 import { type TaskManager, TaskManagers } from './task-managers.ts';
-
-export interface JobManagerOptions {
-  plan: JobPlan;
-  /** Files whose change makes the JobManager call `loadScript`; empty = none is watched. */
-  watchFiles: readonly string[];
-  /** The plan's script, compiled, or null; rejects for a broken one, which is then refused. */
-  loadScript(): Promise<ScriptVersion | null>;
-  /** The plan's script with its version. */
-  script: ScriptVersion;
-  env: Env;
-  log: Logger;
-  /** The job's own folder. */
-  store: ObjectStore;
-  /** For savepoints, in folders of their own. */
-  openStore(url: string, options?: { creates: boolean }): Promise<ObjectStore>;
-  /** `known`: the splits of the restored checkpoint. */
-  openEnumerator(source: SourcePlan, known: readonly Split[]): SplitEnumerator;
-  from?: StartFrom;
-  hooks?: PhaseHooks;
-  /** Names this process in the log. */
-  writer: string;
-  /** Epoch whose leader is known to be gone; left out: whoever leads is succeeded. */
-  after?: number | null;
-  /** The epoch is claimed: from here on this process has to show that it lives. */
-  onLeading?(leaderEpoch: number, confirm: () => Promise<void>): Promise<void>;
-  /** Who may connect; null or left out = whoever can reach the port. */
-  keys?: TransportKeys | null;
-  /** How TaskManagers get in; the simulation has no sockets. */
-  listen?: (
-    options: Parameters<typeof RpcServer.listen>[0],
-  ) => Promise<Pick<RpcServer, 'port' | 'close'>>;
-}
 
 export interface JobManager extends JobControl {
   readonly rpcPort: number;

@@ -14,7 +14,8 @@ import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { FrontDoor } from './front-door.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
-import type { JobManager, JobManagerOptions } from './jobmanager.ts';
+import type { JobManager } from './jobmanager.ts';
+import type { JobManagerOptions } from './jobmanager-options.ts';
 import type { LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
 import { StoreElection, writeEnd } from './store-election.ts';
 

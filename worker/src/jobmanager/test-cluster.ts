@@ -5,7 +5,8 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { realEnv } from '../runtime/env.ts';
 import type { Split, SplitEnumerator, SplitPosition } from '../source/source.ts';
-import { type JobManager, type JobManagerOptions, startJobManager } from './jobmanager.ts';
+import { type JobManager, startJobManager } from './jobmanager.ts';
+import type { JobManagerOptions } from './jobmanager-options.ts';
 
 export const SCRIPT: ScriptVersion = { version: 'v1', text: 'true', language: 'aviator' };
 

@@ -173,7 +173,7 @@ const stateBackend: Table = {
   'state.backend.rocksdb.compression.per.level': none('text', ROCKSDB_OWN),
 };
 
-const NO_JVM = 'there is no JVM; its counterpart is the fixed overhead of memory.ts';
+export const NO_JVM = 'there is no JVM; its counterpart is the fixed overhead of memory.ts';
 const KEYSTORE = "there are no certificates: the processes get the job's secret as --secret-file";
 const MEMORY = 'spec.taskManager.memory';
 
@@ -390,16 +390,3 @@ export const FLINK_KEYS: ReadonlyMap<string, FlinkKey> = new Map(
     ...s3,
   }),
 );
-
-const LEASE = 'leadership is a Lease and the log in the checkpoint store (P38, P39)';
-const OWN_RPC = 'JobManager and TaskManagers have their own RPC';
-
-/** Families of keys without meaning here: the prefix itself, and whatever follows it and a dot. */
-export const FLINK_FAMILIES: readonly { prefix: string; doc: string }[] = [
-  { prefix: 'high-availability', doc: LEASE },
-  { prefix: 'akka', doc: OWN_RPC },
-  { prefix: 'pekko', doc: OWN_RPC },
-  { prefix: 'env.java', doc: NO_JVM },
-  { prefix: 'state.backend.rocksdb.metrics', doc: "RocksDB's metrics are always on" },
-  { prefix: 'metrics', doc: 'Prometheus metrics are always on' },
-];

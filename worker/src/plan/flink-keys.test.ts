@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parse } from 'yaml';
-import { FLINK_FAMILIES, FLINK_KEYS } from './flink-key-table.ts';
+import { FLINK_FAMILIES } from './flink-families.ts';
+import { FLINK_KEYS } from './flink-key-table.ts';
 import { schemaAt } from './flink-keys.ts';
 import { faultsOf, jobWith, planOf } from './job-for-tests.ts';
 import { resolveJob } from './resolve.ts';

@@ -6,7 +6,8 @@
 import { nearest } from './did-you-mean.ts';
 import { formatDuration, parseDuration, parseFlinkDuration } from './duration.ts';
 import type { Faults } from './fault.ts';
-import { FLINK_FAMILIES, FLINK_KEYS, type FlinkKey, type FlinkValue } from './flink-key-table.ts';
+import { FLINK_FAMILIES } from './flink-families.ts';
+import { FLINK_KEYS, type FlinkKey, type FlinkValue } from './flink-key-table.ts';
 import { directoryUri } from './locations.ts';
 import { specSchema } from './schema.ts';
 import { nodeOf, type SchemaNode } from './schema-fields.ts';

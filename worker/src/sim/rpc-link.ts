@@ -15,7 +15,7 @@ const PROBED_AFTER_MS = 8000;
 type Read<In> = (value: unknown) => In | string;
 
 /** One end, with the methods of RpcConnection. */
-export class LinkEnd<Out extends object, In> {
+class LinkEnd<Out extends object, In> {
   readonly remote: string;
   readonly process: SimProcess;
   readonly #read: Read<In>;
@@ -104,7 +104,7 @@ export class LinkEnd<Out extends object, In> {
 }
 
 /** Both ends: the server's as the JobManager's shell knows it, the client's for the TaskManager. */
-export function link(
+function link(
   jobManager: SimProcess,
   taskManager: SimProcess,
   rng: Seeded,
@@ -117,7 +117,7 @@ export function link(
 }
 
 /** As the TaskManager's RpcClient. */
-export function asLeaderConnection(client: LinkEnd<Report, Command>): LeaderConnection {
+function asLeaderConnection(client: LinkEnd<Report, Command>): LeaderConnection {
   return {
     send: (report) => client.send(report),
     onCommand: (listener) => client.onMessage(listener),
@@ -127,6 +127,28 @@ export function asLeaderConnection(client: LinkEnd<Report, Command>): LeaderConn
 }
 
 /** The shell uses no more of a connection than a LinkEnd has. */
-export function asConnection(server: LinkEnd<Command, Report>): TaskManagerConnection {
+function asConnection(server: LinkEnd<Command, Report>): TaskManagerConnection {
   return server as unknown as TaskManagerConnection;
+}
+
+/** All connections, by the processes at their ends. */
+export class Links {
+  readonly #ends = new Map<SimProcess, { died(silent: boolean): void }[]>();
+
+  open(
+    jobManager: SimProcess,
+    taskManager: SimProcess,
+    rng: Seeded,
+  ): { server: TaskManagerConnection; client: LeaderConnection } {
+    const { server, client } = link(jobManager, taskManager, rng);
+    this.#ends.set(jobManager, [...(this.#ends.get(jobManager) ?? []), server]);
+    this.#ends.set(taskManager, [...(this.#ends.get(taskManager) ?? []), client]);
+    return { server: asConnection(server), client: asLeaderConnection(client) };
+  }
+
+  /** The process is gone, with its machine if `silent`. */
+  died(process: SimProcess, silent: boolean): void {
+    for (const end of this.#ends.get(process) ?? []) end.died(silent);
+    this.#ends.delete(process);
+  }
 }

@@ -116,3 +116,10 @@ export class SimJobManager {
     await writeEnd(store, sign, end).catch(() => undefined);
   }
 }
+
+/** The newest of those that lead; null: nobody does. */
+export function leaderOf(all: readonly SimJobManager[]): SimJobManager | null {
+  const leading = all.filter(({ process, manager }) => process.alive && manager !== null);
+  const epoch = (one: SimJobManager) => one.manager?.view().leaderEpoch ?? 0;
+  return leading.toSorted((a, b) => epoch(b) - epoch(a))[0] ?? null;
+}

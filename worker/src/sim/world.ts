@@ -16,7 +16,7 @@ import { ModelLog, makeSplits } from './model-log.ts';
 import type { Outside, Receipt, Service } from './model-services.ts';
 import { deploymentOf, type Mutant, mutated } from './mutants.ts';
 import { judgeEnd } from './process-ends.ts';
-import { asConnection, asLeaderConnection, type LinkEnd, link } from './rpc-link.ts';
+import { Links } from './rpc-link.ts';
 import { RunChecks } from './run-checks.ts';
 import {
   type Action,
@@ -27,7 +27,7 @@ import {
   scenarioOf,
 } from './scenario.ts';
 import { Hits, Seeded } from './seeded.ts';
-import { SimJobManager } from './sim-job-manager.ts';
+import { leaderOf, SimJobManager } from './sim-job-manager.ts';
 import { SimShuffle } from './sim-shuffle.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
@@ -78,7 +78,7 @@ class World implements Outside {
   readonly #log: ModelLog;
   readonly #down = new Map<Service, { untilMs: number; only?: number | undefined }>();
   readonly #crashes: { role: string; point: string; nth: number }[];
-  readonly #links = new Map<SimProcess, LinkEnd<never, never>[]>();
+  readonly #links = new Links();
   #healed = false;
   #ended = false;
   #twins = false;
@@ -263,11 +263,7 @@ class World implements Outside {
   }
 
   get #leader(): SimJobManager | null {
-    const leading = [...this.#jobManagers.values()].filter(
-      ({ process, manager }) => process.alive && manager !== null,
-    );
-    const epoch = (one: SimJobManager) => one.manager?.view().leaderEpoch ?? 0;
-    return leading.toSorted((a, b) => epoch(b) - epoch(a))[0] ?? null;
+    return leaderOf([...this.#jobManagers.values()]);
   }
 
   #release(leader: SimJobManager): void {
@@ -282,8 +278,7 @@ class World implements Outside {
   #crash(process: SimProcess, silent: boolean, awayMs?: number): void {
     if (!process.alive) return;
     process.kill();
-    for (const end of this.#links.get(process) ?? []) end.died(silent);
-    this.#links.delete(process);
+    this.#links.died(process, silent);
     this.#taskManagers.delete(process);
     const { heartbeatTimeoutMs } = this.#scenario.plan;
     for (const peer of this.#taskManagers.values()) {
@@ -372,15 +367,9 @@ class World implements Outside {
   async #connect(address: string, process: SimProcess): Promise<LeaderConnection> {
     const jobManager = this.#jobManagers.get(address);
     if (jobManager?.process.alive !== true) throw new Error('connection refused');
-    const { server, client } = link(jobManager.process, process, this.rng);
-    for (const [one, end] of [
-      [jobManager.process, server],
-      [process, client],
-    ] as const) {
-      this.#links.set(one, [...(this.#links.get(one) ?? []), end as never]);
-    }
-    jobManager.process.awake(() => jobManager.accept(asConnection(server)));
-    return asLeaderConnection(client);
+    const { server, client } = this.#links.open(jobManager.process, process, this.rng);
+    jobManager.process.awake(() => jobManager.accept(server));
+    return client;
   }
 
   #slotWorld(): SlotWorld {
