@@ -2,6 +2,8 @@
  * Leader changes. Nobody claims over a leader that lives (P39), and where all tasks of the attempt
  * ran from before to after, the new leader adopts them (P45): a restart would replay records.
  */
+import type { StoredObjects } from '../checkpoint/memory-store.ts';
+import { recordOf } from './stored-job.ts';
 import type { SimProcess } from './virtual-time.ts';
 
 /** Each of them must come in a run of all seeds. */
@@ -32,12 +34,16 @@ export interface LeaderChecksDeps {
   fail(fault: Error): void;
   now(): number;
   leaseMs: number;
+  objects: StoredObjects;
+  /** false: whoever starts leads. */
+  elected: boolean;
   taskManagers(): readonly SeenTaskManager[];
   adopted(): void;
 }
 
 export class LeaderChecks {
   readonly #deps: LeaderChecksDeps;
+  readonly #takeovers = new Set<string>();
   #leader: { process: SimProcess; signAt: number; released: boolean } | null = null;
   /** Who ran an attempt when the last takeover was made, and whether that was all of it. */
   #before: { attempt: number; processes: readonly SimProcess[]; whole: boolean } | null = null;
@@ -55,9 +61,17 @@ export class LeaderChecks {
     if (this.#leader?.process === process) this.#leader.released = true;
   }
 
-  /** Its takeover is in the log. `elected`: claimed in an election. */
-  tookOver(process: SimProcess, elected: boolean): void {
-    const { hit, fail, now, leaseMs, taskManagers } = this.#deps;
+  /** An object was created, by this process or by another one before it. */
+  created(process: SimProcess, name: string): void {
+    if (!name.startsWith('log/') || this.#takeovers.has(name)) return;
+    const record = recordOf(this.#deps.objects, name);
+    if (record.kind !== 'takeover' || record.writer !== process.name) return;
+    this.#takeovers.add(name);
+    this.#tookOver(process);
+  }
+
+  #tookOver(process: SimProcess): void {
+    const { hit, fail, now, leaseMs, elected, taskManagers } = this.#deps;
     const before = this.#leader;
     this.#leader = { process, signAt: now(), released: false };
     const running = taskManagers().filter(({ attempt }) => attempt !== null);

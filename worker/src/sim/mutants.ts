@@ -22,6 +22,13 @@ export const MUTANTS = [
 ] as const;
 export type Mutant = (typeof MUTANTS)[number];
 
+export interface RunOptions {
+  mutant?: Mutant;
+  /** false: ledgers and counts are not looked at, only their effects. */
+  ledgers?: boolean;
+  trace?: (line: string) => void;
+}
+
 export interface Mutation {
   mutant: Mutant | null;
   objects: StoredObjects;

@@ -118,8 +118,10 @@ export class SimJobManager {
 }
 
 /** The newest of those that lead; null: nobody does. */
-export function leaderOf(all: readonly SimJobManager[]): SimJobManager | null {
-  const leading = all.filter(({ process, manager }) => process.alive && manager !== null);
+export function leaderOf(all: ReadonlyMap<string, SimJobManager>): SimJobManager | null {
+  const leading = [...all.values()].filter(
+    ({ process, manager }) => process.alive && manager !== null,
+  );
   const epoch = (one: SimJobManager) => one.manager?.view().leaderEpoch ?? 0;
   return leading.toSorted((a, b) => epoch(b) - epoch(a))[0] ?? null;
 }

@@ -14,7 +14,7 @@ import { SCRIPT_TEXTS } from './fold.ts';
 import { LeaderChecks } from './leader-checks.ts';
 import { ModelLog, makeSplits } from './model-log.ts';
 import type { Outside, Receipt, Service } from './model-services.ts';
-import { deploymentOf, type Mutant, mutated } from './mutants.ts';
+import { deploymentOf, mutated, type RunOptions } from './mutants.ts';
 import { judgeEnd } from './process-ends.ts';
 import { Links } from './rpc-link.ts';
 import { RunChecks } from './run-checks.ts';
@@ -32,7 +32,6 @@ import { SimShuffle } from './sim-shuffle.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
 import { SimTaskManager } from './sim-task-manager.ts';
-import { recordOf } from './stored-job.ts';
 import { EPOCH_MS, SimProcess, VirtualTime } from './virtual-time.ts';
 
 /** After healing, everything must be read, delivered and in a checkpoint by then. */
@@ -40,13 +39,6 @@ const DRAIN_LIMIT_MS = 120_000;
 /** Waits for slots, minimum interval and a checkpoint, with room to spare. */
 const WHOLE_LIMIT_MS = 30_000;
 const NO_FAULTS = { slow: 0, throws: 0, lostReply: 0 };
-
-export interface RunOptions {
-  mutant?: Mutant;
-  /** false: ledgers and counts are not looked at, only their effects. */
-  ledgers?: boolean;
-  trace?: (line: string) => void;
-}
 
 /** Throws what is wrong with the run of `seed`. */
 export function runSeed(seed: number, hits: Hits, options: RunOptions = {}): Promise<void> {
@@ -88,7 +80,6 @@ class World implements Outside {
   /** By address: who leads and who stands by; a twin takes its predecessor's place. */
   readonly #jobManagers = new Map<string, SimJobManager>();
   readonly #leaders: LeaderChecks;
-  readonly #takeovers = new Set<string>();
   readonly #addresses: readonly string[];
   readonly #taskManagers = new Map<SimProcess, SimTaskManager>();
   readonly #shuffle = new SimShuffle();
@@ -119,6 +110,8 @@ class World implements Outside {
       fail: (fault) => this.time.fail(fault),
       now: () => this.time.nowMs,
       leaseMs: scenario.plan.leaderElection.leaseMs,
+      objects: this.#objects,
+      elected: scenario.jobManagers > 1,
       taskManagers: () => [...this.#taskManagers.values()],
       adopted: () => this.checks.adopted(),
     });
@@ -185,30 +178,20 @@ class World implements Outside {
     this.#crash(process, false);
   }
 
-  /** An object was created, by this process or by another one before it. */
-  #created(process: SimProcess, name: string): void {
-    this.checks.created(name);
-    if (!name.startsWith('log/') || this.#takeovers.has(name)) return;
-    const record = recordOf(this.#objects, name);
-    if (record.kind !== 'takeover' || record.writer !== process.name) return;
-    this.#takeovers.add(name);
-    this.#leaders.tookOver(process, this.#scenario.jobManagers > 1);
-  }
-
   arrived(receipt: Receipt): void {
     this.#trace(`${receipt.to} got ${receipt.partition}/${receipt.offset} of ${receipt.userId}`);
     this.checks.arrived(receipt);
   }
 
   #whole(): boolean {
-    const view = this.#leader?.manager?.view();
+    const view = leaderOf(this.#jobManagers)?.manager?.view();
     return view?.status === 'RUNNING' && view.parallelism === view.scaling.wanted;
   }
 
   #act(action: Action): void {
     if (this.#ended) return;
     this.hit(describe(action));
-    const leader = this.#leader;
+    const leader = leaderOf(this.#jobManagers);
     const manager = leader?.manager ?? null;
     switch (action.do) {
       case 'crash': {
@@ -257,13 +240,8 @@ class World implements Outside {
         this.#parallelism = action.parallelism;
         if (action.graceful && manager !== null) {
           manager.stop({ finalCheckpoint: true }).catch(() => undefined);
-        } else
-          for (const { process } of [...this.#jobManagers.values()]) this.#crash(process, false);
+        } else for (const one of [...this.#jobManagers.values()]) this.#crash(one.process, false);
     }
-  }
-
-  get #leader(): SimJobManager | null {
-    return leaderOf([...this.#jobManagers.values()]);
   }
 
   #release(leader: SimJobManager): void {
@@ -349,7 +327,7 @@ class World implements Outside {
     const process = this.#spawn('taskmanager');
     const taskManager = new SimTaskManager(process, this.#addresses, this.#slotWorld(), {
       deployed: (name, command) => {
-        const { wanted } = this.#leader?.manager?.view().scaling ?? { wanted: 0 };
+        const { wanted } = leaderOf(this.#jobManagers)?.manager?.view().scaling ?? { wanted: 0 };
         if (command.ranges.length < wanted) this.hit('deployed: degraded parallelism');
         this.checks.deployed(name, command);
       },
@@ -398,7 +376,10 @@ class World implements Outside {
       objects: this.#objects,
       faults: () => (this.#healed ? NO_FAULTS : this.#scenario.storeFaults),
       lagMs: this.#scenario.storeLagMs,
-      created: (name) => this.#created(process, name),
+      created: (name) => {
+        this.checks.created(name);
+        this.#leaders.created(process, name);
+      },
     });
   }
 
