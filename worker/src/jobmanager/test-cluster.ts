@@ -92,6 +92,7 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
       ...change,
     },
     savepointDirectory: 'memory://savepoints',
+    periodicSavepoints: { everyMs: null, maxCount: 10 },
     restoreSavepoint: null,
     restartStrategy: { type: 'fixed-delay', attempts: 100, delayMs: 1 },
     memory: {

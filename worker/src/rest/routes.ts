@@ -1,8 +1,7 @@
 /** Which path answers what. Errors thrown here become {"errors": [...]} with their status. */
-import type { JobControl, JobView } from '../jobmanager/job-view.ts';
-import type { Env } from '../runtime/env.ts';
+import type { JobControl, JobView, SavepointRequest } from '../jobmanager/job-view.ts';
 import type { JsonObject } from '../runtime/json.ts';
-import { AsyncOperations } from './async-operations.ts';
+import type { AsyncOperations, Progress } from './async-operations.ts';
 import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import * as flink from './flink-json.ts';
 import { metricsText } from './metrics.ts';
@@ -20,7 +19,7 @@ export class RestError extends Error {
   }
 }
 
-export function routesOf(control: JobControl, env: Env): Route[] {
+export function routesOf(control: JobControl, operations: Operations): Route[] {
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
     method: 'GET',
     path,
@@ -55,17 +54,22 @@ export function routesOf(control: JobControl, env: Env): Route[] {
         return { status: 200, body: text, contentType };
       },
     },
-    ...actions(control, env),
+    ...actions(control, operations),
   ];
 }
 
-function actions(control: JobControl, env: Env): Route[] {
-  const savepoints = new AsyncOperations(env);
-  const manual = new AsyncOperations(env);
+/** Operations that clients trigger and ask for: one book for each kind, as trigger ids are. */
+export interface Operations {
+  savepoints: AsyncOperations;
+  manual: AsyncOperations;
+  disposals: AsyncOperations;
+}
+
+function actions(control: JobControl, { savepoints, manual, disposals }: Operations): Route[] {
   const accept = (
     operations: AsyncOperations,
     request: RouteRequest,
-    work: () => Promise<JsonObject>,
+    work: (progress: Progress) => Promise<JsonObject>,
   ): RouteAnswer => {
     checkRunning(control.view(), request);
     const id = operations.start(text(request, 'triggerId'), work);
@@ -76,10 +80,13 @@ function actions(control: JobControl, env: Env): Route[] {
       method: 'POST',
       path: '/jobs/:jobid/savepoints',
       handler: (request) => {
-        const directory = text(request, 'target-directory') ?? undefined;
-        return accept(savepoints, request, async () => {
-          const { location } = await control.savepoint(directory);
-          if (request.body['cancel-job'] === true) void control.cancel().catch(() => undefined);
+        const directory = text(request, 'target-directory');
+        const cancel = flag(request, 'cancel-job');
+        return accept(savepoints, request, async (progress) => {
+          const wanted = savepointRequest(directory, progress);
+          const { location } = await (cancel
+            ? control.stopWithSavepoint({ ...wanted, drain: false, as: 'canceled' })
+            : control.savepoint(wanted));
           return { location };
         });
       },
@@ -88,11 +95,15 @@ function actions(control: JobControl, env: Env): Route[] {
       method: 'POST',
       path: '/jobs/:jobid/stop',
       handler: (request) => {
-        const directory = text(request, 'targetDirectory') ?? undefined;
-        return accept(savepoints, request, async () => {
-          const { location } = await control.savepoint(directory);
-          // Not awaited: the REST server ends with the job, and the client wants this answer first.
-          void control.stop({ finalCheckpoint: true }).catch(() => undefined);
+        const directory = text(request, 'targetDirectory');
+        const drain = flag(request, 'drain');
+        return accept(savepoints, request, async (progress) => {
+          const wanted = savepointRequest(directory, progress);
+          const { location } = await control.stopWithSavepoint({
+            ...wanted,
+            drain,
+            as: 'finished',
+          });
           return { location };
         });
       },
@@ -100,7 +111,10 @@ function actions(control: JobControl, env: Env): Route[] {
     {
       method: 'GET',
       path: '/jobs/:jobid/savepoints/:triggerid',
-      handler: (request) => outcome(control.view(), savepoints, request, failureCause),
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(savepoints, request, failureCause);
+      },
     },
     {
       method: 'POST',
@@ -111,10 +125,28 @@ function actions(control: JobControl, env: Env): Route[] {
     {
       method: 'GET',
       path: '/jobs/:jobid/checkpoints/:triggerid',
-      handler: (request) =>
-        outcome(control.view(), manual, request, (failure) => ({
-          failureCause: cause(failure),
-        })),
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(manual, request, (failure) => ({ failureCause: cause(failure) }));
+      },
+    },
+    {
+      method: 'POST',
+      path: '/savepoint-disposal',
+      handler: (request) => {
+        const path = text(request, 'savepoint-path');
+        if (path === null) throw new RestError(400, 'savepoint-path is missing');
+        const id = disposals.start(text(request, 'triggerId'), async () => {
+          await control.disposeSavepoint(path);
+          return {};
+        });
+        return { status: 202, body: { 'request-id': id } };
+      },
+    },
+    {
+      method: 'GET',
+      path: '/savepoint-disposal/:triggerid',
+      handler: (request) => outcome(disposals, request, failureCause),
     },
     { method: 'PATCH', path: '/jobs/:jobid', handler: (request) => cancel(control, request) },
   ];
@@ -129,19 +161,27 @@ function cancel(control: JobControl, request: RouteRequest): RouteAnswer {
 }
 
 function outcome(
-  view: JobView,
   operations: AsyncOperations,
   request: RouteRequest,
   failed: (failure: string) => JsonObject,
 ): RouteAnswer {
-  checkJob(view, request.params['jobid'] ?? '');
   const id = request.params['triggerid'] ?? '';
   const result = operations.result(id);
   if (result === undefined)
     throw new RestError(404, `There is no operation with trigger id ${id}.`);
-  if (result === null) return { status: 200, body: { status: { id: 'IN_PROGRESS' } } };
+  if (result === null) {
+    const progress = operations.progress(id);
+    const status = { id: 'IN_PROGRESS' };
+    return { status: 200, body: progress === undefined ? { status } : { status, progress } };
+  }
   const operation = 'ok' in result ? result.ok : failed(result.failure);
   return { status: 200, body: { status: { id: 'COMPLETED' }, operation } };
+}
+
+function savepointRequest(directory: string | null, progress: Progress): SavepointRequest {
+  const onProgress: SavepointRequest['onProgress'] = ({ copiedBytes, totalBytes }) =>
+    progress({ 'copied-bytes': copiedBytes, 'total-bytes': totalBytes });
+  return directory === null ? { onProgress } : { directory, onProgress };
 }
 
 function failureCause(failure: string): JsonObject {
@@ -168,4 +208,10 @@ function text({ body }: RouteRequest, name: string): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value === 'string' && value !== '') return value;
   throw new RestError(400, `${name} must be a non-empty string`);
+}
+
+function flag({ body }: RouteRequest, name: string): boolean {
+  const value = body[name] ?? false;
+  if (typeof value === 'boolean') return value;
+  throw new RestError(400, `${name} must be true or false`);
 }

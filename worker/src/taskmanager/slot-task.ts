@@ -162,6 +162,10 @@ export class SlotTask {
     this.#running?.barriers.abort(checkpointId);
   }
 
+  holdSource(held: boolean): void {
+    this.#parts.source.hold(held);
+  }
+
   addSplits(splits: readonly SplitPosition[]): void {
     this.#parts.source.assign(splits);
   }
