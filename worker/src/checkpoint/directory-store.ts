@@ -56,10 +56,9 @@ export function readDirectoryStore(dir: string, env: Pick<Env, 'id'>): ObjectSto
 }
 
 /** The folders that a store leaves when all of its objects are deleted; never a file. */
-export async function removeEmptyFolders(dir: string, names: readonly string[]): Promise<void> {
-  for (const name of [...names, TEMPORARY, '.']) {
-    await rmdir(join(dir, name)).catch(() => {});
-  }
+export async function removeEmptyFolders(dir: string): Promise<void> {
+  const inside = await readdir(dir).catch(() => []);
+  for (const name of [...inside, '.']) await rmdir(join(dir, name)).catch(() => {});
 }
 
 class DirectoryStore implements ObjectStore {

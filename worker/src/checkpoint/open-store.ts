@@ -63,8 +63,8 @@ export async function openStore(
 }
 
 /** After all objects of a store were deleted: a directory loses the folders they lay in. */
-export async function removeEmptyStore(url: string, folders: readonly string[]): Promise<void> {
-  if (url.startsWith('file:')) await removeEmptyFolders(filePath(url), folders);
+export async function removeEmptyStore(url: string): Promise<void> {
+  if (url.startsWith('file:')) await removeEmptyFolders(filePath(url));
 }
 
 function filePath(url: string): string {

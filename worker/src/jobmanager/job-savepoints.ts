@@ -10,7 +10,7 @@
 import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { type OpenOptions, removeEmptyStore } from '../checkpoint/open-store.ts';
-import { SAVEPOINT_OBJECTS, savepointPrefix } from '../checkpoint/paths.ts';
+import { savepointPrefix } from '../checkpoint/paths.ts';
 import { disposeSavepoint, listSavepoints } from '../checkpoint/savepoint-folder.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
@@ -85,7 +85,7 @@ export class JobSavepoints {
     const { env, log, openStore } = this.#deps;
     const store = await openStore(location, { readOnly: true });
     const { deleted, bytes } = await disposeSavepoint(store, env.now());
-    await removeEmptyStore(store.url, [SAVEPOINT_OBJECTS]);
+    await removeEmptyStore(store.url);
     log.info({ location, deleted, bytes }, 'savepoint disposed of');
   }
 
