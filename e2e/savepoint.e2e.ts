@@ -191,6 +191,9 @@ test('in S3 with parallelism 2 it goes on, and outlives the savepoint it began w
     ({ state, restoredCheckpoint }) =>
       state === 'RUNNING' && (restoredCheckpoint?.id ?? 0) >= before.lastCheckpoint!.id,
   );
+  // Beyond what the killed process had delivered, so that each id is of what was read since.
+  const known = deliveries.size;
+  await statusUntil(rest, 'new events', () => deliveries.size > known + 1_000);
   made.stopped = await triggered('stop', rest, '--drain');
   assert.match(made.stopped, new RegExp(`^${bucket}/checkpoints/_savepoints/savepoint-`));
   assert.equal(await command.exit(), 0, command.output);
