@@ -136,7 +136,7 @@ function refuseYoung(store: ObjectStore, objects: readonly StoredObject[], now: 
   const minutes = Math.ceil(waitMs / 60_000);
   throw new TriggerJobError(
     'SAVEPOINT_UNFINISHED',
-    `${store.url} has no ${SAVEPOINT_METADATA} and was written to just now: a savepoint may be on ` +
-      `its way; nothing was deleted, try again in ${minutes} min`,
+    `${store.url} has no ${SAVEPOINT_METADATA} and was written to just now: a savepoint may be ` +
+      `on its way; nothing was deleted, try again in ${minutes} min`,
   );
 }

@@ -18,7 +18,7 @@ import {
 } from './segment-reader.ts';
 import type { Manifest, ObjectRef } from './snapshot.ts';
 
-/** What reading again can't change; anything else that a store throws says nothing of the object. */
+/** What reading again can not change; all else that a store throws is no word on the object. */
 const DAMAGE: ReadonlySet<string> = new Set([
   'SEGMENT_MISSING',
   'SEGMENT_CORRUPT',

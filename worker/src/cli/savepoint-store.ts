@@ -164,7 +164,8 @@ export async function inspectLocation(reading: StoreReading, location: string): 
     return;
   }
   const { script, completedAt, lineage } = manifest;
-  const taken = `${new Date(completedAt).toISOString()} (${formatAge(env.now() - completedAt)} ago)`;
+  const age = formatAge(env.now() - completedAt);
+  const taken = `${new Date(completedAt).toISOString()} (${age} ago)`;
   printTable(terminal, [
     ['savepoint', store.url],
     ['taken', taken],

@@ -35,7 +35,7 @@ const types = (tm: FakeTaskManager) =>
 const complete = (cluster: TestCluster, location: string) =>
   cluster.savepoints.get(location)?.objects.has(SAVEPOINT_METADATA) === true;
 
-test('stop: sources are held before the barrier, nothing follows it, the job is FINISHED', async (t) => {
+test('stop: sources are held, nothing follows the barrier, the job is FINISHED', async (t) => {
   const { cluster, manager, tm } = await running(t, testPlan({ intervalMs: 40 }));
   const { location, checkpointId } = await manager.stopWithSavepoint({
     drain: false,
@@ -54,7 +54,7 @@ test('stop: sources are held before the barrier, nothing follows it, the job is 
   assert.equal(latestSavepoint?.kind, 'stop');
 });
 
-test('a stop that fails lets sources and checkpoints go on; the next one ends the job', async (t) => {
+test('a stop that fails lets sources and checkpoints go on; the next one ends it', async (t) => {
   const { cluster, manager, tm } = await running(t);
   tm.onTrigger = 'decline';
   const request = { drain: false, as: 'finished' } as const;

@@ -50,6 +50,10 @@ export class AsyncOperations {
     return this.#results.get(triggerId);
   }
 
+  knows(triggerId: string): boolean {
+    return this.#results.has(triggerId);
+  }
+
   progress(triggerId: string): JsonObject | undefined {
     return this.#progress.get(triggerId);
   }

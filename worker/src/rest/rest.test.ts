@@ -174,6 +174,7 @@ test('cancel with a savepoint; its disposal, once or twice, and of nothing else'
   assert.deepEqual((await post(`${base}/savepoints`, request)).body, { 'request-id': 'bye' });
   const { location } = await completed(get, `${base}/savepoints/bye`);
   assert.deepEqual(await manager.done, { kind: 'canceled' });
+  assert.equal((await post(`${base}/savepoints`, request)).status, 202, 'the same one, again');
   assert.equal((await post('/savepoint-disposal')).status, 400);
   for (const triggerId of ['once', 'twice']) {
     await post('/savepoint-disposal', { 'savepoint-path': location, triggerId });

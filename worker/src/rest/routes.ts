@@ -55,6 +55,7 @@ export function routesOf(control: JobControl, operations: Operations): Route[] {
       },
     },
     ...actions(control, operations),
+    ...disposal(control, operations),
   ];
 }
 
@@ -65,14 +66,16 @@ export interface Operations {
   disposals: AsyncOperations;
 }
 
-function actions(control: JobControl, { savepoints, manual, disposals }: Operations): Route[] {
+function actions(control: JobControl, { savepoints, manual }: Operations): Route[] {
   const accept = (
     operations: AsyncOperations,
     request: RouteRequest,
     work: (progress: Progress) => Promise<JsonObject>,
   ): RouteAnswer => {
-    checkRunning(control.view(), request);
-    const id = operations.start(text(request, 'triggerId'), work);
+    const known = text(request, 'triggerId');
+    // Who asks again, because the answer was lost, may ask after the job has ended by it.
+    if (known === null || !operations.knows(known)) checkRunning(control.view(), request);
+    const id = operations.start(known, work);
     return { status: 202, body: { 'request-id': id } };
   };
   return [
@@ -130,6 +133,12 @@ function actions(control: JobControl, { savepoints, manual, disposals }: Operati
         return outcome(manual, request, (failure) => ({ failureCause: cause(failure) }));
       },
     },
+    { method: 'PATCH', path: '/jobs/:jobid', handler: (request) => cancel(control, request) },
+  ];
+}
+
+function disposal(control: JobControl, { disposals }: Operations): Route[] {
+  return [
     {
       method: 'POST',
       path: '/savepoint-disposal',
@@ -148,7 +157,6 @@ function actions(control: JobControl, { savepoints, manual, disposals }: Operati
       path: '/savepoint-disposal/:triggerid',
       handler: (request) => outcome(disposals, request, failureCause),
     },
-    { method: 'PATCH', path: '/jobs/:jobid', handler: (request) => cancel(control, request) },
   ];
 }
 
