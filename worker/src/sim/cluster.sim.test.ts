@@ -5,6 +5,7 @@
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { BRANCHES } from './branches.ts';
 import { MUTANTS } from './mutants.ts';
 import { JOBMANAGER_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
@@ -46,6 +47,7 @@ if (only !== undefined) {
     for (let seed = 1; seed <= SEEDS; seed++) await runOne(seed, hits);
     for (const [what, count] of [...hits.counts].sort()) t.diagnostic(`${count}\t${what}`);
     const wanted = [
+      ...BRANCHES,
       ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
       ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
     ];
