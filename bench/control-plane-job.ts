@@ -43,6 +43,7 @@ class Stopwatch {
       url: store.url,
       put: (name, content) => store.put(name, content),
       replace: (name, content) => store.replace(name, content),
+      putPieces: (name, bytes, read) => store.putPieces(name, bytes, read),
       get: (name) => store.get(name),
       getRange: (name, offset, length) => store.getRange(name, offset, length),
       list: (prefix) => store.list(prefix),

@@ -47,6 +47,9 @@ class PutStore implements ObjectStore {
   replace(): Promise<void> {
     return Promise.reject(new Error('not used'));
   }
+  putPieces(): Promise<void> {
+    return Promise.reject(new Error('not used'));
+  }
   create(): Promise<'created' | 'exists'> {
     return Promise.reject(new Error('not used'));
   }

@@ -1,6 +1,7 @@
 /** What a JobManager is given: by its process, by the simulation, by tests. */
 import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { OpenOptions } from '../checkpoint/open-store.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { RpcServer } from '../rpc/server.ts';
@@ -23,7 +24,7 @@ export interface JobManagerOptions {
   /** The job's own folder. */
   store: ObjectStore;
   /** For savepoints, in folders of their own. */
-  openStore(url: string, options?: { creates: boolean }): Promise<ObjectStore>;
+  openStore(url: string, options?: Pick<OpenOptions, 'readOnly'>): Promise<ObjectStore>;
   /** `known`: the splits of the restored checkpoint. */
   openEnumerator(source: SourcePlan, known: readonly Split[]): SplitEnumerator;
   from?: StartFrom;

@@ -12,9 +12,16 @@ import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
 import { JobExceptions } from './job-exceptions.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
+import { JobSavepoints } from './job-savepoints.ts';
 import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
-import type { JobControl, JobView } from './job-view.ts';
+import type {
+  JobControl,
+  JobView,
+  SavepointRequest,
+  SavepointTaken,
+  StopRequest,
+} from './job-view.ts';
 import { viewOf } from './job-view-of.ts';
 import type { JobManagerOptions } from './jobmanager-options.ts';
 import { planDigest } from './plan-digest.ts';
@@ -72,6 +79,7 @@ class RunningJobManager implements JobManager {
     lifecycle: JobLifecycle;
     reattachment: Reattachment | null;
     scaling: JobScaling;
+    savepoints: JobSavepoints;
     server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
@@ -148,10 +156,13 @@ class RunningJobManager implements JobManager {
       onConnection: (connection) => taskManagers.accept(connection),
       onRefused: refusalLog(env, log, 'rpc'),
     });
-    this.#parts = { start, driver, taskManagers, lifecycle, scaling, reattachment, server };
+    const savepoints = this.#openSavepoints(start, driver, lifecycle);
+    const parts = { start, driver, taskManagers, lifecycle, scaling, savepoints, server };
+    this.#parts = { ...parts, reattachment };
     this.#job.move(start.reattach ? 'RECONCILING' : 'CREATED', env.now());
     start.splits.start();
     this.#watchScript();
+    savepoints.startPeriodic();
     lifecycle.run(start.checkpoint).then(this.#done.resolve, this.#done.reject);
   }
 
@@ -184,8 +195,16 @@ class RunningJobManager implements JobManager {
     this.#scripts.want(script);
   }
 
-  savepoint(directory?: string): Promise<{ checkpointId: number; location: string }> {
-    return this.#started.driver.savepoint(directory ?? this.#options.plan.savepointDirectory);
+  savepoint(request: SavepointRequest = {}): Promise<SavepointTaken> {
+    return this.#started.savepoints.take(request);
+  }
+
+  stopWithSavepoint(request: StopRequest): Promise<SavepointTaken> {
+    return this.#started.savepoints.stop(request);
+  }
+
+  disposeSavepoint(location: string): Promise<void> {
+    return this.#started.savepoints.dispose(location);
   }
 
   async checkpoint(): Promise<number> {
@@ -222,6 +241,7 @@ class RunningJobManager implements JobManager {
   async close(): Promise<void> {
     this.#watch?.close();
     this.#parts?.scaling.close();
+    this.#parts?.savepoints.close();
     this.#parts?.driver.close();
     this.#parts?.taskManagers.close();
     await this.#parts?.server.close();
@@ -236,7 +256,11 @@ class RunningJobManager implements JobManager {
   }
 
   async #stop(finalCheckpoint: boolean): Promise<void> {
-    const { driver, lifecycle } = this.#started;
+    const { driver, lifecycle, savepoints } = this.#started;
+    if (finalCheckpoint && (await savepoints.stopped())) {
+      await this.#done.promise;
+      return;
+    }
     let as: 'finished' | 'canceled' = 'canceled';
     if (finalCheckpoint && this.#job.status === 'RUNNING') {
       try {
@@ -308,6 +332,18 @@ class RunningJobManager implements JobManager {
       },
       wanted,
     );
+  }
+
+  #openSavepoints(
+    { journal }: StartPoint,
+    driver: CheckpointDriver,
+    lifecycle: JobLifecycle,
+  ): JobSavepoints {
+    const { env, log, plan, openStore, store } = this.#options;
+    const history = this.#history;
+    const storeUrl = store.url;
+    const job = { plan, journal, driver, lifecycle, history, storeUrl };
+    return new JobSavepoints({ env, log, openStore, ...job });
   }
 
   #openTaskManagers(start: StartPoint): TaskManagers {

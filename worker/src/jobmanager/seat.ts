@@ -180,7 +180,9 @@ export class Seat {
       throw error;
     });
     const end = await Promise.race([ended, this.#released.promise]);
-    if (end.kind !== 'released' && end.kind !== 'left') await this.#tellEnd(manager, end);
+    if (end.kind === 'released' || end.kind === 'left') return end;
+    await this.#tellEnd(manager, end);
+    if (end.kind !== 'failed') await this.#rest?.answersRead();
     return end;
   }
 

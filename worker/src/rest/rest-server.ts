@@ -8,6 +8,7 @@ import type { JobControl } from '../jobmanager/job-view.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
+import { AsyncOperations } from './async-operations.ts';
 import { RestError } from './rest-error.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
 import { routesOf } from './routes.ts';
@@ -20,6 +21,8 @@ const REQUEST_TIMEOUT_MS = 10_000;
 
 export interface RestServer {
   readonly port: number;
+  /** Resolves when clients have read how their operations went, or have had time to. */
+  answersRead(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -39,9 +42,13 @@ export async function startRest(options: {
   const sockets = new Set<Socket>();
   const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
   let routes: Route[] | null = null;
+  const savepoints = new AsyncOperations(env);
+  const manual = new AsyncOperations(env);
+  const disposals = new AsyncOperations(env);
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
-    if (control !== null) routes ??= routesOf(control, env, connections);
+    if (control !== null)
+      routes ??= routesOf(control, { savepoints, manual, disposals }, connections);
     const leaderEpoch = control?.view().leaderEpoch ?? null;
     void respond({ routes, leader: leader(), leaderEpoch }, request, response);
   });
@@ -53,6 +60,7 @@ export async function startRest(options: {
   await listen(server, port, bindAddress);
   return {
     port: (server.address() as AddressInfo).port,
+    answersRead: () => savepoints.read(),
     close: () =>
       new Promise<void>((resolve) => {
         server.close(() => resolve());

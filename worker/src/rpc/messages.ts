@@ -7,8 +7,11 @@ import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SplitPosition } from '../source/source.ts';
 
-/** 2: the exchange between TaskManagers. 3: re-attachment, heartbeats are answered. */
-export const RPC_VERSION = 3;
+/**
+ * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
+ * answered.
+ */
+export const RPC_VERSION = 4;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -114,6 +117,11 @@ export type Command =
     }
   | { type: 'notify'; leaderEpoch: number; attempt: number; checkpointId: number }
   | { type: 'abort'; leaderEpoch: number; attempt: number; checkpointId: number }
+  /**
+   * Sources emit no record until they are let go again; barriers pass. For stop-with-savepoint: no
+   * record behind the savepoint's barrier may have an effect.
+   */
+  | { type: 'hold-sources'; leaderEpoch: number; attempt: number; held: boolean }
   | {
       type: 'add-splits';
       leaderEpoch: number;

@@ -7,6 +7,7 @@ import type { Command, Report } from './messages.ts';
 type FieldType =
   | 'string'
   | 'number'
+  | 'boolean'
   | 'object'
   | 'array'
   | 'object or null'
@@ -64,6 +65,7 @@ const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   },
   notify: { ...LEADER, attempt: 'number', checkpointId: 'number' },
   abort: { ...LEADER, attempt: 'number', checkpointId: 'number' },
+  'hold-sources': { ...LEADER, attempt: 'number', held: 'boolean' },
   'add-splits': { ...LEADER, attempt: 'number', subtask: 'number', splits: 'array' },
   shutdown: LEADER,
 };

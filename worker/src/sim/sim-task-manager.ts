@@ -164,6 +164,9 @@ export class SimTaskManager {
       case 'abort':
         for (const { task } of this.#of(command.attempt)) task.abort(command.checkpointId);
         return;
+      case 'hold-sources':
+        for (const { task } of this.#of(command.attempt)) task.holdSource(command.held);
+        return;
       case 'notify':
         return;
     }

@@ -32,6 +32,7 @@ export interface SlotStart {
 export type SlotCommand =
   | { type: 'trigger'; checkpointId: number; triggeredAt: number; script: ScriptVersion }
   | { type: 'abort'; checkpointId: number }
+  | { type: 'hold-sources'; held: boolean }
   | { type: 'add-splits'; splits: SplitPosition[] }
   | { type: 'discovered'; at: number }
   | { type: 'describe' }

@@ -164,6 +164,10 @@ export class SlotTask {
     this.#running?.barriers.abort(checkpointId);
   }
 
+  holdSource(held: boolean): void {
+    this.#parts.source.hold(held);
+  }
+
   addSplits(splits: readonly SplitPosition[]): void {
     // While it restores, the splits of the deployment come first: a held one that is released
     // meanwhile would be taken for held again, read, and its position never told (P26).

@@ -120,6 +120,9 @@ async function main(): Promise<void> {
       case 'abort':
         slot.abort(command.checkpointId);
         return;
+      case 'hold-sources':
+        slot.holdSource(command.held);
+        return;
       case 'add-splits':
         slot.addSplits(command.splits);
         return;

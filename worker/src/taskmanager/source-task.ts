@@ -73,6 +73,7 @@ export class SourceTask {
   /** Without a leader nobody looks for new splits: a user may have moved to one (P37). */
   #discoveredAt: number;
   #paused = false;
+  #held = false;
   #turnLeft = TURN_RECORDS;
   #stats = { recordsRead: 0, bytesRead: 0, busyMs: 0, backPressuredMs: 0, skewedRecords: 0 };
 
@@ -153,13 +154,19 @@ export class SourceTask {
     if (!paused) this.resume();
   }
 
+  /** From the next record on nothing is emitted until it is let go; barriers are. */
+  hold(held: boolean): void {
+    this.#held = held;
+    if (!held) this.resume();
+  }
+
   /** Reads until `close`. Rejects with what only the JobManager can decide. */
   async run(): Promise<void> {
     const { env, reader } = this.#options;
     this.#sendClock();
     while (!this.#closed) {
       if (env.monotonic() >= this.#clockDue) this.#sendClock();
-      if (this.#paused) {
+      if (this.#paused || this.#held) {
         await this.#blocked();
         continue;
       }
@@ -189,6 +196,8 @@ export class SourceTask {
     const { records } = batch;
     let since = env.monotonic();
     for (let next = 0; ; ) {
+      while (this.#held && !this.#closed) await this.#blocked();
+      if (this.#closed) return;
       next = this.#emitTurn(split, records, next);
       if (next === records.count && this.#turnLeft > 0) break;
       this.#stats.busyMs += env.monotonic() - since;
