@@ -26,7 +26,7 @@ import { viewOf } from './job-view-of.ts';
 import type { JobManagerOptions } from './jobmanager-options.ts';
 import { planDigest } from './plan-digest.ts';
 import { Reattachment } from './reattach.ts';
-import { JobScaling, wantedAtStart } from './scaling.ts';
+import { type JobScaling, scalingOf, wantedAtStart } from './scaling.ts';
 import { ScriptSwitch } from './script-switch.ts';
 import { ScriptWatch } from './script-watch.ts';
 import { SplitBook } from './split-book.ts';
@@ -127,7 +127,7 @@ class RunningJobManager implements JobManager {
     const taskManagers = this.#openTaskManagers(start);
     const reattachment = start.reattach ? this.#openReattachment(start, taskManagers) : null;
     const wanted = await wantedAtStart(plan, start.journal, log);
-    const scaling = this.#openScaling({ start, driver, taskManagers, wanted });
+    const scaling = scalingOf(this.#options, start.journal, driver, taskManagers, wanted);
     const lifecycle = new JobLifecycle(
       {
         env,
@@ -312,28 +312,6 @@ class RunningJobManager implements JobManager {
     });
   }
 
-  #openScaling(parts: {
-    start: StartPoint;
-    driver: CheckpointDriver;
-    taskManagers: TaskManagers;
-    wanted: number;
-  }): JobScaling {
-    const { env, log, plan } = this.#options;
-    const { start, driver, taskManagers, wanted } = parts;
-    return new JobScaling(
-      {
-        env,
-        log,
-        plan,
-        journal: start.journal,
-        slots: () => taskManagers.slots,
-        checkpoint: () => driver.request('manual'),
-        awaited: () => driver.awaited,
-      },
-      wanted,
-    );
-  }
-
   #openSavepoints(
     { journal }: StartPoint,
     driver: CheckpointDriver,
@@ -369,7 +347,6 @@ class RunningJobManager implements JobManager {
           this.#done.reject(new TriggerJobError('PROCESS_FROZEN', text));
         },
         onNewerLeader: () => {
-          // Unless the log says so, it is nothing but a lie.
           start.journal.confirm().catch((error: unknown) => this.#done.reject(error));
         },
         onReport: (taskManager, report) => this.#onReport(taskManager, report),

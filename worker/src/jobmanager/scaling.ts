@@ -268,3 +268,17 @@ export class JobScaling {
     signal.removeEventListener('abort', onAbort);
   }
 }
+
+/** The scaling of a leader's job. */
+export function scalingOf(
+  { env, log, plan }: Pick<JobScalingDeps, 'env' | 'log' | 'plan'>,
+  journal: JobScalingDeps['journal'],
+  driver: { request(kind: 'manual'): Promise<unknown>; readonly awaited: boolean },
+  taskManagers: { readonly slots: number },
+  wanted: number,
+): JobScaling {
+  const slots = () => taskManagers.slots;
+  const checkpoint = () => driver.request('manual');
+  const awaited = () => driver.awaited;
+  return new JobScaling({ env, log, plan, journal, slots, checkpoint, awaited }, wanted);
+}

@@ -138,6 +138,12 @@ function actions(control: JobControl, { savepoints, manual }: Operations): Route
         return outcome(manual, request, (failure) => ({ failureCause: cause(failure) }));
       },
     },
+    ...changes(control),
+  ];
+}
+
+function changes(control: JobControl): Route[] {
+  return [
     {
       method: 'PUT',
       path: '/jobs/:jobid/resource-requirements',

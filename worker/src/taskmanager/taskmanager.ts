@@ -99,7 +99,7 @@ export class TaskManager {
     });
   }
 
-  /** Runs until shutdown (resolves) or a fault that must end the process (rejects). */
+  /** Until shutdown; rejects with a fault that must end the process. */
   run(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#end = (fault) => (fault === null ? resolve() : reject(fault));
@@ -182,9 +182,7 @@ export class TaskManager {
       case 'hold-sources':
         this.#toSlots(command.attempt, { type: 'hold-sources', held: command.held });
         return;
-      case 'notify':
-        // Offsets are committed and garbage collected by the JobManager; a task keeps nothing for
-        // it.
+      case 'notify': // the JobManager does what follows from it
         return;
       case 'add-splits': {
         const { attempt, subtask, splits } = command;
