@@ -236,7 +236,7 @@ function planOf(rng: Seeded): JobPlan {
   plan.memory.networkBytes = plan.bufferBytes * MAX_PARALLELISM ** 2 * rng.between(2, 5);
   plan.bufferTimeoutMs = rng.pick([5, 40]);
   plan.heartbeatTimeoutMs = 3000;
-  plan.leaderElection = { leaseMs: 2000, renewDeadlineMs: 1400, retryMs: 400, graceMs: 7000 };
+  plan.leaderElection = { leaseMs: 2000, renewDeadlineMs: 1400, retryMs: 400, graceMs: 9000 };
   plan.restartStrategy = { type: 'fixed-delay', attempts: 100_000, delayMs: rng.between(1, 500) };
   plan.state.ttlMs = rng.pick([4_000, 9_000, 600_000]);
   plan.state.ttlGraceMs = 1_500;
