@@ -22,6 +22,7 @@ import type {
  *   tick    request KIND TOKEN    ack ID SUBTASK [attempt=N]    decline ID SUBTASK    drained ID
  *   SUBTASK
  *   published ID    publish-failed ID    abort    wake
+ *   lost SUBTASK    replaced ATTEMPT ATTEMPT,ATTEMPT,...
  */
 const GOLDEN = new URL('./testdata/coordinator.txt', import.meta.url);
 
@@ -52,7 +53,7 @@ class Scenario {
     }
     if (verb === 'wake') return [`wake ${nextWakeAt(this.#plan, this.#state) ?? 'never'}`];
     const event = this.#event(verb, plain, Number(named['attempt'] ?? this.#attempt));
-    if (event.type === 'started') this.#attempt = event.attempt;
+    if (event.type === 'started' || event.type === 'tasks-replaced') this.#attempt = event.attempt;
     const result = coordinate(this.#plan, this.#state, event, this.#now);
     this.#state = result.state;
     const answer = result.answer === undefined ? [] : [`answer ${result.answer}`];
@@ -66,6 +67,12 @@ class Scenario {
         return { type: 'started', attempt: Number(first), parallelism: Number(second) };
       case 'suspend':
         return { type: 'suspended' };
+      case 'lost':
+        return { type: 'tasks-lost', subtasks: [Number(first)] };
+      case 'replaced': {
+        const attempts = second.split(',').map(Number);
+        return { type: 'tasks-replaced', attempt: Number(first), attempts };
+      }
       case 'tick':
         return { type: 'tick' };
       case 'request':

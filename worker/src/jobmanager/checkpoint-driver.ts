@@ -59,7 +59,9 @@ export type CheckpointReport = Report & { type: 'ack' | 'decline' | 'drained' };
 
 interface InFlight {
   readonly id: number;
+  /** The newest of the tasks' attempts, and each one's. */
   readonly attempt: number;
+  readonly attempts: readonly number[];
   readonly triggeredAt: number;
   readonly script: ScriptVersion;
   readonly snapshots: Map<number, SubtaskSnapshot>;
@@ -91,6 +93,24 @@ export class CheckpointDriver {
 
   started(attempt: number): void {
     this.#feed({ type: 'started', attempt, parallelism: this.#deps.plan.parallelism });
+  }
+
+  /**
+   * These tasks are lost, the others run on. Resolves when nothing is appended any more before
+   * `tasksReplaced`.
+   */
+  async tasksLost(subtasks: readonly number[]): Promise<void> {
+    this.#feed({ type: 'tasks-lost', subtasks });
+    await this.#journalQueue;
+  }
+
+  tasksReplaced(attempt: number, attempts: readonly number[]): void {
+    this.#feed({ type: 'tasks-replaced', attempt, attempts });
+  }
+
+  /** The last checkpoint that this leader completed; null = none yet. */
+  get newest(): StoredCheckpoint | null {
+    return this.#published;
   }
 
   /** The attempt is over. Resolves when no record of it can be appended any more (P42). */
@@ -180,7 +200,7 @@ export class CheckpointDriver {
         // Stored first: the last ack publishes at once. An ack that is refused belongs to no open
         // one.
         const open = this.#inFlight;
-        const fits = open?.id === checkpointId && open.attempt === attempt;
+        const fits = open?.id === checkpointId && open.attempts[snapshot.subtask] === attempt;
         if (fits && !open.snapshots.has(snapshot.subtask)) {
           open.snapshots.set(snapshot.subtask, snapshot);
           this.#deps.history.acknowledged(checkpointId, snapshot, this.#deps.env.now());
@@ -224,10 +244,11 @@ export class CheckpointDriver {
   #trigger(command: CoordinatorCommand & { type: 'trigger' }): void {
     const { env, plan, journal, history, scripts } = this.#deps;
     const { checkpointId } = command;
-    const attempt = this.#state.tasks?.attempt ?? 0;
+    const { attempt, attempts } = this.#state.tasks ?? { attempt: 0, attempts: [] };
     const triggeredAt = env.now();
     const script = scripts.wanted;
-    this.#inFlight = { id: checkpointId, attempt, triggeredAt, script, snapshots: new Map() };
+    const tasks = { attempt, attempts };
+    this.#inFlight = { id: checkpointId, ...tasks, triggeredAt, script, snapshots: new Map() };
     history.triggered(checkpointId, command.kind, triggeredAt, plan.parallelism);
     const { leaderEpoch } = journal;
     this.#deps.send({ type: 'trigger', leaderEpoch, attempt, checkpointId, triggeredAt, script });
@@ -283,7 +304,7 @@ export class CheckpointDriver {
     const { env, log, journal, history, scripts, splits } = this.#deps;
     const { checkpointId, kind, token } = command;
     const stored = this.#published;
-    const attempt = this.#inFlight?.attempt ?? 0;
+    const { attempt, attempts } = this.#inFlight ?? { attempt: 0, attempts: [] };
     this.#inFlight = null;
     if (stored === null) return;
     const { manifest } = stored;
@@ -296,7 +317,7 @@ export class CheckpointDriver {
     scripts.inForce(manifest.script);
     this.#deps.send({ type: 'notify', leaderEpoch: journal.leaderEpoch, attempt, checkpointId });
     splits.completed(manifest.splits.filter((position) => position.held !== true));
-    this.#collectGarbage(attempt);
+    this.#collectGarbage(attempts);
     if (token === null) return;
     this.#waiters.get(token)?.resolve(stored);
     this.#waiters.delete(token);
@@ -315,13 +336,13 @@ export class CheckpointDriver {
     this.#enqueue(() => journal.abort(checkpointId, reason));
   }
 
-  #collectGarbage(attempt: number): void {
+  #collectGarbage(attempts: readonly number[]): void {
     const { log, plan, journal, history } = this.#deps;
     if (this.#collecting) return;
     this.#collecting = true;
     const pinned = [...this.#pinned];
     journal
-      .collectGarbage({ retained: plan.checkpointing.retained, pinned, attempt })
+      .collectGarbage({ retained: plan.checkpointing.retained, pinned, attempts })
       .then((retained) => history.markDiscarded(retained))
       // Never fatal here: what stays is collected after a later checkpoint.
       .catch((error: unknown) => log.warn({ error: messageOf(error) }, 'garbage collection failed'))

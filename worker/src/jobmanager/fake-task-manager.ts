@@ -21,6 +21,10 @@ export class FakeTaskManager {
   readonly commands: Command[] = [];
   readonly tasks = new Map<number, TaskDeployment>();
   onTrigger: OnTrigger = 'ack';
+  /** Next offsets of split 0 and on, as `detached` tells them. */
+  accepted: number[] = [];
+  /** Answers `replay`. */
+  catchesUp = true;
   runs = true;
   readonly #client: RpcClient;
   readonly #chains = new Map<number, SubtaskSnapshot['deltas']>();
@@ -136,7 +140,21 @@ export class FakeTaskManager {
   #on(command: Command): void {
     this.commands.push(command);
     const taskManagerId = this.id;
-    if (command.type === 'deploy') this.#deploy(command.tasks);
+    if (command.type === 'deploy') {
+      this.tasks.clear();
+      this.#lastBarrier.clear();
+      this.#deploy(command.tasks);
+    }
+    if (command.type === 'replace') {
+      this.#deploy(command.tasks);
+      this.send({ type: 'replaced', taskManagerId, attempt: command.attempt });
+    }
+    if (command.type === 'detach') this.#detached();
+    if (command.type === 'replay' && this.catchesUp) {
+      for (const { attempt, subtask } of this.tasks.values()) {
+        this.send({ type: 'caught-up', taskManagerId, attempt, subtask });
+      }
+    }
     if (command.type === 'cancel') {
       this.send({ type: 'canceled', taskManagerId, attempt: command.attempt });
     }
@@ -149,9 +167,14 @@ export class FakeTaskManager {
     });
   }
 
+  #detached(): void {
+    const positions = this.accepted.map((offset, split) => ({ split, offset }));
+    for (const { attempt, subtask } of this.tasks.values()) {
+      this.send({ type: 'detached', taskManagerId: this.id, attempt, subtask, positions });
+    }
+  }
+
   #deploy(tasks: readonly TaskDeployment[]): void {
-    this.tasks.clear();
-    this.#lastBarrier.clear();
     for (const task of tasks) {
       this.tasks.set(task.subtask, task);
       this.#chains.set(task.subtask, [...(task.restore[0]?.deltas ?? [])]);

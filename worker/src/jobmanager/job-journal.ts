@@ -113,7 +113,7 @@ export class JobJournal implements Journal {
   async collectGarbage(options: {
     retained: number;
     pinned: readonly StoredCheckpoint[];
-    attempt: number;
+    attempts: readonly number[];
   }): Promise<ReadonlySet<number>> {
     const { env, log, store, logger } = this.#options;
     const pinned = new Set(
@@ -125,9 +125,9 @@ export class JobJournal implements Journal {
     const { deleted, refused } = await collectGarbage({
       log,
       store,
-      tasks: () => this.#taskRoots(options.attempt),
+      tasks: () => this.#taskRoots(options.attempts),
       pinned: () => pinned,
-      highestAttempt: options.attempt,
+      highestAttempt: Math.max(0, ...options.attempts),
       retained: options.retained,
       minAgeMs: GARBAGE_MIN_AGE_MS,
       now: () => env.now(),
@@ -139,24 +139,23 @@ export class JobJournal implements Journal {
   }
 
   /**
-   * What the running tasks may still need, without asking them: every segment of their attempt that
-   * no published manifest has named yet. Listed after the sweep's own listing, so nothing falls
-   * between.
+   * What the running tasks may still need, without asking them: every segment of their attempts
+   * that no published manifest has named yet. Listed after the sweep's own listing, so nothing
+   * falls between.
    */
-  async #taskRoots(attempt: number): Promise<TaskRoots[]> {
-    const bySubtask = new Map<number, string[]>();
+  async #taskRoots(attempts: readonly number[]): Promise<TaskRoots[]> {
+    const roots = attempts.map((attempt, subtask) => ({ attempt, subtask, names: [] as string[] }));
     const present = new Set<string>();
     for (const { name } of await this.#options.store.list(SEGMENTS)) {
       present.add(name);
       const segment = parseSegmentPath(name);
-      if (segment === null || segment.attempt !== attempt) continue;
-      const names = bySubtask.get(segment.subtask) ?? [];
-      if (!this.#named.has(name)) names.push(name);
-      bySubtask.set(segment.subtask, names);
+      const task = segment === null ? undefined : roots[segment.subtask];
+      if (task === undefined || segment?.attempt !== task.attempt) continue;
+      if (!this.#named.has(name)) task.names.push(name);
     }
     // Bounded by the store: what is gone from it needs no memory here.
     for (const name of this.#named) if (!present.has(name)) this.#named.delete(name);
-    return [...bySubtask].map(([subtask, names]) => ({ attempt, subtask, names }));
+    return roots;
   }
 
   async #append(body: LogBody): Promise<void> {

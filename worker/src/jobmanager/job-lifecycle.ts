@@ -5,6 +5,7 @@
  */
 import type { Logger } from 'pino';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Report } from '../rpc/messages.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
@@ -15,9 +16,15 @@ import type { JobTotals } from './job-totals.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
 import { NO_RESTARTS, onFailure, type RestartState } from './restart-strategy.ts';
 import type { ScriptSwitch } from './script-switch.ts';
+import { SelectiveReplay } from './selective-replay.ts';
 import type { SplitBook } from './split-book.ts';
-import { type AttemptEnd, type AttemptFailure, TaskAttempt } from './task-attempt.ts';
-import type { TaskManagers } from './task-managers.ts';
+import {
+  type AttemptEnd,
+  type AttemptFailure,
+  TaskAttempt,
+  type TasksLost,
+} from './task-attempt.ts';
+import type { TaskManager, TaskManagers } from './task-managers.ts';
 
 /** A task could not restore from the checkpoint it was given. */
 const DAMAGE_CODES: ReadonlySet<string> = new Set([
@@ -68,6 +75,7 @@ export class JobLifecycle {
   #attempt: number;
   #current: TaskAttempt | null = null;
   #restarts = 0;
+  #replay: { of: SelectiveReplay; ended: Promise<void> } | null = null;
   #restartState: RestartState = NO_RESTARTS;
   readonly #stopped = new AbortController();
   #endAs: 'finished' | 'canceled' = 'canceled';
@@ -114,6 +122,13 @@ export class JobLifecycle {
   /** A slot came: the loop may be waiting for it. */
   wake(): void {
     this.#slotsChanged?.();
+    this.#replay?.of.changed();
+  }
+
+  /** What is no matter of checkpoints. */
+  report(taskManager: TaskManager, report: Report): void {
+    this.#current?.report(taskManager, report);
+    this.#replay?.of.report(taskManager, report);
   }
 
   fail(failure: AttemptFailure): void {
@@ -148,12 +163,55 @@ export class JobLifecycle {
         log.info({ attempt: attempt.attempt }, 'all tasks run');
         driver.started(attempt.attempt);
       },
+      onTasksLost: (loss) => this.#replaceTasks(attempt, checkpoint, loss),
     });
     this.#current = attempt;
     this.#noteRestore(checkpoint);
     log.info({ attempt: this.#attempt, checkpointId: manifest.checkpointId }, 'deploying');
     attempt.deploy(taskManagers.all());
     return attempt.ended;
+  }
+
+  /** false: it is for all tasks to restart. */
+  #replaceTasks(attempt: TaskAttempt, began: StoredCheckpoint, loss: TasksLost): boolean {
+    const { env, log, plan, driver, journal, splits, taskManagers, exceptions } = this.#deps;
+    const others = attempt.tasks().length - loss.subtasks.length;
+    const able = plan.selectiveReplay && plan.source.kind === 'kafka' && others > 0;
+    if (!able || !attempt.started || this.#stopped.signal.aborted) return false;
+    if (this.#replay !== null) {
+      log.warn({ subtasks: loss.subtasks }, 'replacement given up: a second loss');
+      return false;
+    }
+    const now = env.monotonic();
+    const decision = onFailure(plan.restartStrategy, this.#restartState, now, env.random());
+    if (!decision.restart) return false;
+    this.#restartState = decision.state;
+    exceptions.add({ ...loss.failure, at: env.now(), attempt: attempt.attempt });
+    const of = new SelectiveReplay(
+      {
+        env,
+        log,
+        attempt,
+        checkpoint: began,
+        driver,
+        journal,
+        splits,
+        leaderEpoch: journal.leaderEpoch,
+        timeoutMs: plan.checkpointing.timeoutMs,
+        delayMs: decision.delayMs,
+        available: () => taskManagers.all(),
+        nextAttempt: (checkpoint) => {
+          this.#noteRestore(checkpoint);
+          return ++this.#attempt;
+        },
+      },
+      loss,
+    );
+    const ended = of.run().finally(() => {
+      this.#replay = null;
+    });
+    this.#replay = { of, ended };
+    return true;
   }
 
   #noteRestore({ manifest, ref }: StoredCheckpoint): void {
@@ -196,6 +254,8 @@ export class JobLifecycle {
       taskManagers.drop(taskManager, reason),
     );
     this.#current = null;
+    // It may be about to append a record.
+    await this.#replay?.ended;
     totals.endAttempt(this.#attempt);
   }
 

@@ -305,7 +305,7 @@ class RunningJobManager implements JobManager {
         driver.report(report);
         return;
       default:
-        lifecycle.current?.report(taskManager, report);
+        lifecycle.report(taskManager, report);
     }
   }
 

@@ -31,12 +31,12 @@ export interface Journal {
   writeSavepoint(checkpoint: StoredCheckpoint, directory: string): Promise<string>;
   /**
    * Deletes what neither the newest `retained` checkpoints nor `pinned` ones need (P46-P48).
-   * Answers the retained checkpoint ids. `attempt` is the running one: its unreferenced segments
-   * may be owed.
+   * Answers the retained checkpoint ids. `attempts` are those of the running tasks, by subtask:
+   * their unreferenced segments may be owed.
    */
   collectGarbage(options: {
     retained: number;
     pinned: readonly StoredCheckpoint[];
-    attempt: number;
+    attempts: readonly number[];
   }): Promise<ReadonlySet<number>>;
 }

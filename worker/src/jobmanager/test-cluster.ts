@@ -94,6 +94,7 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
     savepointDirectory: 'memory://savepoints',
     restoreSavepoint: null,
     restartStrategy: { type: 'fixed-delay', attempts: 100, delayMs: 1 },
+    selectiveReplay: false,
     memory: {
       processBytes: 1 << 30,
       managedBytes: 1 << 28,

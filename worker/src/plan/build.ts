@@ -64,6 +64,7 @@ export function buildPlan(job: CompleteTriggerJob, script: ScriptText, site: Sit
     savepointDirectory,
     restoreSavepoint,
     restartStrategy: restartStrategyOf(spec),
+    selectiveReplay: spec.restartStrategy.failover === 'region',
     memory: division.plan,
     heartbeatIntervalMs: ms(spec.heartbeat.interval),
     heartbeatTimeoutMs: ms(spec.heartbeat.timeout),

@@ -20,6 +20,9 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
   },
   heartbeat: { taskManagerId: 'string', leaderEpoch: 'number', metrics: 'object' },
   running: { ...TASK, subtask: 'number', restoreMs: 'number' },
+  detached: { ...TASK, subtask: 'number', positions: 'array' },
+  replaced: TASK,
+  'caught-up': { ...TASK, subtask: 'number' },
   ack: { ...TASK, checkpointId: 'number', snapshot: 'object' },
   decline: { ...TASK, checkpointId: 'number', subtask: 'number', reason: 'string' },
   drained: { ...TASK, checkpointId: 'number', subtask: 'number' },
@@ -29,20 +32,26 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
 };
 
 const LEADER = { leaderEpoch: 'number' } as const;
+const DEPLOYMENT: Fields = {
+  ...LEADER,
+  attempt: 'number',
+  jobId: 'string',
+  lineage: 'string',
+  plan: 'object',
+  script: 'object',
+  ranges: 'array',
+  attempts: 'array',
+  tasks: 'array',
+  members: 'array',
+  secret: 'string',
+};
 const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   registered: { version: 'number', leaderEpoch: 'number', taskManagerId: 'string' },
   refused: { reason: 'string' },
-  deploy: {
-    ...LEADER,
-    jobId: 'string',
-    lineage: 'string',
-    plan: 'object',
-    script: 'object',
-    ranges: 'array',
-    tasks: 'array',
-    members: 'array',
-    secret: 'string',
-  },
+  deploy: DEPLOYMENT,
+  detach: { ...LEADER, attempt: 'number', subtasks: 'array' },
+  replace: DEPLOYMENT,
+  replay: { ...LEADER, attempt: 'number', positions: 'array', goals: 'array' },
   cancel: { ...LEADER, attempt: 'number' },
   trigger: {
     ...LEADER,

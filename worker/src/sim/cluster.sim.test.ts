@@ -5,13 +5,29 @@
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { MUTANTS } from './mutants.ts';
+import { MUTANTS, REPLAY_MUTANTS } from './mutants.ts';
 import { JOBMANAGER_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
 import { runSeed } from './world.ts';
 
 const SEEDS = 500;
 const MUTANT_SEEDS = 60;
+/** Branches of selective replay, each of which must have been taken. */
+const REPLAY_BRANCHES = [
+  'lost tasks are being replaced',
+  'lost tasks replaced',
+  'survivors ran on',
+  'splits_handed_over',
+  'catch_up_records',
+  'repeats_dropped',
+  'loss during alignment',
+  'parked events restored',
+  'outbox entries restored',
+  'a lost source',
+  'replacement given up: a second loss',
+  'replacement given up: the attempt ended',
+  'given up, leader change',
+];
 const FILE = 'worker/src/sim/cluster.sim.test.ts';
 const only = process.env['TRIGGERJOB_SIM_SEED'];
 
@@ -48,12 +64,13 @@ if (only !== undefined) {
     const wanted = [
       ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
       ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
+      ...REPLAY_BRANCHES.map((branch) => `replay: ${branch}`),
     ];
     const missed = wanted.filter((what) => !hits.counts.has(what));
     assert.deepEqual(missed, [], 'these were never hit');
   });
 
-  for (const mutant of MUTANTS) {
+  for (const mutant of [...MUTANTS, ...REPLAY_MUTANTS]) {
     test(`red: ${mutant}`, async (t) => {
       for (let seed = 1; seed <= MUTANT_SEEDS; seed++) {
         try {

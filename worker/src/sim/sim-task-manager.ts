@@ -3,7 +3,7 @@
  * SimSlots in this process. It ends itself when a slot fails or the JobManager is gone (crash-
  * only).
  */
-import type { Command, Report } from '../rpc/messages.ts';
+import type { Command, Deployment, Report } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
 import type { LinkEnd } from './rpc-link.ts';
@@ -17,7 +17,7 @@ const CLOSE_LIMIT_MS = 5000;
 type Untold<Type extends Report['type']> = Omit<Extract<Report, { type: Type }>, 'taskManagerId'>;
 
 export interface TaskManagerHooks {
-  deployed(taskManager: string, command: Extract<Command, { type: 'deploy' }>): void;
+  deployed(taskManager: string, command: Deployment): void;
   /** A code that only a bug brings. */
   slotFailed(code: string, error: string): void;
   /** The process has nothing more to do. */
@@ -31,6 +31,8 @@ export class SimTaskManager {
   readonly #hooks: TaskManagerHooks;
   #slots: SimSlot[] = [];
   #peers: readonly string[] = [];
+  /** The newest attempt that was deployed or told of. */
+  #attempt = 0;
   #leaderEpoch = 0;
 
   constructor(
@@ -45,12 +47,12 @@ export class SimTaskManager {
     this.#hooks = hooks;
   }
 
-  /** The connection with it broke; for both ends the attempt is over (P51). */
-  peerLost(peer: string): void {
-    const attempt = this.#slots[0]?.attempt;
-    if (!this.process.alive || attempt === undefined || !this.#peers.includes(peer)) return;
+  /** The connection with it broke (P51). */
+  peerLost(peer: string, silent: boolean): void {
+    if (!this.process.alive || this.#slots.length === 0 || !this.#peers.includes(peer)) return;
     this.#world.outside.hit('a peer was lost');
-    this.#report({ type: 'peer-lost', attempt, peer, code: 'LINK_RESET', error: 'reset' });
+    const code = silent ? 'LINK_SILENT' : 'LINK_RESET';
+    this.#report({ type: 'peer-lost', attempt: this.#attempt, peer, code, error: 'lost' });
   }
 
   run(slots: number): void {
@@ -89,6 +91,13 @@ export class SimTaskManager {
         await this.#closeSlots();
         this.#deploy(command);
         return;
+      case 'detach':
+      case 'replay':
+        this.#toSlots(command);
+        return;
+      case 'replace':
+        if (this.#slots.length > 0) this.#replace(command);
+        return;
       case 'cancel':
         await this.#closeSlots();
         this.#report({ type: 'canceled', attempt: command.attempt });
@@ -98,15 +107,21 @@ export class SimTaskManager {
         this.#end();
         return;
       case 'add-splits':
-        this.#of(command.attempt)
-          .find(({ subtask }) => subtask === command.subtask)
-          ?.task.addSplits(command.splits);
+        for (const slot of this.#of(command.attempt)) {
+          if (slot.subtask === command.subtask) {
+            slot.later(() => slot.task.addSplits(command.splits));
+          }
+        }
         return;
       case 'trigger':
         this.#trigger(command);
         return;
       case 'abort':
-        for (const { task } of this.#of(command.attempt)) task.abort(command.checkpointId);
+        for (const slot of this.#of(command.attempt)) {
+          slot.later(() => {
+            if (this.#slots.includes(slot)) slot.task.abort(command.checkpointId);
+          });
+        }
         return;
       case 'notify':
         return;
@@ -117,7 +132,7 @@ export class SimTaskManager {
   #trigger(command: Extract<Command, { type: 'trigger' }>): void {
     const { checkpointId, triggeredAt, script } = command;
     for (const slot of this.#of(command.attempt)) {
-      this.process.env.timer(this.#world.frameDelayMs(), () => {
+      slot.later(() => {
         this.#world.outside.point(this.process, 'before barrier');
         if (!this.process.alive || !this.#slots.includes(slot)) return;
         slot.task.trigger(checkpointId, triggeredAt, script);
@@ -126,18 +141,43 @@ export class SimTaskManager {
     }
   }
 
-  #deploy(command: Extract<Command, { type: 'deploy' }>): void {
+  /** The threads get it at their own time, each in order. */
+  #toSlots(command: Extract<Command, { type: 'detach' | 'replay' }>): void {
+    for (const slot of this.#of(command.attempt)) {
+      slot.later(() => {
+        if (!this.process.alive || !this.#slots.includes(slot)) return;
+        if (command.type === 'detach') slot.task.detach(command.subtasks);
+        else slot.task.replay(command.positions, command.goals);
+      });
+    }
+  }
+
+  #replace(command: Deployment): void {
+    const { attempt, attempts } = command;
+    for (const slot of this.#slots) {
+      slot.later(() => {
+        if (this.process.alive && this.#slots.includes(slot)) slot.task.replace(attempts);
+      });
+    }
+    this.#deploy(command);
+    this.#report({ type: 'replaced', attempt });
+  }
+
+  #deploy(command: Deployment): void {
     if (!this.process.alive) return;
     this.#hooks.deployed(this.process.name, command);
-    const { jobId, lineage, plan, script, ranges, tasks } = this.#world.deployment(command);
+    const { jobId, lineage, plan, script, ranges, attempts, tasks } =
+      this.#world.deployment(command);
     const { mutant, shuffle } = this.#world;
+    this.#attempt = command.attempt;
     this.#peers = command.members.map(({ taskManagerId }) => taskManagerId);
     const slots: SimSlot[] = [];
     for (const task of tasks) {
-      const config = { jobId, lineage, plan, script, ranges, task, spoolPath: null, mutant };
+      const given = { jobId, lineage, plan, script, ranges, attempts, task };
+      const config = { ...given, spoolPath: null, mutant };
       const peers = {
-        reach: (subtask: number, act: (slot: SimSlot) => void) =>
-          shuffle.reach(task.attempt, subtask, act),
+        reach: (subtask: number, attempt: number, act: (slot: SimSlot) => void) =>
+          shuffle.reach(attempt, subtask, act),
         report: (report: TaskReport) => this.#report(report),
         failed: (subtask: number, code: string, error: string) => {
           this.#hooks.slotFailed(code, error);
@@ -147,13 +187,13 @@ export class SimTaskManager {
       };
       slots.push(new SimSlot(this.process, this.#world, config, peers));
     }
-    this.#slots = slots;
+    this.#slots.push(...slots);
     for (const slot of slots) shuffle.add(slot);
     for (const slot of slots) slot.run();
   }
 
   #of(attempt: number): SimSlot[] {
-    return this.#slots.filter((slot) => slot.attempt === attempt);
+    return attempt === this.#attempt ? this.#slots : [];
   }
 
   async #closeSlots(): Promise<void> {
@@ -165,7 +205,7 @@ export class SimTaskManager {
     await Promise.race([Promise.all(slots.map((slot) => slot.close())), limit]);
   }
 
-  #report(report: TaskReport | Untold<'canceled' | 'peer-lost'>): void {
+  #report(report: TaskReport | Untold<'canceled' | 'peer-lost' | 'replaced'>): void {
     this.#client.send({ ...report, taskManagerId: this.process.name } as Report);
   }
 

@@ -76,6 +76,8 @@ class World implements Outside {
   readonly #down = new Map<Service, { untilMs: number; only?: number | undefined }>();
   readonly #crashes: { role: string; point: string; nth: number }[];
   readonly #links = new Map<SimProcess, LinkEnd<never, never>[]>();
+  /** A JobManager replaces lost tasks now. */
+  #replacing = false;
   #healed = false;
   #ended = false;
   #twins = false;
@@ -106,6 +108,7 @@ class World implements Outside {
       time: this.time,
       hit: (what) => this.hit(what),
       ledgers: options.ledgers ?? true,
+      wasEnded: (attempt, subtask) => this.#shuffle.wasEnded(attempt, subtask),
     });
   }
 
@@ -210,6 +213,10 @@ class World implements Outside {
 
   #crash(process: SimProcess, silent: boolean): void {
     if (!process.alive) return;
+    if (this.#replacing && process === this.#jobManager?.process) {
+      this.#replacing = false;
+      this.hit('replay: given up, leader change');
+    }
     process.kill();
     for (const end of this.#links.get(process) ?? []) end.died(silent);
     this.#links.delete(process);
@@ -217,7 +224,7 @@ class World implements Outside {
     const { heartbeatTimeoutMs } = this.#scenario.plan;
     for (const peer of this.#taskManagers.values()) {
       const delayMs = silent ? heartbeatTimeoutMs : this.rng.between(0, 8);
-      this.time.after(delayMs, () => peer.peerLost(process.name));
+      this.time.after(delayMs, () => peer.peerLost(process.name, silent));
     }
     this.#restart(process);
   }
@@ -255,7 +262,7 @@ class World implements Outside {
       loadScript: () => Promise.resolve(null),
       script: this.#scriptVersion(),
       env: process.env,
-      log: pino({ level: 'silent' }),
+      log: pino({ level: 'info' }, { write: (line) => this.#logged(process, line) }),
       store: this.#openStore(process),
       openStore: (url) => Promise.resolve(new MemoryStore(process.env, new Map(), url)),
       openEnumerator: () => this.#log.enumerator(),
@@ -274,6 +281,16 @@ class World implements Outside {
         );
       })
       .catch((error: unknown) => ended('did not start', error));
+  }
+
+  /** What the JobManager says of replacements: which branch was taken. */
+  #logged(process: SimProcess, line: string): void {
+    const branch = /"msg":"(lost tasks|replacement given up)([^"]*)"/.exec(line);
+    if (branch === null || process !== this.#jobManager?.process || this.#ended) return;
+    const [, what, more = ''] = branch;
+    this.#replacing = more === ' are being replaced';
+    this.hit(`replay: ${what}${more.replace(/\d+/g, 'n').replace(/TaskManager.*/, '')}`);
+    if (more === ' replaced') this.checks.replaced();
   }
 
   /** A fault of the outside ends a process and nothing else; the rest are bugs. */
@@ -308,7 +325,7 @@ class World implements Outside {
     });
     this.#taskManagers.set(process, taskManager);
     this.#accept(asConnection(server));
-    taskManager.run(MAX_PARALLELISM / this.#scenario.taskManagers);
+    taskManager.run(Math.ceil(MAX_PARALLELISM / this.#scenario.taskManagers));
   }
 
   #slotWorld(): SlotWorld {
@@ -321,6 +338,7 @@ class World implements Outside {
       openStore: (process) => this.#openStore(process),
       frameDelayMs: () => this.rng.between(0, this.#scenario.frameDelayMs),
       told: (report) => {
+        if (report.type === 'decline' && this.#replacing) this.hit('replay: loss during alignment');
         if (report.type === 'decline') this.hit(`declined: ${report.reason.split(/:| \d/)[0]}`);
         this.checks.told(report);
       },

@@ -102,6 +102,7 @@ class Rig {
       profileApi: options.api === false ? null : this.#api(),
       ledger: this.ledger,
       filter: options.filter ?? TRIGGERABLE,
+      mutant: null,
       onProgress: () => {
         this.progress++;
       },

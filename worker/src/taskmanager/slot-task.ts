@@ -5,6 +5,7 @@
  *   source -> senders -> (ports) -> gate -> processor -> outbox
  *                          barrier: gate aligned -> capture -> freeze -> slices -> checkpointer
  */
+import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import { type DataFrame, type Frame, type FrameRecord, readRecords } from '../exchange/frame.ts';
 import type { Received } from '../exchange/input-gate.ts';
 import type { ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
@@ -13,6 +14,7 @@ import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
 import { Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
 import { Housekeeping } from './housekeeping.ts';
+import { PeerTasks } from './peer-tasks.ts';
 import { slotMetrics } from './slot-metrics.ts';
 import { buildSlotParts, type SlotConfig, type SlotParts, type SlotPorts } from './slot-parts.ts';
 import { restoreVolatile, type VolatileState } from './volatile.ts';
@@ -23,6 +25,13 @@ const SLICE_MS = 1;
 /** Of one micro-batch, about: what a buffer full of small events holds. */
 const BATCH_RECORDS = 256;
 const IDLE_SLICE_MS = 4;
+
+interface Deferred {
+  channel: number;
+  frame: DataFrame;
+  /** Its sender waits for the credit. */
+  owed: boolean;
+}
 
 /** What exists once the state is restored. */
 interface RunningParts {
@@ -36,9 +45,12 @@ export class SlotTask {
   readonly #parts: SlotParts;
   readonly #housekeeping: Housekeeping;
   /** Accepted before a barrier while the task could not process: kept in order (P17). */
-  #deferred: { channel: number; frame: DataFrame }[] = [];
+  #deferred: Deferred[] = [];
+  readonly #peers: PeerTasks;
   /** null while the state is being restored. */
   #running: RunningParts | null = null;
+  /** It replaces a lost task, and not all others know yet. */
+  #waitsForReplay: boolean;
   #scheduled = false;
   #closed = false;
   #faulted = false;
@@ -55,9 +67,16 @@ export class SlotTask {
     };
     this.#ports = { ...ports, report };
     this.#config = config;
+    this.#peers = new PeerTasks(config.attempts);
+    this.#waitsForReplay = config.task.replaces;
     const fault = (thrown: unknown) => this.#fault(thrown);
     const progress = () => this.#schedule();
-    this.#parts = buildSlotParts(this.#ports, config, { progress, fault });
+    this.#parts = buildSlotParts(this.#ports, config, {
+      progress,
+      fault,
+      attemptOf: (subtask) => this.#peers.attemptOf(subtask),
+      caughtUp: () => this.#caughtUp(),
+    });
     this.#housekeeping = new Housekeeping({
       ports: this.#ports,
       config,
@@ -87,7 +106,8 @@ export class SlotTask {
     source.assign(task.splits);
     const { attempt, subtask } = task;
     report({ type: 'running', attempt, subtask, restoreMs: this.#restoreMs });
-    source.run().catch((fault: unknown) => this.#fault(fault));
+    // A successor's source begins when all others know of it.
+    if (!this.#waitsForReplay) source.run().catch((fault: unknown) => this.#fault(fault));
     this.#housekeeping.start();
     this.#schedule();
   }
@@ -132,9 +152,13 @@ export class SlotTask {
     return { running: { checkpointer, barriers }, volatile };
   }
 
-  /** A frame came in on `channel`, in order. */
-  receive(channel: number, frame: Frame): void {
+  /** A frame of the sender's `attempt` came in on `channel`, in order. */
+  receive(channel: number, frame: Frame, attempt: number): void {
     if (this.#closed) return;
+    if (!this.#peers.admits(channel, attempt)) {
+      this.#peers.keepEarly(channel, attempt, frame);
+      return;
+    }
     try {
       this.#parts.gate.offer(channel, frame);
     } catch (fault) {
@@ -143,9 +167,55 @@ export class SlotTask {
     this.#schedule();
   }
 
-  credited(target: number, bytes: Uint8Array | null): void {
+  /** Credit of the receiver's `attempt`. */
+  credited(target: number, bytes: Uint8Array | null, attempt: number): void {
+    if (!this.#peers.admits(target, attempt)) return;
     this.#parts.senders[target]!.grant(bytes);
     this.#parts.source.resume();
+  }
+
+  /**
+   * The tasks of these subtasks are lost (P51): nothing goes to them, what they sent and was not
+   * accepted is dropped, and no barrier of theirs is waited for (P21).
+   */
+  detach(subtasks: readonly number[]): void {
+    const { gate, source, processor } = this.#parts;
+    this.#peers.detach(subtasks);
+    const kept = this.#config.mutant === 'lost-input-kept';
+    for (const subtask of subtasks) if (!kept) gate.reset(subtask);
+    for (const one of this.#deferred) if (subtasks.includes(one.channel)) one.owed = false;
+    this.#running?.barriers.inputLost();
+    source.detach(subtasks);
+    const { attempt, subtask } = this.#config.task;
+    const positions = processor.accepted.positions();
+    this.#ports.report({ type: 'detached', attempt, subtask, positions });
+    this.#schedule();
+  }
+
+  /** Who runs the lost subtasks now. */
+  replace(attempts: readonly number[]): void {
+    for (const { channel, frame } of this.#peers.replace(attempts)) {
+      this.receive(channel, frame, this.#peers.attemptOf(channel));
+    }
+  }
+
+  /**
+   * Every task knows every other: a successor's source starts, the others' read once more what the
+   * successors need, from `positions` on. `goals`: what was accepted of each split by others.
+   */
+  replay(positions: readonly SplitPosition[], goals: readonly AcceptedPosition[]): void {
+    const { source } = this.#parts;
+    const fault = (thrown: unknown) => this.#fault(thrown);
+    if (this.#waitsForReplay) {
+      this.#waitsForReplay = false;
+      source.run().catch(fault);
+      source.replaces(goals);
+    } else source.catchUp(positions).catch(fault);
+  }
+
+  #caughtUp(): void {
+    const { attempt, subtask } = this.#config.task;
+    this.#ports.report({ type: 'caught-up', attempt, subtask });
   }
 
   trigger(checkpointId: number, triggeredAt: number, script: ScriptVersion): void {
@@ -260,7 +330,7 @@ export class SlotTask {
     const deferred = this.#deferred.shift();
     if (deferred !== undefined) {
       this.#parts.processor.handleFrames([deferred.frame]);
-      this.#ports.credit(deferred.channel, deferred.frame.bytes);
+      if (deferred.owed) this.#credit(deferred.channel, deferred.frame.bytes);
       return true;
     }
     const item = this.#parts.gate.next();
@@ -277,7 +347,7 @@ export class SlotTask {
     const { gate, processor } = this.#parts;
     for (const { channel, frame } of gate.takeBeforeBarriers()) {
       processor.accept(frame);
-      this.#deferred.push({ channel, frame });
+      this.#deferred.push({ channel, frame, owed: true });
     }
     const item = gate.nextControl();
     if (item !== null) this.#take(item, barriers);
@@ -291,7 +361,11 @@ export class SlotTask {
     pauses.fed();
     for (const { frame } of batch) processor.accept(frame);
     processor.handleFrames(batch.map(({ frame }) => frame));
-    for (const { channel, frame } of batch) this.#ports.credit(channel, frame.bytes);
+    for (const { channel, frame } of batch) this.#credit(channel, frame.bytes);
+  }
+
+  #credit(channel: number, bytes: Uint8Array): void {
+    this.#ports.credit(channel, bytes, this.#peers.attemptOf(channel));
   }
 
   #deferredRecords(): FrameRecord[] {

@@ -96,6 +96,7 @@ function rig(options: Partial<SourceTaskOptions> = {}, credit = 100, bufferBytes
   const source = new SourceTask({
     env,
     reader,
+    openReader: () => Promise.resolve(new HandReader(env)),
     senders,
     owners: ownerTable(RANGES, GROUPS),
     keyBy: 'user_id',
@@ -104,6 +105,8 @@ function rig(options: Partial<SourceTaskOptions> = {}, credit = 100, bufferBytes
     bufferTimeoutMs: 5,
     restored: false,
     liveTimestamps: true,
+    onCaughtUp: () => {},
+    mutant: null,
     ...options,
   });
   const assign = (offset = 0, index = 0, clock = -1) =>

@@ -3,22 +3,21 @@
  * down and reports up, sends heartbeats. Three things it decides itself: to refuse an older
  * leader's commands (P38), to end when a slot fails (crash-only), and to end when it stood still
  * for so long that the others have given it up. The loss of a peer is none of them: it is reported,
- * the JobManager cancels, and this process takes the next deployment.
+ * and the JobManager cancels, after which this process takes the next deployment, or has only the
+ * lost tasks replaced.
  */
 import { rm } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
-import { channelCredit } from '../exchange/credit.ts';
-import type { ShuffleAttempt } from '../exchange/shuffle-attempt.ts';
 import type { ShuffleServer } from '../exchange/shuffle-server.ts';
 import type { RpcClient } from '../rpc/client.ts';
-import type { Command, Report, SubtaskMetrics } from '../rpc/messages.ts';
+import type { Command, Deployment, Report, SubtaskMetrics } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { slotFolder } from './local-state.ts';
 import type { SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
-import { SlotWiring } from './slot-wiring.ts';
+import { TaskExchange } from './task-exchange.ts';
 
 export interface TaskManagerOptions {
   env: Env;
@@ -64,7 +63,9 @@ export class TaskManager {
   #heartbeat: Timer | null = null;
   #beatAt: number | null = null;
   #heartbeatTimeoutMs = Number.POSITIVE_INFINITY;
-  #exchange: { attempt: ShuffleAttempt; wiring: SlotWiring } | null = null;
+  #exchange: TaskExchange | null = null;
+  /** The newest attempt that was deployed or told of: commands that bear another come too late. */
+  #attempt = 0;
   #end: ((fault: unknown) => void) | null = null;
   #closing = false;
 
@@ -143,6 +144,19 @@ export class TaskManager {
       case 'deploy':
         await this.#deploy(command);
         return;
+      case 'detach':
+        if (command.attempt !== this.#attempt) return;
+        this.#exchange?.detach(command.subtasks);
+        this.#toSlots(command.attempt, { type: 'detach', subtasks: command.subtasks });
+        return;
+      case 'replace':
+        this.#replace(command);
+        return;
+      case 'replay': {
+        const { attempt, positions, goals } = command;
+        this.#toSlots(attempt, { type: 'replay', positions, goals });
+        return;
+      }
       case 'cancel':
         await this.#closeSlots();
         this.#report({ type: 'canceled', attempt: command.attempt });
@@ -161,7 +175,8 @@ export class TaskManager {
         return;
       case 'add-splits': {
         const { attempt, subtask, splits } = command;
-        const slot = this.#slots.find((one) => one.attempt === attempt && one.subtask === subtask);
+        if (attempt !== this.#attempt) return;
+        const slot = this.#slots.find((one) => one.subtask === subtask);
         slot?.worker.postMessage({ type: 'add-splits', splits } satisfies SlotCommand);
         return;
       }
@@ -172,65 +187,56 @@ export class TaskManager {
     }
   }
 
-  async #deploy(command: Extract<Command, { type: 'deploy' }>): Promise<void> {
+  async #deploy(command: Deployment): Promise<void> {
     await this.#closeSlots();
-    const { tasks, plan, ranges } = command;
+    const { plan } = command;
     this.#heartbeatMs = plan.heartbeatIntervalMs;
     this.#heartbeatTimeoutMs = plan.heartbeatTimeoutMs;
-    const { slotCacheBytes } = this.#options;
+    const { shuffle, taskManagerId, log } = this.#options;
+    this.#exchange = new TaskExchange({
+      log,
+      shuffle,
+      taskManagerId,
+      deployment: command,
+      lost: (peer, attempt, { code, message }) => {
+        this.#report({ type: 'peer-lost', attempt, peer, code, error: message });
+      },
+    });
+    this.#startSlots(command, this.#exchange);
+  }
+
+  /** Beside the slots that run; those of lost subtasks were detached before. */
+  #replace(command: Deployment): void {
+    const exchange = this.#exchange;
+    if (exchange === null) return;
+    exchange.replace(command);
+    const { attempt, attempts } = command;
+    this.#toSlots(this.#attempt, { type: 'replace', attempts });
+    this.#startSlots(command, exchange);
+    this.#report({ type: 'replaced', attempt });
+  }
+
+  #startSlots(command: Deployment, { wiring }: TaskExchange): void {
+    const { tasks, plan, jobId, lineage, script, ranges, attempt, attempts } = command;
+    this.#attempt = attempt;
+    const { localStateDir, mutant, log, slotCacheBytes } = this.#options;
     if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
-    const wiring = this.#openExchange(command);
     for (const task of tasks) {
-      const peers = wiring.portsOf(task.subtask);
-      const { jobId, lineage, script } = command;
-      const { localStateDir, mutant, log } = this.#options;
       const start: SlotStart = {
         jobId,
         lineage,
         plan,
         script,
         ranges,
+        attempts,
         task,
         localStateDir,
         logLevel: log.level,
         mutant,
-        peers,
+        peers: wiring.portsOf(task.subtask),
       };
       this.#slots.push(this.#startSlot(start));
     }
-  }
-
-  #openExchange(command: Extract<Command, { type: 'deploy' }>): SlotWiring {
-    const { shuffle, taskManagerId } = this.#options;
-    const { jobId, members, secret, plan, ranges, tasks } = command;
-    const attempt = tasks[0]?.attempt ?? 0;
-    let exchange: ShuffleAttempt | null = null;
-    const wiring = new SlotWiring(
-      tasks.map(({ subtask }) => subtask),
-      ranges.length,
-      {
-        send: (channel, frame) => exchange?.send(channel, frame),
-        credit: (channel) => exchange?.credit(channel),
-      },
-    );
-    exchange = shuffle.begin({
-      jobId,
-      attempt,
-      secret,
-      self: taskManagerId,
-      members,
-      credit: channelCredit(plan, ranges.length),
-      heartbeatMs: plan.heartbeatIntervalMs,
-      timeoutMs: plan.heartbeatTimeoutMs,
-      deliver: (channel, frame) => wiring.deliver(channel, frame),
-      granted: (channel, bytes) => wiring.granted(channel, bytes),
-      lost: (peer, { code, message }) => {
-        this.#options.log.info({ peer, attempt, code, message }, 'connection with a peer lost');
-        this.#report({ type: 'peer-lost', attempt, peer, code, error: message });
-      },
-    });
-    this.#exchange = { attempt: exchange, wiring };
-    return wiring;
   }
 
   #startSlot(start: SlotStart): RunningSlot {
@@ -284,9 +290,8 @@ export class TaskManager {
   }
 
   #toSlots(attempt: number, command: SlotCommand): void {
-    for (const slot of this.#slots) {
-      if (slot.attempt === attempt) slot.worker.postMessage(command);
-    }
+    if (attempt !== this.#attempt) return;
+    for (const { worker } of this.#slots) worker.postMessage(command);
   }
 
   /**
@@ -296,8 +301,7 @@ export class TaskManager {
   async #closeSlots(): Promise<void> {
     const slots = this.#slots;
     this.#slots = [];
-    this.#options.shuffle.end();
-    this.#exchange?.wiring.close();
+    this.#exchange?.close();
     this.#exchange = null;
     await Promise.all(
       slots.map(async (slot) => {
@@ -342,7 +346,7 @@ export class TaskManager {
         cpuSeconds: (usage.user + usage.system) / 1e6,
         heapBytes: memory.heapUsed,
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
-        shuffle: this.#exchange?.attempt.stats ?? NO_SHUFFLE,
+        shuffle: this.#exchange?.stats ?? NO_SHUFFLE,
       },
     });
     this.#heartbeat = this.#options.env.timer(this.#heartbeatMs, () => {
