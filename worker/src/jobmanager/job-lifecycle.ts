@@ -76,6 +76,7 @@ export class JobLifecycle {
   #current: TaskAttempt | null = null;
   #restarts = 0;
   #replay: { of: SelectiveReplay; ended: Promise<void> } | null = null;
+  readonly #replacements = { done: 0, givenUp: 0 };
   #restartState: RestartState = NO_RESTARTS;
   readonly #stopped = new AbortController();
   #endAs: 'finished' | 'canceled' = 'canceled';
@@ -97,6 +98,11 @@ export class JobLifecycle {
 
   get restarts(): number {
     return this.#restarts;
+  }
+
+  /** Of lost tasks alone, by selective replay. */
+  get replacements(): { running: boolean; done: number; givenUp: number } {
+    return { running: this.#replay !== null, ...this.#replacements };
   }
 
   /** Rejects only when the leader itself can't go on (journal lost). */
@@ -207,8 +213,9 @@ export class JobLifecycle {
       },
       loss,
     );
-    const ended = of.run().finally(() => {
+    const ended = of.run().then((done) => {
       this.#replay = null;
+      this.#replacements[done ? 'done' : 'givenUp']++;
     });
     this.#replay = { of, ended };
     return true;

@@ -44,6 +44,7 @@ export function viewOf(parts: ViewParts): JobView {
     storeUrl: parts.storeUrl,
     attempt: lifecycle.attempt,
     restarts: lifecycle.restarts,
+    replacements: lifecycle.replacements,
     tasks: tasks.map(({ subtask, status, taskManager, deployedAt, runningAt }) => {
       const { id, host } = taskManager;
       return { subtask, status, taskManagerId: id, host, deployedAt, runningAt };

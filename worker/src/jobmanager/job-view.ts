@@ -43,6 +43,8 @@ export interface JobView {
   storeUrl: string;
   attempt: number;
   restarts: number;
+  /** Of lost tasks alone, by selective replay. */
+  replacements: { running: boolean; done: number; givenUp: number };
   tasks: TaskView[];
   taskManagers: TaskManagerView[];
   checkpoints: CheckpointHistory;

@@ -59,8 +59,8 @@ export class SelectiveReplay {
     this.#startedAt = env.monotonic();
   }
 
-  /** Resolves when all tasks have caught up, or when the attempt has ended. Never rejects. */
-  async run(): Promise<void> {
+  /** true: all tasks have caught up; false: the attempt has ended. Never rejects. */
+  async run(): Promise<boolean> {
     const { attempt, env, log } = this.#deps;
     const { subtasks, failure } = this.#loss;
     void attempt.ended.then(() => this.changed());
@@ -69,14 +69,16 @@ export class SelectiveReplay {
       await this.#run();
       const tookMs = Math.round(env.monotonic() - this.#startedAt);
       log.info({ subtasks, attempt: attempt.attempt, tookMs }, 'lost tasks replaced');
+      return true;
     } catch (error) {
       if (attempt.over) {
         log.warn({ subtasks }, 'replacement given up: the attempt ended');
-        return;
+        return false;
       }
       const reason = messageOf(error);
       log.warn({ subtasks, reason }, `replacement given up: ${reason}`);
       attempt.fail({ ...failure, message: `${failure.message}; not replaced alone: ${reason}` });
+      return false;
     }
   }
 

@@ -30,6 +30,7 @@ export function status(view: JobView): JsonObject {
             durationMs: latestCompleted.durationMs,
           },
     restarts: view.restarts,
+    replacements: { ...view.replacements },
     taskManagers: view.taskManagers.map(({ id, pid, slots, freeSlots, metrics }) => ({
       id,
       pid,
@@ -39,6 +40,7 @@ export function status(view: JobView): JsonObject {
       cpuSeconds: metrics?.cpuSeconds ?? 0,
       shuffle: metrics === null ? null : { ...metrics.shuffle },
     })),
+    tasks: view.tasks.map(({ subtask, taskManagerId }) => ({ subtask, taskManagerId })),
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
     ledgerImbalance: gauges.ledgerImbalance,

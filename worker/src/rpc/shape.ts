@@ -34,8 +34,8 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
 const LEADER = { leaderEpoch: 'number' } as const;
 const DEPLOYMENT: Fields = {
   ...LEADER,
-  attempt: 'number',
   jobId: 'string',
+  attempt: 'number',
   lineage: 'string',
   plan: 'object',
   script: 'object',
