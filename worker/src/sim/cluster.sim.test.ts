@@ -5,6 +5,7 @@
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { BRANCHES } from './branches.ts';
 import { MUTANTS, REPLAY_MUTANTS } from './mutants.ts';
 import { JOBMANAGER_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
@@ -12,22 +13,6 @@ import { runSeed } from './world.ts';
 
 const SEEDS = 500;
 const MUTANT_SEEDS = 60;
-/** Branches of selective replay, each of which must have been taken. */
-const REPLAY_BRANCHES = [
-  'lost tasks are being replaced',
-  'lost tasks replaced',
-  'survivors ran on',
-  'splits_handed_over',
-  'catch_up_records',
-  'repeats_dropped',
-  'loss during alignment',
-  'parked events restored',
-  'outbox entries restored',
-  'a lost source',
-  'replacement given up: a second loss',
-  'replacement given up: the attempt ended',
-  'given up, leader change',
-];
 const FILE = 'worker/src/sim/cluster.sim.test.ts';
 const only = process.env['TRIGGERJOB_SIM_SEED'];
 
@@ -62,9 +47,9 @@ if (only !== undefined) {
     for (let seed = 1; seed <= SEEDS; seed++) await runOne(seed, hits);
     for (const [what, count] of [...hits.counts].sort()) t.diagnostic(`${count}\t${what}`);
     const wanted = [
+      ...BRANCHES,
       ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
       ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
-      ...REPLAY_BRANCHES.map((branch) => `replay: ${branch}`),
     ];
     const missed = wanted.filter((what) => !hits.counts.has(what));
     assert.deepEqual(missed, [], 'these were never hit');

@@ -289,7 +289,7 @@ class World implements Outside {
     if (branch === null || process !== this.#jobManager?.process || this.#ended) return;
     const [, what, more = ''] = branch;
     this.#replacing = more === ' are being replaced';
-    this.hit(`replay: ${what}${more.replace(/\d+/g, 'n').replace(/TaskManager.*/, '')}`);
+    this.hit(`replay: ${what}${more.replace(/waited for.*/, 'the limit')}`);
     if (more === ' replaced') this.checks.replaced();
   }
 

@@ -3,7 +3,7 @@
  * after the other. They never change while the user lives, so they are read from the backend only
  * when a script or a body asks for them.
  */
-import type { JsonObject, JsonValue } from '../runtime/json.ts';
+import type { JsonValue } from '../runtime/json.ts';
 import * as rows from './rows.ts';
 import type { Block, SlabArena } from './slab-arena.ts';
 
@@ -14,8 +14,6 @@ export const PARSED_FACTOR = 4;
  * objects of each made the collector's marking cost more than that per event.
  */
 const KEEP_PARSED_BYTES = 16 * 1024;
-/** Longer texts of a profile's fields are not kept beside it. */
-const MAX_FIELD_CHARS = 64;
 
 export class ProfileTexts {
   readonly #arena: SlabArena;
@@ -23,9 +21,6 @@ export class ProfileTexts {
   readonly #profileBytes: number;
   readonly #visitBytes: number;
   #profile: JsonValue | undefined;
-  /** The profile with only the fields that the script of `#fieldsFor` names. */
-  #fields: JsonObject | undefined;
-  #fieldsFor: readonly string[] | undefined;
 
   /** From `profileBytes` and then `visitBytes` bytes of `source` from `start` on. */
   constructor(
@@ -79,27 +74,6 @@ export class ProfileTexts {
     const parsed = JSON.parse(this.profileText) as JsonValue;
     if (this.#profileBytes > KEEP_PARSED_BYTES) this.#profile = parsed;
     return parsed;
-  }
-
-  /**
-   * The profile as a script sees it that names no other of its fields. Kept while they are short:
-   * parsing the whole again took 6 % of the thread. Pass the same array for the same script.
-   */
-  fields(names: readonly string[]): JsonValue {
-    if (this.#fieldsFor === names) return this.#fields!;
-    const { profile } = this;
-    if (typeof profile !== 'object' || profile === null || Array.isArray(profile)) return profile;
-    const fields: JsonObject = {};
-    for (const name of names) {
-      if (!Object.hasOwn(profile, name)) continue;
-      const value = profile[name]!;
-      const long = typeof value === 'string' && value.length > MAX_FIELD_CHARS;
-      if (long || (typeof value === 'object' && value !== null)) return profile;
-      fields[name] = value;
-    }
-    this.#fields = fields;
-    this.#fieldsFor = names;
-    return fields;
   }
 
   get profileText(): string {

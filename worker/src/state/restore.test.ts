@@ -27,6 +27,7 @@ function userRows(group: number, id: string, lastAccess: number | null): UserRow
     tailSeq: 0,
     truncated: 0,
     fetchedBy: 0,
+    fields: null,
     profileBytes: 0,
     chunks: [],
   };

@@ -4,10 +4,12 @@
  *   key     = u16 keyGroup | u16 length of id | id | u8 row | u32 chunk           (big endian)
  *   head    = u8 version | f64 lastAccess | f64 eventCount | u32 firstSeq | u32 nextSeq
  *             | u32 tailSeq | u32 truncated | u32 fetchedBy | text lastEventName | text lastEventAt
- *             | u32 profileBytes | u16 chunks | (u32 seq | u32 bytes)* | tail     (little endian)
+ *             | u32 profileBytes | fields | u16 chunks | (u32 seq | u32 bytes)* | tail
+ *                                                                               (little endian)
  *   profile = u32 length | profile JSON | visit JSON
  *   tail, chunk = u16 events | u32 length* | the event JSONs joined by "," (length in bytes)
  *   text    = u32 length | UTF-8; length 0xffffffff = null
+ *   fields  = u8 length | 8 bytes that stand for their names | JSON; length 0 = none, and no more
  *
  * The length before the id makes keys prefix-free: with a separator, an id that contains it could
  * fall among another user's rows. What is written per event is the head (about 100 bytes) with the
@@ -15,12 +17,14 @@
  * visit JSON in the head; 1 KB more per written event cost a third of the throughput when users do
  * not fit the cache. The tail as a row of its own was one lookup and one put more per such event.
  */
+import { DIGEST_BYTES, type StoredFields } from './profile-fields.ts';
 
 export const HEAD = 0;
 export const PROFILE = 1;
 export const CHUNK = 3;
 
-const HEAD_VERSION = 1;
+/** 2: fields. */
+const HEAD_VERSION = 2;
 const NONE = 0xffffffff;
 
 /** null: the row is deleted. */
@@ -49,6 +53,8 @@ export interface Head {
   /** Events dropped because the user reached maxBytesPerUser. */
   truncated: number;
   profileBytes: number;
+  /** What scripts ask of the profile (profile-fields.ts). */
+  fields: StoredFields | null;
   /** Attempt that fetched the user from the Profile API (P33). */
   fetchedBy: number;
   chunks: Chunk[];
@@ -114,6 +120,18 @@ function readText(source: Buffer, at: number): { text: string | null; end: numbe
   return { text: source.toString('utf8', at + 4, end), end };
 }
 
+function writeFields(target: Buffer, at: number, fields: StoredFields | null): number {
+  const textAt = at + 1 + DIGEST_BYTES;
+  if (fields === null) {
+    target[at] = 0;
+    return at + 1;
+  }
+  target.write(fields.digest, at + 1, 'latin1');
+  const length = target.write(fields.text, textAt, 'utf8');
+  target[at] = length;
+  return textAt + length;
+}
+
 /** Of a user without events. */
 export function newHead(lastAccess: number, profileBytes: number, fetchedBy: number): Head {
   return {
@@ -126,6 +144,7 @@ export function newHead(lastAccess: number, profileBytes: number, fetchedBy: num
     tailSeq: 0,
     truncated: 0,
     profileBytes,
+    fields: null,
     fetchedBy,
     chunks: [],
   };
@@ -143,7 +162,8 @@ export function encodeHead(head: Head, tail: TailWriter | null = null): Buffer {
   const { lastEventName: name } = head;
   const lastEventName = name === null ? null : JSON.stringify(name);
   const out = Buffer.allocUnsafe(
-    43 +
+    44 +
+      (head.fields === null ? 0 : DIGEST_BYTES + Buffer.byteLength(head.fields.text)) +
       textBytes(lastEventName) +
       textBytes(head.lastEventAt) +
       head.chunks.length * 8 +
@@ -160,8 +180,9 @@ export function encodeHead(head: Head, tail: TailWriter | null = null): Buffer {
   let at = writeText(out, 37, lastEventName);
   at = writeText(out, at, head.lastEventAt);
   out.writeUInt32LE(head.profileBytes, at);
-  out.writeUInt16LE(head.chunks.length, at + 4);
-  at += 6;
+  at = writeFields(out, at + 4, head.fields);
+  out.writeUInt16LE(head.chunks.length, at);
+  at += 2;
   for (const chunk of head.chunks) {
     out.writeUInt32LE(chunk.seq, at);
     out.writeUInt32LE(chunk.bytes, at + 4);
@@ -174,12 +195,17 @@ export function encodeHead(head: Head, tail: TailWriter | null = null): Buffer {
 
 /** `tailAt`: where the tail begins in the row, in the form of a chunk row. */
 export function decodeHead(row: Buffer): Head & { tailAt: number } {
-  if (row[0] !== HEAD_VERSION) throw new Error(`head row has version ${row[0]}, known: 1`);
+  if (row[0] !== HEAD_VERSION)
+    throw new Error(`head row has version ${row[0]}, known: ${HEAD_VERSION}`);
   const name = readText(row, 37);
   const eventAt = readText(row, name.end);
-  const count = row.readUInt16LE(eventAt.end + 4);
+  const fieldsAt = eventAt.end + 4;
+  const fieldsBytes = row[fieldsAt]!;
+  const textAt = fieldsAt + 1 + (fieldsBytes === 0 ? 0 : DIGEST_BYTES);
+  let at = textAt + fieldsBytes;
+  const count = row.readUInt16LE(at);
   const chunks: Chunk[] = [];
-  let at = eventAt.end + 6;
+  at += 2;
   for (let i = 0; i < count; i++, at += 8) {
     chunks.push({ seq: row.readUInt32LE(at), bytes: row.readUInt32LE(at + 4) });
   }
@@ -194,6 +220,13 @@ export function decodeHead(row: Buffer): Head & { tailAt: number } {
     lastEventName: name.text === null ? null : (JSON.parse(name.text) as string),
     lastEventAt: eventAt.text,
     profileBytes: row.readUInt32LE(eventAt.end),
+    fields:
+      fieldsBytes === 0
+        ? null
+        : {
+            digest: row.toString('latin1', fieldsAt + 1, textAt),
+            text: row.toString('utf8', textAt, textAt + fieldsBytes),
+          },
     chunks,
     tailAt: at,
   };

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { JsonObject } from '../runtime/json.ts';
 import { decodeUser } from './decode-user.ts';
+import { fieldSetOf } from './profile-fields.ts';
 import * as rows from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
 import { type RowReader, type UserLimits, type UserRow, UserState } from './user-state.ts';
@@ -289,9 +290,17 @@ test('the fields of a profile: those asked for, the whole where one is not short
     const newcomer = { id: 'u', keyGroup: 3, lastAccess: 1000, fetchedBy: 0 };
     const answer = { profile, visit: '{}', history: [] };
     const user = UserState.fromAnswer(arena, newcomer, answer, LIMITS, []);
-    const first = user.texts(unread).fields(names);
-    assert.deepEqual(user.texts(unread).fields(names), first, 'the second time from memory');
-    assert.deepEqual(user.texts(unread).fields(['other']), user.texts(unread).fields(['other']));
+    const set = fieldSetOf(names);
+    const first = user.fields(set, unread);
+    assert.deepEqual(user.fields(set, unread), first, 'the second time from memory');
+    const head = user.takeRows()[0]!.value!;
+    const stored = UserState.fromHead(arena, 'u', 3, head);
+    const read = { ...unread, profile: () => user.texts(unread).encode() };
+    assert.equal(stored.knows(set), user.knows(set));
+    assert.deepEqual(stored.fields(set, stored.knows(set) ? unread : read), first, 'from the row');
+    const other = fieldSetOf(['other']);
+    assert.ok(!stored.knows(other), 'another script asks anew');
+    assert.deepEqual(stored.fields(other, read), user.fields(other, unread));
     return first;
   };
   const profile = `{"country":"US","n":null,"tags":[1],"long":"${'x'.repeat(65)}"}`;
@@ -300,6 +309,14 @@ test('the fields of a profile: those asked for, the whole where one is not short
   for (const name of ['tags', 'long']) {
     assert.deepEqual(of(profile, ['country', name]), JSON.parse(profile));
   }
+  const numbers = '{"zero":-0,"huge":1e400,"country":"\\ud800"}';
+  assert.ok(Object.is((of(numbers, ['zero']) as { zero: number }).zero, -0));
+  assert.equal((of(numbers, ['huge']) as { huge: number }).huge, Number.POSITIVE_INFINITY);
+  assert.deepEqual(of(numbers, ['country']), { country: '\ud800' });
+  const many = Object.fromEntries([...Array(9).keys()].map((n) => [`f${n}`, 'x'.repeat(30)]));
+  assert.deepEqual(of(JSON.stringify({ ...many, a: 1 }), Object.keys(many)), { ...many, a: 1 });
+  const own = of('{"__proto__":{"x":1}}', ['__proto__']);
+  assert.ok(Object.hasOwn(own as object, '__proto__'));
   assert.equal(of('"text"', ['length']), 'text');
   assert.deepEqual(of('{"constructor":1}', ['constructor', 'toString']), { constructor: 1 });
 });

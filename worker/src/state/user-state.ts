@@ -6,6 +6,7 @@
  */
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import { type ChunkChange, EventHistory } from './event-history.ts';
+import { type FieldSet, projected, type StoredFields } from './profile-fields.ts';
 import { PARSED_FACTOR, ProfileTexts } from './profile-texts.ts';
 import type { UserRow } from './rows.ts';
 import * as rows from './rows.ts';
@@ -61,6 +62,8 @@ export class UserState {
   #texts: ProfileTexts | null;
   /** Of profile and visit, in memory or not. */
   readonly #textBytes: number;
+  #fields: StoredFields | null;
+  #fieldValues: JsonObject | null = null;
   #parsedHistory: JsonValue[] | null = null;
   #eventCount: number;
   #lastEventName: string | null;
@@ -88,6 +91,7 @@ export class UserState {
     this.#arena = arena;
     this.#texts = texts;
     this.#textBytes = head.profileBytes;
+    this.#fields = head.fields;
     this.#eventCount = head.eventCount;
     this.#lastEventName = head.lastEventName;
     this.#lastEventAt = head.lastEventAt;
@@ -140,6 +144,25 @@ export class UserState {
   texts(read: RowReader): ProfileTexts {
     if (this.#texts === null) this.giveTexts(read.profile(this));
     return this.#texts!;
+  }
+
+  /** `fields` will answer from memory. */
+  knows(set: FieldSet): boolean {
+    return this.#fields?.digest === set.digest;
+  }
+
+  /** The profile as a script sees it that names no other of its fields. */
+  fields(set: FieldSet, read: RowReader): JsonValue {
+    if (this.knows(set)) {
+      this.#fieldValues ??= JSON.parse(this.#fields!.text) as JsonObject;
+      return this.#fieldValues;
+    }
+    const { profile } = this.texts(read);
+    const found = projected(profile, set);
+    if (found === null) return profile;
+    this.#fields = found.stored;
+    this.#fieldValues = found.values;
+    return found.values;
   }
 
   /** The API's visit object, with the counters once an event has moved them. */
@@ -272,6 +295,7 @@ export class UserState {
       tailSeq: history.tailSeq,
       truncated: this.#truncated,
       profileBytes: this.#textBytes,
+      fields: this.#fields,
       fetchedBy: this.fetchedBy,
       chunks: history.chunks,
     };

@@ -13,6 +13,7 @@ import { RecordColumns } from '../source/record-columns.ts';
 import type { Split } from '../source/source.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { ProfileAnswer, ProfileFailure } from '../state/profile-api.ts';
+import { PROFILE, parseKey } from '../state/rows.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
 import { EventProcessor, type IncomingRecord } from './event-processor.ts';
 import { GroupLedger, imbalance } from './ledger.ts';
@@ -281,6 +282,38 @@ test('an API failure dead-letters the events that wait; the next event asks agai
   rig.arrive(rig.event(a));
   assert.equal(rig.fetches.length, 1);
   assert.equal(rig.imbalance(), 0);
+});
+
+test('profiles are read for matches and for what no head knows, in one multi-get', async () => {
+  const filter = filterOf('event.triggerable && user.country == "US"');
+  const rig = new Rig({ filter, cacheBytes: 1 });
+  const users = OWN.slice(0, 4);
+  const read = rig.backend.getMany.bind(rig.backend);
+  let profiles: number[] = [];
+  rig.backend.getMany = (keys) => {
+    const count = keys.filter((key) => parseKey(key).row === PROFILE).length;
+    if (count > 0) profiles.push(count);
+    return read(keys);
+  };
+  const ask = (triggerable: boolean) => {
+    profiles = [];
+    rig.arrive(...users.map((user) => rig.event(user, { triggerable })));
+    return profiles;
+  };
+  ask(false);
+  const profile = (n: number) => `{"country":"${n < 2 ? 'US' : 'DE'}","pad":"${'x'.repeat(2000)}"}`;
+  for (let n = 0; n < users.length; n++) await rig.answer(0, { ...ANSWER, profile: profile(n) });
+  rig.manager.settle();
+  assert.equal(rig.manager.stats.cached, 1, 'all but one are in the backend alone');
+  assert.deepEqual(ask(false), []);
+  ask(true);
+  assert.equal(rig.outbox.size, 2);
+  // Whoever is still in the cache has its texts.
+  assert.deepEqual(ask(true), [2], 'those in the US, and only those');
+  assert.equal(rig.outbox.size, 4);
+  while (rig.deliveries.length > 0) await rig.deliver();
+  assert.equal(rig.bodies.length, 4);
+  assert.equal(jsonOf(rig.bodies.at(-1)!).user.pad.length, 2000);
 });
 
 test('TTL by record time: alive at ttl, asked for anew at ttl + 1', async () => {

@@ -18,6 +18,7 @@ import { invariant } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import type { Split } from '../source/source.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
+import { fieldSetOf } from '../state/profile-fields.ts';
 import type { UserState } from '../state/user-state.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
 import { enrichedBody } from './enriched-body.ts';
@@ -112,7 +113,7 @@ export class EventProcessor {
     this.#deps = deps;
     this.#filter = deps.filter;
     this.#scope = new UserScope(deps.manager.stored);
-    this.#scope.fields = deps.filter.userFields;
+    this.setFilter(deps.filter);
     this.#take = (bytes) => deps.outbox.bodies.take(bytes);
     this.#unannounced = deps.attempt > 1 ? Number.POSITIVE_INFINITY : 0;
     const { source } = deps.plan;
@@ -137,7 +138,8 @@ export class EventProcessor {
 
   setFilter(filter: CompiledFilter): void {
     this.#filter = filter;
-    this.#scope.fields = filter.userFields;
+    const { userFields } = filter;
+    this.#scope.fields = userFields === null ? null : fieldSetOf(userFields);
   }
 
   /** `replayUntil`: records below it may repeat what an earlier attempt did (P33). */
@@ -227,23 +229,33 @@ export class EventProcessor {
     manager.settle();
   }
 
-  /** Profiles that the script will ask for, as far as the event alone tells, in one multi-get. */
+  /** Profiles that will be asked for, as far as can be told before, in one multi-get. */
   #readAhead(records: readonly AcceptedRecord[]): void {
     const { manager } = this.#deps;
     const wanted = new Set<UserState>();
     for (const record of records) {
       const user = record.user ?? manager.cached(record.userId);
       if (user === undefined || user.hasTexts || wanted.has(user)) continue;
-      this.#probe.event = record.parsed;
-      this.#probe.asked = false;
-      this.#filter.evaluate(this.#probe);
-      if (this.#probe.asked) wanted.add(user);
+      if (this.#willRead(user, record)) wanted.add(user);
     }
     if (wanted.size === 0) return;
     const users = [...wanted];
     manager.stored.profiles(users).forEach((row, i) => {
       users[i]!.giveTexts(row);
     });
+  }
+
+  /** Whether the script, or the body of a match, will ask for the user's profile or visit. */
+  #willRead(user: UserState, { parsed }: AcceptedRecord): boolean {
+    const { fields } = this.#scope;
+    this.#probe.reset(parsed);
+    const blind = this.#filter.evaluate(this.#probe);
+    const { askedUser, askedVisit, askedHistory } = this.#probe;
+    if (askedVisit || (askedUser && (fields === null || !user.knows(fields)))) return true;
+    if (askedHistory || !askedUser) return blind.match;
+    this.#scope.event = parsed;
+    this.#scope.state = user;
+    return this.#filter.evaluate(this.#scope).match;
   }
 
   /** Adds the record to `records`. Poison goes to the dead letter. */

@@ -1,6 +1,7 @@
 /** What a script sees of an event and its user. */
 import type { FilterScope } from '../filter/filter.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
+import type { FieldSet } from '../state/profile-fields.ts';
 import type { RowReader, UserState } from '../state/user-state.ts';
 
 /** What the script sees; one object reused, its properties read only when the script names them. */
@@ -8,7 +9,7 @@ export class UserScope implements FilterScope {
   event: JsonObject = {};
   state: UserState | null = null;
   /** The profile's fields that the script names; null: all. */
-  fields: readonly string[] | null = null;
+  fields: FieldSet | null = null;
   readonly #read: RowReader;
 
   constructor(read: RowReader) {
@@ -16,8 +17,10 @@ export class UserScope implements FilterScope {
   }
 
   get user(): JsonValue {
-    const texts = this.state!.texts(this.#read);
-    return this.fields === null ? texts.profile : texts.fields(this.fields);
+    const user = this.state!;
+    return this.fields === null
+      ? user.texts(this.#read).profile
+      : user.fields(this.fields, this.#read);
   }
 
   get visit(): JsonValue {
@@ -29,21 +32,32 @@ export class UserScope implements FilterScope {
   }
 }
 
-/** Tells whether the script looks beyond the event; what it then makes of nothing is not used. */
+/** Tells where the script looks beyond the event; what it then makes of nothing is not used. */
 export class ProbeScope implements FilterScope {
   event: JsonObject = {};
-  asked = false;
+  askedUser = false;
+  askedVisit = false;
+  askedHistory = false;
+
+  reset(event: JsonObject): void {
+    this.event = event;
+    this.askedUser = false;
+    this.askedVisit = false;
+    this.askedHistory = false;
+  }
 
   get user(): JsonValue {
-    this.asked = true;
+    this.askedUser = true;
     return null;
   }
 
   get visit(): JsonValue {
-    return this.user;
+    this.askedVisit = true;
+    return null;
   }
 
   get history(): readonly JsonValue[] {
+    this.askedHistory = true;
     return [];
   }
 }
