@@ -63,8 +63,6 @@ function killing(kills: number, durationMs: number, watched: Watched): CheckedRu
     const watching = (async () => {
       while (!over.signal.aborted) {
         watched.placements.push(placementOf(stage));
-        const told = stage.pipeline.raw['replacements'] as Watched['replacements'] | undefined;
-        if (told !== undefined) watched.replacements = told;
         await wait(50);
       }
     })();
@@ -74,6 +72,7 @@ function killing(kills: number, durationMs: number, watched: Watched): CheckedRu
     } finally {
       over.abort();
       await watching;
+      watched.replacements = stage.pipeline.raw['replacements'] as Watched['replacements'];
     }
   };
 }

@@ -65,6 +65,9 @@ export async function metricsText(view: JobView): Promise<{ contentType: string;
   }
   if (view.lag !== null) gauge('lag_records', 'Records still to read', view.lag);
   count('restarts_total', 'Restarts of the job', view.restarts);
+  const { done, givenUp } = view.replacements;
+  count('replacements_total', 'Losses after which the other tasks ran on', done);
+  count('replacements_given_up_total', 'Losses that ended in a restart after all', givenUp);
   gauge('task_managers', 'Registered TaskManagers', view.taskManagers.length);
   addShuffle(view, gauge);
   gauge('running', '1 while every task runs', view.status === 'RUNNING' ? 1 : 0);

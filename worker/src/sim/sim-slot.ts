@@ -76,7 +76,7 @@ export class SimSlot {
     this.#config = config;
     this.#peers = peers;
     const { attempt, subtask } = config.task;
-    const { outside, log } = world;
+    const { outside } = world;
     this.#task = new SlotTask(
       {
         env: process.env,
@@ -85,8 +85,8 @@ export class SimSlot {
         profileApi: new ModelProfileApi(process, outside),
         action: new ModelWebhook(process, outside, attempt, subtask),
         deadLetter: new ModelDeadLetter(process, outside, attempt),
-        reader: new ModelReader(log, process.env),
-        openReader: () => Promise.resolve(new ModelReader(log, process.env)),
+        reader: this.#reader(),
+        openReader: () => Promise.resolve(this.#reader()),
         report: (report) => this.#report(report),
         send: (target, frame, to) => this.#send(target, frame, to),
         credit: (channel, bytes, to) => this.#credit(channel, bytes, to),
@@ -207,6 +207,12 @@ export class SimSlot {
         this.#world.outside.point(this.process, `after ${report.type}`);
       })
       .catch((fault: unknown) => this.process.time.fail(fault));
+  }
+
+  #reader(): ModelReader {
+    const { outside, log } = this.#world;
+    const connectMs = outside.rng.chance(0.4) ? outside.rng.between(100, 900) : 0;
+    return new ModelReader(log, this.process.env, connectMs);
   }
 
   #noteReplay(): void {
