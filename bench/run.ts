@@ -17,7 +17,9 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   'source-path': program('./source-path.ts'),
   'slot-path': program('./slot-path.ts'),
   'profile-api': program('./profile-api.ts'),
+  'control-plane': program('./control-plane.ts'),
   rocksdb: program('./rocksdb.ts'),
+  exchange: program('./exchange.ts'),
   'profile-top': program('./profile-top.ts'),
 };
 

@@ -12,12 +12,19 @@ export class FieldFault extends Error {}
  * kind.
  */
 export class Field {
-  readonly #path: string;
+  // Its path is put together only for a fault: a manifest of 200 subtasks has 100,000 fields.
+  readonly #parent: Field | null;
+  readonly #key: string | number;
   readonly #value: JsonValue | undefined;
 
-  constructor(path: string, value: JsonValue | undefined) {
-    this.#path = path;
+  private constructor(parent: Field | null, key: string | number, value: JsonValue | undefined) {
+    this.#parent = parent;
+    this.#key = key;
     this.#value = value;
+  }
+
+  static root(document: JsonValue): Field {
+    return new Field(null, '', document);
   }
 
   get isNull(): boolean {
@@ -31,12 +38,12 @@ export class Field {
   get(name: string): Field {
     if (this.#value === undefined || !isJsonObject(this.#value)) this.fail('an object');
     const value = Object.hasOwn(this.#value, name) ? this.#value[name] : undefined;
-    return new Field(this.#path === '' ? name : `${this.#path}.${name}`, value);
+    return new Field(this, name, value);
   }
 
   items(): Field[] {
     if (!Array.isArray(this.#value)) this.fail('a list');
-    return this.#value.map((item, i) => new Field(`${this.#path}[${i}]`, item));
+    return this.#value.map((item, i) => new Field(this, i, item));
   }
 
   integer(min: number, max = Number.MAX_SAFE_INTEGER): number {
@@ -72,9 +79,14 @@ export class Field {
 
   fail(wanted: string): never {
     const found = this.#value === undefined ? 'absent' : JSON.stringify(this.#value).slice(0, 60);
-    throw new FieldFault(
-      `${this.#path === '' ? 'the document' : this.#path} must be ${wanted}, is ${found}`,
-    );
+    throw new FieldFault(`${this.#path || 'the document'} must be ${wanted}, is ${found}`);
+  }
+
+  get #path(): string {
+    if (this.#parent === null) return '';
+    const above = this.#parent.#path;
+    if (typeof this.#key === 'number') return `${above}[${this.#key}]`;
+    return above === '' ? this.#key : `${above}.${this.#key}`;
   }
 }
 

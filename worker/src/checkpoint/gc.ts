@@ -97,14 +97,14 @@ export interface GarbageReport {
 }
 
 /**
- * One sweep. `tasks` asks every running task and gives null if one does not answer. Throws
- * LEADERSHIP_LOST, LOG_UNAVAILABLE and what the store throws; a sweep that broke off is simply done
- * again.
+ * One sweep. `tasks` asks every running task, given what was listed, and gives null if one does not
+ * answer. Throws LEADERSHIP_LOST, LOG_UNAVAILABLE and what the store throws; a sweep that broke off
+ * is simply done again.
  */
 export async function collectGarbage(request: {
   log: Pick<JobLog, 'confirmEnd' | 'state' | 'leaderEpoch'>;
   store: ObjectStore;
-  tasks: () => Promise<readonly TaskRoots[] | null>;
+  tasks: (listed: readonly StoredObject[]) => Promise<readonly TaskRoots[] | null>;
   pinned: () => ReadonlySet<string>;
   highestAttempt: number;
   /** Checkpoints to keep, at least 1. */
@@ -114,7 +114,7 @@ export async function collectGarbage(request: {
 }): Promise<GarbageReport> {
   const { log, store } = request;
   const objects = [...(await store.list(MANIFESTS)), ...(await store.list(SEGMENTS))];
-  const tasks = await request.tasks();
+  const tasks = await request.tasks(objects);
   if (tasks === null) return { deleted: 0, refused: 'a task has not named its objects' };
   await log.confirmEnd();
   const state = log.state;

@@ -18,7 +18,7 @@ export function encodeRecord(record: LogRecord): Buffer {
 export function decodeRecord(content: Buffer, logIndex: number): LogRecord {
   try {
     const parsed = JSON.parse(content.toString()) as JsonValue;
-    checkRecord(new Field('', parsed), logIndex);
+    checkRecord(Field.root(parsed), logIndex);
     return parsed as unknown as LogRecord;
   } catch (fault) {
     if (!(fault instanceof FieldFault || fault instanceof SyntaxError)) throw fault;

@@ -6,6 +6,7 @@
  * later. So every create is read back until its index holds *something*: then either it is ours or
  * can never be.
  */
+import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
 import { decodeRecord, encodeRecord, type LogState, readState } from './log-record.ts';
@@ -58,6 +59,11 @@ export class JobLog {
   /** Known records: the genesis and at least what the newest `retained` checkpoints need. */
   get records(): readonly LogRecord[] {
     return this.#records;
+  }
+
+  /** Records in memory; beyond the limit the older half is forgotten, once it is not needed. */
+  get kept(): Bound {
+    return { value: this.#records.length, limit: 2 * KEPT };
   }
 
   get state(): LogState {

@@ -91,6 +91,8 @@ describe('launcher', () => {
       dir,
       storeUrl: dir.storeUrl,
       restPort: 0,
+      secretFile: null,
+      dataPort: 0,
       from: '7',
       entry: join(folder, 'stand-in.mjs'),
     });
@@ -180,6 +182,7 @@ describe('launcher', () => {
        const terminal = new Terminal(process.stdout, process.stderr, process.env);
        await new Launcher({ env: realEnv, terminal, dir, planFile: 'job.yaml', planJson: '',
          storeUrl: '', taskManagers: 2, slots: 1, restPort: 0, from: null,
+         secretFile: null, dataPort: 0,
          entry: ${JSON.stringify(join(folder, 'stand-in.mjs'))} }).start();`,
     );
     const parent = spawn(process.execPath, [script], { stdio: 'ignore' });

@@ -34,6 +34,10 @@ export interface LaunchOptions {
   dir: StateDir;
   storeUrl: string;
   restPort: number;
+  /** For all processes; null = plain TCP. */
+  secretFile: string | null;
+  /** Of the first TaskManager for the others, the next ones follow; 0 = any. */
+  dataPort: number;
   /** `latest`, `earliest` or a checkpoint id; null = go on from the newest checkpoint. */
   from: string | null;
   /** The program that the children run; only tests have another one. */
@@ -75,7 +79,7 @@ export class Launcher {
           ...shared,
           name,
           logFile: dir.logFile(name),
-          args: () => this.#taskManagerArgs(name),
+          args: () => this.#taskManagerArgs(name, index),
           onExit: () => 'restart',
         }),
       );
@@ -124,6 +128,11 @@ export class Launcher {
     rmSync(this.#options.dir.portFile, { force: true });
   }
 
+  get #secretArgs(): string[] {
+    const { secretFile } = this.#options;
+    return secretFile === null ? [] : ['--secret-file', secretFile];
+  }
+
   #jobManagerArgs(): string[] {
     const { planFile, planJson, storeUrl, restPort, from, dir } = this.#options;
     return [
@@ -135,19 +144,22 @@ export class Launcher {
       ...['--rpc-port', String(this.#ports?.rpcPort ?? 0)],
       ...['--rest-port', String(restPort)],
       ...['--port-file', dir.portFile],
+      ...this.#secretArgs,
       // A restarted JobManager goes on with what it did, not with what the user once asked for.
       ...(from === null || this.#ports !== null ? [] : ['--from', from]),
     ];
   }
 
-  #taskManagerArgs(name: string): string[] {
-    const { slots, dir } = this.#options;
+  #taskManagerArgs(name: string, index: number): string[] {
+    const { slots, dir, dataPort } = this.#options;
     return [
       'taskmanager',
       ...['--jobmanager', `${LOOPBACK}:${this.#ports?.rpcPort ?? 0}`],
       ...['--slots', String(slots)],
       ...['--local-state-dir', `${dir.rocksdb}/${name}`],
       ...['--id', name],
+      ...['--shuffle-port', String(dataPort === 0 ? 0 : dataPort + index)],
+      ...this.#secretArgs,
     ];
   }
 

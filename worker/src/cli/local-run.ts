@@ -5,6 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import type { JobPlan } from '../plan/job-plan.ts';
+import { ensureSecretFile } from '../rpc/transport-secret.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { formatAge, formatBytes } from './amounts.ts';
@@ -86,10 +87,14 @@ async function runWatched(
   const restPort = options.restPort ?? (await freePort(plan.rest.port, bindAddress));
   const planJson = options.dir.file('plan.json');
   writeFileSync(planJson, JSON.stringify(plan, null, 2));
+  const secretFile = plan.internalTls ? options.dir.file('secret') : null;
+  if (secretFile !== null) ensureSecretFile(secretFile, options.env);
   const launcher = new Launcher({
     ...options,
     planJson,
     restPort,
+    secretFile,
+    dataPort: plan.dataPort,
     // One machine: however the file spreads the slots over a cluster, here they are divided evenly.
     slots: Math.ceil(plan.parallelism / options.taskManagers),
   });

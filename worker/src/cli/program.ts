@@ -63,6 +63,9 @@ const taskManagersOption = (): Option =>
     .default(1)
     .argParser(integerFrom(1));
 
+const secretFileOption = (): Option =>
+  new Option('--secret-file <file>', "the job's secret: TLS on RPC and shuffle, plain without");
+
 function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
   program
     .command('run')
@@ -298,6 +301,7 @@ function addRoles(program: Command, outcome: Outcome): void {
       new Option('--from <point>', 'earliest, latest or a checkpoint').argParser(startPoint),
     )
     .option('--port-file <file>', 'write {rpcPort, restPort, pid} there once it listens')
+    .addOption(secretFileOption())
     .action(
       async (options: {
         plan: string;
@@ -307,6 +311,7 @@ function addRoles(program: Command, outcome: Outcome): void {
         restPort: number;
         from?: string;
         portFile?: string;
+        secretFile?: string;
       }) => {
         const { runJobManagerRole } = await import('./roles.ts');
         outcome.code = await runJobManagerRole(options);
@@ -324,6 +329,7 @@ function addRoles(program: Command, outcome: Outcome): void {
       '--shuffle-host <address>',
       'to listen on for them, and told to them (default: that of the RPC connection)',
     )
+    .addOption(secretFileOption())
     .action(
       async (options: {
         jobmanager: string;
@@ -332,6 +338,7 @@ function addRoles(program: Command, outcome: Outcome): void {
         id?: string;
         shufflePort: number;
         shuffleHost?: string;
+        secretFile?: string;
       }) => {
         const { runTaskManagerRole } = await import('./roles.ts');
         outcome.code = await runTaskManagerRole(options);

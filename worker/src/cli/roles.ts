@@ -13,6 +13,7 @@ export async function runJobManagerRole(options: {
   restPort: number;
   from?: string;
   portFile?: string;
+  secretFile?: string;
 }): Promise<number> {
   const { runJobManager } = await import('../jobmanager/main.ts');
   try {
@@ -24,6 +25,7 @@ export async function runJobManagerRole(options: {
       restPort: options.restPort,
       from: options.from ?? null,
       portFile: options.portFile ?? null,
+      secretFile: options.secretFile ?? null,
     });
   } catch (thrown) {
     // The job has not failed because its store, for example, does not answer just now.
@@ -40,6 +42,7 @@ export async function runTaskManagerRole(options: {
   id?: string;
   shufflePort: number;
   shuffleHost?: string;
+  secretFile?: string;
 }): Promise<number> {
   const { runTaskManager } = await import('../taskmanager/main.ts');
   await runTaskManager(options);

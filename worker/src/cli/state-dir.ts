@@ -1,7 +1,7 @@
 /**
  * The directory of a local run and its lock. Layout: `checkpoints/` (the store), `rocksdb/` (a
- * cache, deleted at each start), `logs/`, `compile-cache/`, `lock`, `plan.json` (what runs), and
- * `jobmanager.json` (ports of the running JobManager).
+ * cache, deleted at each start), `logs/`, `compile-cache/`, `lock`, `plan.json` (what runs),
+ * `jobmanager.json` (ports of the running JobManager), and `secret` (of its connections).
  */
 import {
   closeSync,

@@ -3,68 +3,73 @@
  * the smaller id calls, and calls again until the other has got its deployment, too. What an
  * attempt's connections mean is shuffle-attempt.ts; this is who may have one.
  */
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import type { AttemptMember } from '../rpc/messages.ts';
+import { call, refusalLog, TransportServer } from '../rpc/transport.ts';
+import type { TransportKeys } from '../rpc/transport-secret.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { PeerLink } from './peer-link.ts';
 import { ShuffleAttempt, type ShuffleAttemptOptions } from './shuffle-attempt.ts';
 import { helloFault, receiveHello, sendHello, sendRefusal } from './shuffle-handshake.ts';
 
-/** Strangers included; more are closed at accept (I7). */
-const MAX_CONNECTIONS = 4096;
 const DIAL_PAUSE_MS = 50;
+const DIAL_LIMIT_MS = 5_000;
 /**
  * Silence limits from the deployment to the connection: the peer may be taking down its last
  * attempt.
  */
 const CONNECT_TIMEOUTS = 2;
 
+export interface ShuffleServerOptions {
+  env: Env;
+  log: Logger;
+  host: string;
+  port: number;
+  /** null or left out = plain TCP. */
+  keys?: TransportKeys | null;
+}
+
 export class ShuffleServer {
   readonly #env: Env;
   readonly #log: Logger;
-  readonly #server: Server;
+  readonly #keys: TransportKeys | null;
   readonly #sockets = new Set<Socket>();
+  #transport: TransportServer | null = null;
   #attempt: ShuffleAttempt | null = null;
   #closed = false;
 
-  private constructor(env: Env, log: Logger, server: Server) {
+  private constructor({ env, log, keys }: ShuffleServerOptions) {
     this.#env = env;
     this.#log = log;
-    this.#server = server;
-    server.on('connection', (socket: Socket) => {
-      this.#own(socket);
-      this.#accept(socket).catch((error: unknown) => {
-        this.#log.debug({ error: messageOf(error) }, 'a shuffle connection came to nothing');
-        socket.destroy();
-      });
-    });
+    this.#keys = keys ?? null;
   }
 
   /** Port 0 takes any free one. Rejects with SHUFFLE_LISTEN. */
-  static async listen(options: {
-    env: Env;
-    log: Logger;
-    host: string;
-    port: number;
-  }): Promise<ShuffleServer> {
+  static async listen(options: ShuffleServerOptions): Promise<ShuffleServer> {
     const { env, log, host, port } = options;
-    const server = createServer({ noDelay: true });
-    server.maxConnections = MAX_CONNECTIONS;
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (cause) => {
-        const text = `shuffle port ${port} on ${host} can't be used, choose another`;
-        reject(new TriggerJobError('SHUFFLE_LISTEN', text, { cause }));
+    const server = new ShuffleServer(options);
+    try {
+      server.#transport = await TransportServer.listen({
+        ...{ host, port, keys: server.#keys, purpose: 'shuffle' },
+        onSocket: (socket, admit) => server.#answer(socket, admit),
+        onRefused: refusalLog(env, log, 'shuffle'),
       });
-      server.listen(port, host, resolve);
-    });
-    return new ShuffleServer(env, log, server);
+      return server;
+    } catch (cause) {
+      const text = `shuffle port ${port} on ${host} can't be used, choose another`;
+      throw new TriggerJobError('SHUFFLE_LISTEN', text, { cause });
+    }
   }
 
   get port(): number {
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : 0;
+    return this.#transport?.port ?? 0;
+  }
+
+  /** Connections that have not shown who they are, and how many of them had to make room. */
+  get strangers(): { open: number; dropped: number } {
+    return this.#transport?.strangers ?? { open: 0, dropped: 0 };
   }
 
   /** Ends the attempt before it, if there is one. */
@@ -100,7 +105,7 @@ export class ShuffleServer {
     this.#closed = true;
     this.end();
     for (const socket of this.#sockets) socket.destroy();
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await this.#transport?.close();
   }
 
   #own(socket: Socket): void {
@@ -110,7 +115,15 @@ export class ShuffleServer {
     socket.once('close', () => this.#sockets.delete(socket));
   }
 
-  async #accept(socket: Socket): Promise<void> {
+  #answer(socket: Socket, admit: () => void): void {
+    this.#own(socket);
+    this.#accept(socket, admit).catch((error: unknown) => {
+      this.#log.debug({ error: messageOf(error) }, 'a shuffle connection came to nothing');
+      socket.destroy();
+    });
+  }
+
+  async #accept(socket: Socket, admit: () => void): Promise<void> {
     const { hello, rest } = await receiveHello(this.#env, socket);
     const attempt = this.#attempt;
     const fault = attempt === null ? 'no job runs here' : helloFault(attempt.identity, hello);
@@ -119,8 +132,11 @@ export class ShuffleServer {
       // Also every caller that got its deployment first: it calls again.
       this.#log.debug({ from: hello.from, attempt: hello.attempt, reason }, 'shuffle refused');
       sendRefusal(socket, hello, reason ?? '');
+      // A caller that never hangs up must not keep it open.
+      socket.once('finish', () => socket.destroy());
       return;
     }
+    admit();
     sendHello(socket, attempt.identity, hello.from);
     this.#open(attempt, hello.from, socket, rest);
   }
@@ -128,9 +144,17 @@ export class ShuffleServer {
   async #dial(attempt: ShuffleAttempt, member: AttemptMember): Promise<void> {
     const { taskManagerId } = member;
     while (attempt.expects(taskManagerId) && !this.#closed) {
-      const socket = connect({ host: member.host, port: member.port, noDelay: true });
-      this.#own(socket);
+      let socket: Socket | null = null;
       try {
+        const { host, port } = member;
+        const target = { host, port, timeoutMs: DIAL_LIMIT_MS, keys: this.#keys };
+        socket = await call(this.#env, { ...target, purpose: 'shuffle' });
+        this.#own(socket);
+        // The attempt may have ended meanwhile, or all of this process.
+        if (this.#closed || !attempt.expects(taskManagerId)) {
+          socket.destroy();
+          return;
+        }
         sendHello(socket, attempt.identity, taskManagerId);
         const { hello, rest } = await receiveHello(this.#env, socket);
         const fault = helloFault(attempt.identity, hello);
@@ -140,7 +164,7 @@ export class ShuffleServer {
         }
         throw new TriggerJobError('LINK_REFUSED', fault ?? `${hello.from} answered`);
       } catch (error) {
-        socket.destroy();
+        socket?.destroy();
         const reason = messageOf(error);
         this.#log.debug({ peer: taskManagerId, reason }, 'no shuffle connection yet');
         await sleep(this.#env, DIAL_PAUSE_MS);

@@ -5,6 +5,7 @@
  * done: the connection is broken, nothing is resumed (P51).
  */
 import { crc32 } from 'node:zlib';
+import { tlsAtFirst } from '../rpc/tls-record.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.ts';
 import type { BarrierFrame, Frame, SplitsFrame } from './frame.ts';
@@ -100,7 +101,10 @@ export class HelloDecoder {
 }
 
 function helloLength(header: DataView): number {
-  if (header.getUint32(0, true) !== MAGIC) throw fault('the peer is no TaskManager');
+  if (header.getUint32(0, true) !== MAGIC) {
+    const bytes = new Uint8Array(header.buffer, header.byteOffset, header.byteLength);
+    throw fault(tlsAtFirst(bytes) ?? 'the peer is no TaskManager');
+  }
   const version = header.getUint16(4, true);
   if (version !== WIRE_VERSION) {
     throw fault(`the peer speaks version ${version} of the exchange, this is ${WIRE_VERSION}`);

@@ -10,9 +10,15 @@ import type { Logger } from 'pino';
 import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Command, Report, ScriptVersion } from '../rpc/messages.ts';
+import type { Bound } from '../runtime/bound.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import { coordinate, initialCoordinator, nextWakeAt } from './checkpoint-coordinator.ts';
+import {
+  coordinate,
+  initialCoordinator,
+  MAX_QUEUED_REQUESTS,
+  nextWakeAt,
+} from './checkpoint-coordinator.ts';
 import { describeFailure } from './checkpoint-failure.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type {
@@ -145,6 +151,11 @@ export class CheckpointDriver {
     } finally {
       this.#pinned.delete(checkpoint);
     }
+  }
+
+  /** Requests that wait for their turn. */
+  get queued(): Bound {
+    return { value: this.#state.queue.length, limit: MAX_QUEUED_REQUESTS };
   }
 
   close(): void {

@@ -2,7 +2,8 @@
  * What the REST API tells about checkpoints: counts, the last ones, and statistics over completed
  * ones.
  */
-import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { SnapshotFigures, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { Bound } from '../runtime/bound.ts';
 import type { CheckpointKind } from './coordinator-model.ts';
 
 /** Entries kept for `history`; Flink's web.checkpoints.history. */
@@ -23,7 +24,8 @@ export interface CheckpointEntry {
   checkpointedBytes: number;
   stateBytes: number;
   tasks: number;
-  acks: { subtask: number; at: number; snapshot: SubtaskSnapshot }[];
+  /** Figures alone: whole snapshots of 200 subtasks are some MB per entry. */
+  acks: { subtask: number; at: number; figures: SnapshotFigures }[];
   failure: string | null;
   /** Name of the manifest or location of the savepoint. */
   externalPath: string | null;
@@ -92,7 +94,7 @@ export class CheckpointHistory {
     entry.durationMs = now - entry.triggeredAt;
     entry.checkpointedBytes += snapshot.figures.uploadedBytes;
     entry.stateBytes += snapshot.figures.stateBytes;
-    entry.acks.push({ subtask: snapshot.subtask, at: now, snapshot });
+    entry.acks.push({ subtask: snapshot.subtask, at: now, figures: snapshot.figures });
   }
 
   completed(id: number, externalPath: string, now: number): void {
@@ -101,7 +103,9 @@ export class CheckpointHistory {
     entry.externalPath = externalPath;
     this.counts.completed += 1;
     this.latestCompleted = entry;
-    this.#figures.push(entry);
+    // Not the entry: its acknowledgements would be kept 1,000 times over.
+    const { checkpointedBytes, stateBytes, durationMs } = entry;
+    this.#figures.push({ checkpointedBytes, stateBytes, durationMs });
     if (this.#figures.length > MAX_SUMMARY) this.#figures.shift();
   }
 
@@ -137,6 +141,14 @@ export class CheckpointHistory {
 
   find(id: number): CheckpointEntry | undefined {
     return this.#entries.find((entry) => entry.id === id);
+  }
+
+  get kept(): Bound {
+    return { value: this.#entries.length, limit: MAX_HISTORY };
+  }
+
+  get summarized(): Bound {
+    return { value: this.#figures.length, limit: MAX_SUMMARY };
   }
 
   /** Newest first. */

@@ -2,6 +2,8 @@
  * Why the job failed or restarted: the last causes, and the first one for good, since a restart
  * loop buries the cause that matters under its followers.
  */
+import type { Bound } from '../runtime/bound.ts';
+
 const MAX_ENTRIES = 20;
 /** A message from a task is cut here; a script or an API answer may be quoted in it. */
 const MAX_MESSAGE_CHARACTERS = 4_000;
@@ -29,6 +31,10 @@ export class JobExceptions {
     this.#total += 1;
     this.#entries.unshift(entry);
     if (this.#entries.length > MAX_ENTRIES) this.#entries.pop();
+  }
+
+  get kept(): Bound {
+    return { value: this.#entries.length, limit: MAX_ENTRIES };
   }
 
   /** Newest first. `truncated`: older ones were dropped. */

@@ -6,12 +6,13 @@ import type { Logger } from 'pino';
 import { collectGarbage, type TaskRoots } from '../checkpoint/gc.ts';
 import type { JobLog, LogBody } from '../checkpoint/log.ts';
 import { objectsOf } from '../checkpoint/manifest.ts';
-import type { ObjectStore } from '../checkpoint/object-store.ts';
-import { parseSegmentPath, SEGMENTS } from '../checkpoint/paths.ts';
+import type { ObjectStore, StoredObject } from '../checkpoint/object-store.ts';
+import { parseSegmentPath } from '../checkpoint/paths.ts';
 import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
@@ -53,6 +54,10 @@ export class JobJournal implements Journal {
 
   get leaderEpoch(): number {
     return this.#options.log.leaderEpoch;
+  }
+
+  get recordsKept(): Bound {
+    return this.#options.log.kept;
   }
 
   get lineage(): string {
@@ -122,10 +127,11 @@ export class JobJournal implements Journal {
         ...objectsOf(manifest).map((object) => object.name),
       ]),
     );
+    const named = [...this.#named];
     const { deleted, refused } = await collectGarbage({
       log,
       store,
-      tasks: () => this.#taskRoots(options.attempts),
+      tasks: (listed) => Promise.resolve(this.#taskRoots(options.attempts, named, listed)),
       pinned: () => pinned,
       highestAttempt: Math.max(0, ...options.attempts),
       retained: options.retained,
@@ -140,13 +146,17 @@ export class JobJournal implements Journal {
 
   /**
    * What the running tasks may still need, without asking them: every segment of their attempts
-   * that no published manifest has named yet. Listed after the sweep's own listing, so nothing
-   * falls between.
+   * that no published manifest has named yet. Only what the sweep has listed can be deleted by it,
+   * so nothing else matters. `named`: what was named before the listing began.
    */
-  async #taskRoots(attempts: readonly number[]): Promise<TaskRoots[]> {
+  #taskRoots(
+    attempts: readonly number[],
+    named: readonly string[],
+    listed: readonly StoredObject[],
+  ): TaskRoots[] {
     const roots = attempts.map((attempt, subtask) => ({ attempt, subtask, names: [] as string[] }));
     const present = new Set<string>();
-    for (const { name } of await this.#options.store.list(SEGMENTS)) {
+    for (const { name } of listed) {
       present.add(name);
       const segment = parseSegmentPath(name);
       const task = segment === null ? undefined : roots[segment.subtask];
@@ -154,7 +164,7 @@ export class JobJournal implements Journal {
       if (!this.#named.has(name)) task.names.push(name);
     }
     // Bounded by the store: what is gone from it needs no memory here.
-    for (const name of this.#named) if (!present.has(name)) this.#named.delete(name);
+    for (const name of named) if (!present.has(name)) this.#named.delete(name);
     return roots;
   }
 

@@ -46,13 +46,17 @@ export type Gauges = Record<GaugeName, number>;
 /** Events per second is measured over the last samples within this time. */
 const RATE_WINDOW_MS = 5_000;
 const MAX_SAMPLES = 64;
+/** Samples lie at least this far apart: 200 heartbeats a second must not fill them in a third. */
+const SAMPLE_STEP_MS = RATE_WINDOW_MS / MAX_SAMPLES;
 
 export class JobTotals {
   readonly #ended: Counters = zeros(COUNTERS);
   readonly #running = new Map<number, SubtaskMetrics>();
   /** Heartbeats under way when an attempt ended must not count it a second time. */
   #endedAttempt = 0;
-  #samples: { at: number; processed: number }[] = [];
+  /** `counters().recordsProcessed`, kept along: summing it up per heartbeat is quadratic. */
+  #processed = 0;
+  readonly #samples: { at: number; processed: number }[] = [];
 
   /**
    * One task's figures of a heartbeat; `now` is monotonic, ms. Those of an older attempt are
@@ -64,11 +68,9 @@ export class JobTotals {
     if (before !== undefined && before.attempt > metrics.attempt) return;
     if (before !== undefined && before.attempt < metrics.attempt) this.#end(before);
     this.#running.set(metrics.subtask, metrics);
-    const processed = this.counters().recordsProcessed;
-    const last = this.#samples.at(-1);
-    if (last?.at === now) last.processed = processed;
-    else this.#samples.push({ at: now, processed });
-    this.#samples = this.#samples.slice(-MAX_SAMPLES);
+    const counted = before?.attempt === metrics.attempt ? before.recordsProcessed : 0;
+    this.#processed += metrics.recordsProcessed - counted;
+    this.#sample(now);
   }
 
   /** The tasks of all attempts up to `attempt` are gone: their gauges no longer hold. */
@@ -122,6 +124,16 @@ export class JobTotals {
   /** Running tasks, by subtask. */
   subtasks(): SubtaskMetrics[] {
     return [...this.#running.values()].sort((a, b) => a.subtask - b.subtask);
+  }
+
+  /** The newest sample moves along until it is one step from the one before it. */
+  #sample(now: number): void {
+    const previous = this.#samples.at(-2);
+    if (previous !== undefined && (this.#samples.at(-1)?.at ?? 0) - previous.at < SAMPLE_STEP_MS) {
+      this.#samples.pop();
+    }
+    this.#samples.push({ at: now, processed: this.#processed });
+    if (this.#samples.length > MAX_SAMPLES) this.#samples.shift();
   }
 
   #end(metrics: SubtaskMetrics): void {

@@ -1,6 +1,7 @@
 /** Gathers the view from the running parts. */
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
+import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobLifecycle } from './job-lifecycle.ts';
@@ -18,6 +19,7 @@ export interface ViewParts {
   storeUrl: string;
   journal: Journal;
   job: JobStateMachine;
+  driver: CheckpointDriver;
   lifecycle: JobLifecycle;
   taskManagers: TaskManagers;
   history: CheckpointHistory;
@@ -65,6 +67,14 @@ export function viewOf(parts: ViewParts): JobView {
     lag: totals.lag(plan.parallelism),
     subtasks: totals.subtasks(),
     filter: { version: scripts.active.version, refused: scripts.refused },
+    bounds: {
+      rpc_queued_bytes: parts.taskManagers.queued,
+      checkpoint_requests_queued: parts.driver.queued,
+      checkpoint_history_entries: parts.history.kept,
+      checkpoint_summary_entries: parts.history.summarized,
+      job_exceptions: parts.exceptions.kept,
+      job_log_records: journal.recordsKept,
+    },
     splits: {
       total: splits.positions.length,
       held: splits.held,

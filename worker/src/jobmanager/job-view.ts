@@ -1,6 +1,7 @@
 /** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
+import type { Bounds } from '../runtime/bound.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobStatus } from './job-state.ts';
@@ -55,6 +56,8 @@ export interface JobView {
   lag: number | null;
   subtasks: SubtaskMetrics[];
   filter: { version: string; refused: string | null };
+  /** Bounded places of the JobManager (I7). */
+  bounds: Bounds;
   splits: { total: number; held: number; expiredHolds: number };
 }
 

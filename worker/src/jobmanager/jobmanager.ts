@@ -8,6 +8,8 @@ import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
+import { refusalLog } from '../rpc/transport.ts';
+import type { TransportKeys } from '../rpc/transport-secret.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Split, SplitEnumerator } from '../source/source.ts';
@@ -45,6 +47,8 @@ export interface JobManagerOptions {
   hooks?: PhaseHooks;
   /** Names this process in the log. */
   writer: string;
+  /** Who may connect; null or left out = whoever can reach the port. */
+  keys?: TransportKeys | null;
   /** How TaskManagers get in; the simulation has no sockets. */
   listen?: (
     options: Parameters<typeof RpcServer.listen>[0],
@@ -153,7 +157,9 @@ class RunningJobManager implements JobManager {
     const server = await listen({
       host: plan.rpc.bindAddress,
       port: plan.rpc.port,
+      keys: this.#options.keys ?? null,
       onConnection: (connection) => taskManagers.accept(connection),
+      onRefused: refusalLog(env, log, 'rpc'),
     });
     this.#parts = { start, driver, taskManagers, lifecycle, server };
     this.#job.move('CREATED', env.now());
@@ -163,13 +169,14 @@ class RunningJobManager implements JobManager {
   }
 
   view(): JobView {
-    const { start, lifecycle, taskManagers } = this.#started;
+    const { start, driver, lifecycle, taskManagers } = this.#started;
     return viewOf({
       env: this.#options.env,
       plan: this.#options.plan,
       storeUrl: this.#options.store.url,
       journal: start.journal,
       job: this.#job,
+      driver,
       lifecycle,
       taskManagers,
       history: this.#history,

@@ -4,6 +4,7 @@
  * them).
  */
 import type { Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
+import type { Bound } from '../runtime/bound.ts';
 
 /** A checkpoint the job can start from, and the manifest object it lies in. */
 export interface StoredCheckpoint {
@@ -14,6 +15,8 @@ export interface StoredCheckpoint {
 export interface Journal {
   readonly leaderEpoch: number;
   readonly lineage: string;
+  /** Records of the log in memory. */
+  readonly recordsKept: Bound;
   /**
    * Manifest, then the log record: the moment of completion. Rejects with CHECKPOINT_NOT_PUBLISHED
    * when the record is surely not in the log; any other rejection means unknown or fenced: the

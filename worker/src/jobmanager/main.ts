@@ -9,6 +9,7 @@ import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
 import { startRest } from '../rest/rest-server.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
+import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createSplitEnumerator } from '../source/open.ts';
@@ -33,6 +34,8 @@ export interface JobManagerRunOptions {
   restPort?: number | null;
   /** `earliest` or `latest` offsets of a first start, or a retained checkpoint's id. */
   from?: string | null;
+  /** The job's secret (transport-secret.ts); needed unless spec.security.internal is off. */
+  secretFile?: string | null;
   /** {rpcPort, restPort, pid} is written there as JSON once both listen. */
   portFile?: string | null;
 }
@@ -48,6 +51,8 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
   const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
   const plan = await planOf(options);
+  const { secretFile = null } = options;
+  const keys = keysFor(plan.internalTls, secretFile, env, (fault) => log.warn(fault));
   const { s3 } = plan.checkpointing;
   const manager = await startJobManager({
     plan,
@@ -56,6 +61,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
     script: compiled(plan.filter),
     env,
     log,
+    keys,
     store: await openStore(jobFolder(plan), env, { s3 }),
     openStore: (url, options) => openStore(url, env, { s3, ...options }),
     openEnumerator: (source, known) => createSplitEnumerator(source, env, { known }),

@@ -186,7 +186,7 @@ test('restart strategies', () => {
   );
 });
 
-test('exponential delay grows to its limit, jitters both ways, resets after a quiet time', () => {
+test('exponential delay grows to its limit, jitters below it, resets after a quiet time', () => {
   const plan = {
     type: 'exponential-delay',
     initialMs: 1000,
@@ -204,6 +204,6 @@ test('exponential delay grows to its limit, jitters both ways, resets after a qu
       [13_299, 0.5],
       [29_299, 0.5],
     ]),
-    [1000, 1800, 3300, 3000, 3000, 1000],
+    [1000, 1800, 3000, 3000, 3000, 1000],
   );
 });

@@ -82,7 +82,8 @@ function onExponential(
   const spread = backoffMs * plan.jitter * (random * 2 - 1);
   return {
     restart: true,
-    delayMs: Math.max(0, Math.round(backoffMs + spread)),
+    // As in Flink: jitter goes beyond neither end.
+    delayMs: Math.max(plan.initialMs, Math.min(Math.round(backoffMs + spread), plan.maxMs)),
     state: { ...state, backoffMs, lastFailureAt: now },
   };
 }

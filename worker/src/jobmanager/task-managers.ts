@@ -5,9 +5,11 @@
  * registration.
  */
 import type { Logger } from 'pino';
+import { MAX_QUEUED_BYTES } from '../rpc/connection.ts';
 import type { Command, Report, TaskManagerMetrics } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
+import type { Bound } from '../runtime/bound.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
@@ -71,6 +73,12 @@ export class TaskManagers {
 
   get slots(): number {
     return this.all().reduce((sum, member) => sum + member.slots, 0);
+  }
+
+  /** Bytes that wait for the TaskManager furthest behind. */
+  get queued(): Bound {
+    const waiting = [...this.#members.values()].map(({ connection }) => connection.queuedBytes);
+    return { value: Math.max(0, ...waiting), limit: MAX_QUEUED_BYTES };
   }
 
   broadcast(command: Command): void {

@@ -113,6 +113,8 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
     localStateDir: '/nowhere',
     rest: { port: 0, bindAddress: '127.0.0.1' },
     rpc: { port: 0, bindAddress: '127.0.0.1' },
+    internalTls: false,
+    dataPort: 0,
   };
 }
 

@@ -73,6 +73,8 @@ export function buildPlan(job: CompleteTriggerJob, script: ScriptText, site: Sit
     localStateDir,
     rest: endpointOf(spec.jobManager.rest, site),
     rpc: endpointOf(spec.jobManager.rpc, site),
+    internalTls: spec.security.internal.enabled,
+    dataPort: spec.taskManager.dataPort,
   };
 }
 

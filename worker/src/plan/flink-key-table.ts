@@ -169,6 +169,7 @@ const stateBackend: Table = {
 };
 
 const NO_JVM = 'there is no JVM; its counterpart is the fixed overhead of memory.ts';
+const KEYSTORE = "there are no certificates: the processes get the job's secret as --secret-file";
 const MEMORY = 'spec.taskManager.memory';
 
 const processes: Table = {
@@ -231,7 +232,20 @@ const processes: Table = {
   'taskmanager.host': none('text', 'a TaskManager announces the address of its pod'),
   'taskmanager.bind-host': none('text', "a TaskManager listens on its pod's address"),
   'taskmanager.rpc.port': none('text', 'a TaskManager connects, it is not connected to'),
-  'taskmanager.data.port': none('text', 'a TaskManager announces its own port'),
+  'taskmanager.data.port': field(
+    'integer',
+    'spec.taskManager.dataPort',
+    'where other TaskManagers connect',
+  ),
+  'security.ssl.internal.enabled': field(
+    'boolean',
+    'spec.security.internal.enabled',
+    'TLS between the processes',
+  ),
+  'security.ssl.enabled': refused('write security.ssl.internal.enabled'),
+  'security.ssl.internal.keystore': refused(KEYSTORE),
+  'security.ssl.internal.truststore': refused(KEYSTORE),
+  'security.ssl.rest.enabled': fixed(['false'], 'the REST API is plain HTTP'),
   'jobmanager.memory.process.size': field(
     'size',
     'spec.jobManager.resources.limits.memory',

@@ -271,7 +271,8 @@ describe('the table', () => {
     size: '70mb',
     integer: 1,
     number: 0.25,
-    boolean: true,
+    // Not the default of any field.
+    boolean: false,
     text: '/somewhere',
   };
 

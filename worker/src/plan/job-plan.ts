@@ -211,4 +211,8 @@ export interface JobPlan {
   localStateDir: string;
   rest: { port: number; bindAddress: string };
   rpc: { port: number; bindAddress: string };
+  /** TLS on RPC and shuffle. */
+  internalTls: boolean;
+  /** Of each TaskManager, for the others; 0 = any free one. */
+  dataPort: number;
 }

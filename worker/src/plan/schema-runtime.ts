@@ -307,8 +307,33 @@ export const taskManagerSchema = block('The processes that work.', {
     }),
     {},
   ),
+  dataPort: defaulted(
+    integer(
+      'TCP port for the other TaskManagers; 0 takes any free one. In a local run the second ' +
+        'process takes the next port, and so on.',
+      6121,
+      { min: 0, max: 65_535 },
+    ),
+    0,
+  ),
   tmp: volume('Volume at /tmp. Default: space of the node.'),
   logs: volume('Volume at /var/log/flink. Default: space of the node.'),
+});
+
+export const securitySchema = block('How the processes of the job know each other.', {
+  internal: defaulted(
+    block('RPC and shuffle.', {
+      enabled: defaulted(
+        flag(
+          'TLS 1.3 by a secret of this job, for both ends of each connection. The processes get ' +
+            'it as --secret-file; a local run makes its own. false = plain TCP, for whoever can ' +
+            'reach the ports.',
+        ),
+        true,
+      ),
+    }),
+    {},
+  ),
 });
 
 export const heartbeatSchema = block("How JobManager and TaskManagers notice each other's death.", {

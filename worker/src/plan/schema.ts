@@ -13,6 +13,7 @@ import {
   restartStrategySchema,
   restoreSchema,
   savepointsSchema,
+  securitySchema,
   taskManagerSchema,
 } from './schema-runtime.ts';
 import { sourceSchema } from './schema-source.ts';
@@ -72,6 +73,7 @@ export const specSchema = block('What the job is to do.', {
   taskManager: defaulted(taskManagerSchema, {}),
   heartbeat: defaulted(heartbeatSchema, {}),
   exchange: defaulted(exchangeSchema, {}),
+  security: defaulted(securitySchema, {}),
   flinkConfiguration: defaulted(
     Type.Unsafe<Record<string, unknown>>({
       type: 'object',

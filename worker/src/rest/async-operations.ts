@@ -3,6 +3,7 @@
  * A trigger id chosen by the client makes the POST idempotent: the same id never starts a second
  * one.
  */
+import type { Bound } from '../runtime/bound.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
@@ -34,6 +35,10 @@ export class AsyncOperations {
       (error: unknown) => this.#results.set(id, { failure: messageOf(error) }),
     );
     return id;
+  }
+
+  get kept(): Bound {
+    return { value: this.#results.size, limit: MAX_OPERATIONS };
   }
 
   /** undefined: unknown. null: in progress. */

@@ -3,6 +3,7 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import type { CounterName, GaugeName } from '../jobmanager/job-totals.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
 import type { ShuffleMetrics } from '../rpc/messages.ts';
+import { type Bounds, LIMIT_SUFFIX } from '../runtime/bound.ts';
 
 /** Distinct names of `SubtaskMetrics.extra` that become metrics (I7). */
 const MAX_EXTRA = 200;
@@ -48,7 +49,10 @@ const GAUGE_METRICS: Record<GaugeName, { name: string; help: string }> = {
  * A registry per answer: totals live in the JobManager, and a metric can't outlive what it tells
  * of.
  */
-export async function metricsText(view: JobView): Promise<{ contentType: string; text: string }> {
+export async function metricsText(
+  view: JobView,
+  rest: Bounds,
+): Promise<{ contentType: string; text: string }> {
   const registry = new Registry();
   registry.setDefaultLabels({ job_id: view.jobId, job_name: view.plan.name });
   const count = (name: string, help: string, value: number) =>
@@ -75,6 +79,7 @@ export async function metricsText(view: JobView): Promise<{ contentType: string;
   count('split_holds_expired_total', 'Holds ended by discoveryHoldMs', view.splits.expiredHolds);
   addCheckpoints(view, count, gauge);
   addExtra(view, registry);
+  addBounds(view, rest, registry);
   return { contentType: registry.contentType, text: await registry.metrics() };
 }
 
@@ -109,6 +114,7 @@ function addExtra(view: JobView, registry: Registry): void {
   const sums = new Map<string, number>();
   for (const { extra } of view.subtasks) {
     for (const [name, value] of Object.entries(extra)) {
+      if (name.endsWith(LIMIT_SUFFIX)) continue;
       if (!sums.has(name) && sums.size >= MAX_EXTRA) continue;
       sums.set(name, (sums.get(name) ?? 0) + value);
     }
@@ -120,4 +126,55 @@ function addExtra(view: JobView, registry: Registry): void {
     registers: [registry],
   });
   for (const [name, value] of sums) values.set({ name }, value);
+}
+
+/**
+ * Every bounded place with its limit (I7), those of the slots summed over slots. A sum hides the
+ * one that is full: the ratio is of the fullest.
+ */
+function addBounds(view: JobView, rest: Bounds, registry: Registry): void {
+  const fullest = new Gauge({
+    name: 'triggerjob_bound_fill_ratio',
+    help: 'The fullest of its kind, 1 = at its limit',
+    labelNames: ['name'],
+    registers: [registry],
+  });
+  for (const [name, { value, limit, ratio }] of boundsOf(view, rest)) {
+    const gauges = { [name]: value, [`${name}${LIMIT_SUFFIX}`]: limit };
+    for (const [own, amount] of Object.entries(gauges)) {
+      const full = `triggerjob_${own}`;
+      // Some have been a metric of their own before.
+      if (registry.getSingleMetric(full) !== undefined) continue;
+      const help = 'A bounded place, see Limits in ARCHITECTURE.md';
+      new Gauge({ name: full, help, registers: [registry] }).set(amount);
+    }
+    fullest.set({ name }, ratio);
+  }
+}
+
+function boundsOf(
+  view: JobView,
+  rest: Bounds,
+): Map<string, { value: number; limit: number; ratio: number }> {
+  const bounds = new Map<string, { value: number; limit: number; ratio: number }>();
+  const add = (name: string, value: number, limit: number) => {
+    const known = bounds.get(name) ?? { value: 0, limit: 0, ratio: 0 };
+    const ratio = limit > 0 ? value / limit : 0;
+    bounds.set(name, {
+      value: known.value + value,
+      limit: known.limit + limit,
+      ratio: Math.max(known.ratio, ratio),
+    });
+  };
+  for (const { extra } of view.subtasks) {
+    for (const [key, limit] of Object.entries(extra)) {
+      if (!key.endsWith(LIMIT_SUFFIX) || bounds.size >= MAX_EXTRA) continue;
+      const name = key.slice(0, -LIMIT_SUFFIX.length);
+      add(name, extra[name] ?? 0, limit);
+    }
+  }
+  for (const [name, { value, limit }] of Object.entries({ ...view.bounds, ...rest })) {
+    add(name, value, limit);
+  }
+  return bounds;
 }

@@ -2,7 +2,7 @@
  * The REST API over node:http. It owns the socket and the JSON on it; routes.ts knows what is said.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { JobControl } from '../jobmanager/job-view.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
@@ -31,11 +31,17 @@ export async function startRest(options: {
   env: Env;
 }): Promise<RestServer> {
   const { jobManager, port, bindAddress, env } = options;
-  const routes = routesOf(jobManager, env);
+  const sockets = new Set<Socket>();
+  const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
+  const routes = routesOf(jobManager, env, connections);
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     void respond(routes, request, response);
   });
   server.maxConnections = MAX_CONNECTIONS;
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   await listen(server, port, bindAddress);
   return {
     port: (server.address() as AddressInfo).port,

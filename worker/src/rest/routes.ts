@@ -1,5 +1,6 @@
 /** Which path answers what. Errors thrown here become {"errors": [...]} with their status. */
 import type { JobControl, JobView } from '../jobmanager/job-view.ts';
+import type { Bound, Bounds } from '../runtime/bound.ts';
 import type { Env } from '../runtime/env.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import { AsyncOperations } from './async-operations.ts';
@@ -20,7 +21,15 @@ export class RestError extends Error {
   }
 }
 
-export function routesOf(control: JobControl, env: Env): Route[] {
+/** `connections`: of the server that answers these. */
+export function routesOf(control: JobControl, env: Env, connections: () => Bound): Route[] {
+  const savepoints = new AsyncOperations(env);
+  const manual = new AsyncOperations(env);
+  const bounds = (): Bounds => ({
+    rest_connections: connections(),
+    rest_savepoint_operations: savepoints.kept,
+    rest_checkpoint_operations: manual.kept,
+  });
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
     method: 'GET',
     path,
@@ -51,17 +60,19 @@ export function routesOf(control: JobControl, env: Env): Route[] {
       method: 'GET',
       path: '/metrics',
       handler: async () => {
-        const { contentType, text } = await metricsText(control.view());
+        const { contentType, text } = await metricsText(control.view(), bounds());
         return { status: 200, body: text, contentType };
       },
     },
-    ...actions(control, env),
+    ...actions(control, savepoints, manual),
   ];
 }
 
-function actions(control: JobControl, env: Env): Route[] {
-  const savepoints = new AsyncOperations(env);
-  const manual = new AsyncOperations(env);
+function actions(
+  control: JobControl,
+  savepoints: AsyncOperations,
+  manual: AsyncOperations,
+): Route[] {
   const accept = (
     operations: AsyncOperations,
     request: RouteRequest,

@@ -2,49 +2,46 @@
  * The TaskManager's side of the RPCs: one connection to the JobManager. It does not reconnect by
  * itself: what a lost JobManager means for running tasks (P38) is the caller's decision.
  */
-import { connect as connectSocket, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { type Env, sleep } from '../runtime/env.ts';
-import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
 import { RpcConnection } from './connection.ts';
 import type { Command, Report } from './messages.ts';
 import { readCommand } from './shape.ts';
+import { SAME_FILE } from './tls-record.ts';
+import { call } from './transport.ts';
+import type { TransportKeys } from './transport-secret.ts';
+
+const HUNG_UP = `the JobManager hung up without a word; does it speak TLS? ${SAME_FILE}`;
+
+export interface RpcAddress {
+  host: string;
+  port: number;
+  timeoutMs: number;
+  /** null or left out = plain TCP. */
+  keys?: TransportKeys | null;
+}
 
 export class RpcClient {
   readonly #connection: RpcConnection<Report, Command>;
+  readonly #plain: boolean;
+  #heard = false;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, plain: boolean) {
     this.#connection = new RpcConnection(socket, readCommand);
+    this.#plain = plain;
   }
 
-  /** Rejects with RPC_CONNECT (retryable) when nothing answers within `timeoutMs`. */
-  static connect(
-    env: Env,
-    address: { host: string; port: number; timeoutMs: number },
-  ): Promise<RpcClient> {
-    return new Promise((resolve, reject) => {
-      const socket = connectSocket({ host: address.host, port: address.port });
-      const fail = (reason: string) => {
-        timer.cancel();
-        socket.destroy();
-        reject(
-          new TriggerJobError(
-            'RPC_CONNECT',
-            `no JobManager at ${address.host}:${address.port}: ${reason}`,
-            { retryable: true },
-          ),
-        );
-      };
-      const onError = (error: Error) => fail(messageOf(error));
-      const timer = env.timer(address.timeoutMs, () =>
-        fail(`no answer in ${address.timeoutMs} ms`),
-      );
-      socket.once('error', onError);
-      socket.once('connect', () => {
-        timer.cancel();
-        socket.off('error', onError);
-        resolve(new RpcClient(socket));
-      });
-    });
+  /** Rejects with RPC_CONNECT (retryable) when there is no connection within `timeoutMs`. */
+  static async connect(env: Env, address: RpcAddress): Promise<RpcClient> {
+    const { keys = null, ...rest } = address;
+    try {
+      const socket = await call(env, { ...rest, keys, purpose: 'rpc' });
+      return new RpcClient(socket, keys === null);
+    } catch (cause) {
+      const text = `no JobManager at ${address.host}:${address.port}`;
+      throw new TriggerJobError('RPC_CONNECT', text, { retryable: true, cause });
+    }
   }
 
   /**
@@ -53,7 +50,7 @@ export class RpcClient {
    */
   static async connectWithBackoff(
     env: Env,
-    address: { host: string; port: number; timeoutMs: number },
+    address: RpcAddress,
     backoff: { initialMs: number; maxMs: number },
     signal: AbortSignal,
   ): Promise<RpcClient> {
@@ -84,11 +81,18 @@ export class RpcClient {
 
   /** Commands wait in the socket until a listener is set. */
   onCommand(listener: (command: Command) => void): void {
-    this.#connection.onMessage(listener);
+    this.#connection.onMessage((command) => {
+      this.#heard = true;
+      listener(command);
+    });
   }
 
   onClose(listener: (error: Error | null) => void): void {
-    this.#connection.onClose(listener);
+    this.#connection.onClose((error) => {
+      // A server that wants TLS just hangs up on who speaks none.
+      const mute = this.#plain && !this.#heard && error === null;
+      listener(mute ? new TriggerJobError('RPC_MUTE', HUNG_UP, { retryable: true }) : error);
+    });
   }
 
   close(): void {

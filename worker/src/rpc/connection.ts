@@ -11,7 +11,7 @@ import { encodeFrame, FrameDecoder, MAX_FRAME_BYTES } from './frame.ts';
  * Bytes that may wait for a peer that does not read. Two of the largest frames: a peer further
  * behind than that is as good as dead, and is treated so.
  */
-const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES;
+export const MAX_QUEUED_BYTES = 2 * MAX_FRAME_BYTES;
 /**
  * How long an idle connection waits before the kernel probes a peer that vanished without a FIN.
  */
@@ -22,7 +22,7 @@ export class RpcConnection<Out extends object, In> {
   /** The address of this machine that the peer sees. */
   readonly localAddress: string;
   readonly #socket: Socket;
-  readonly #decoder = new FrameDecoder();
+  readonly #decoder: FrameDecoder;
   readonly #read: (value: unknown) => In | string;
   readonly #maxQueuedBytes: number;
   #onMessage: ((message: In) => void) | null = null;
@@ -34,9 +34,10 @@ export class RpcConnection<Out extends object, In> {
   constructor(
     socket: Socket,
     read: (value: unknown) => In | string,
-    options: { maxQueuedBytes?: number } = {},
+    options: { maxQueuedBytes?: number; firstMaxBytes?: number } = {},
   ) {
     this.#socket = socket;
+    this.#decoder = new FrameDecoder(MAX_FRAME_BYTES, options.firstMaxBytes);
     this.#read = read;
     this.#maxQueuedBytes = options.maxQueuedBytes ?? MAX_QUEUED_BYTES;
     this.remote = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
@@ -50,6 +51,11 @@ export class RpcConnection<Out extends object, In> {
     // 'data' listeners resume the socket; hold it until someone listens, or early messages are
     // lost.
     socket.pause();
+  }
+
+  /** Of messages that the peer has not taken yet. */
+  get queuedBytes(): number {
+    return this.#socket.writableLength;
   }
 
   get closed(): boolean {

@@ -6,6 +6,7 @@
  * buffer, not one object per byte.
  */
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { tlsAtFirst } from './tls-record.ts';
 
 /** Largest JSON text of one frame. A deployment with its restore lists stays far below it. */
 export const MAX_FRAME_BYTES = 64 * 1024 * 1024;
@@ -26,11 +27,14 @@ export function encodeFrame(message: object, maxBytes: number = MAX_FRAME_BYTES)
 /** Turns a byte stream into messages. After a throw the stream is lost: close the connection. */
 export class FrameDecoder {
   readonly #maxBytes: number;
+  #limit: number;
   #buffer = Buffer.alloc(0);
   #used = 0;
 
-  constructor(maxBytes: number = MAX_FRAME_BYTES) {
+  /** `firstMaxBytes`: of the first frame, which may come from a stranger. */
+  constructor(maxBytes: number = MAX_FRAME_BYTES, firstMaxBytes: number = maxBytes) {
     this.#maxBytes = maxBytes;
+    this.#limit = firstMaxBytes;
   }
 
   /** Bytes held for a frame that is not complete yet. */
@@ -51,6 +55,7 @@ export class FrameDecoder {
       messages.push(parse(this.#buffer.subarray(HEADER_BYTES, this.#used)));
       this.#buffer = Buffer.alloc(0);
       this.#used = 0;
+      this.#limit = this.#maxBytes;
     }
     return messages;
   }
@@ -59,7 +64,11 @@ export class FrameDecoder {
   #wanted(): number {
     if (this.#used < HEADER_BYTES) return HEADER_BYTES;
     const length = this.#buffer.readUInt32BE(0);
-    if (length > this.#maxBytes) throw tooLarge(length, this.#maxBytes);
+    if (length > this.#limit) {
+      const tls = tlsAtFirst(this.#buffer);
+      if (tls !== null) throw new TriggerJobError('RPC_PEER_TLS', tls);
+      throw tooLarge(length, this.#limit);
+    }
     if (length === 0) throw new TriggerJobError('RPC_BAD_FRAME', 'an RPC frame is empty');
     return HEADER_BYTES + length;
   }

@@ -9,6 +9,7 @@ import { encodeFrame, FrameDecoder } from './frame.ts';
 import type { Command, Report } from './messages.ts';
 import { RpcServer, type TaskManagerConnection } from './server.ts';
 import { readCommand, readReport } from './shape.ts';
+import type { TransportKeys } from './transport-secret.ts';
 
 const REGISTER: Report = {
   type: 'register',
@@ -136,6 +137,59 @@ test('a peer that talks something else is dropped, the server goes on', async (t
   assert.equal(((await closed.promise) as { code?: string } | null)?.code, 'RPC_FRAME_TOO_LARGE');
   const client = await RpcClient.connect(realEnv, address);
   client.close();
+});
+
+test('one side plain, the other TLS: the plain one is told what to do', async (t) => {
+  const keys: TransportKeys = {
+    own: () => ({ identity: 'x', key: Buffer.alloc(32, 1) }),
+    find: () => Buffer.alloc(32, 1),
+  };
+  const refused = Promise.withResolvers<string>();
+  const server = await RpcServer.listen({
+    ...{ host: '127.0.0.1', port: 0, keys },
+    onConnection: () => assert.fail('it spoke no TLS'),
+    onRefused: (_remote, reason) => refused.resolve(reason),
+  });
+  t.after(() => server.close());
+  const address = { host: '127.0.0.1', port: server.port, timeoutMs: 5_000 };
+  const client = await RpcClient.connect(realEnv, address);
+  const closed = Promise.withResolvers<Error | null>();
+  client.onClose(closed.resolve);
+  client.onCommand(() => undefined);
+  client.send(REGISTER);
+  assert.match((await closed.promise)?.message ?? '', /speak TLS\? .*--secret-file/);
+  assert.match(await refused.promise, /speaks no TLS: .*--secret-file/);
+  const plain = await pair(t);
+  await assert.rejects(RpcClient.connect(realEnv, { ...plain.address, keys, timeoutMs: 200 }), {
+    code: 'RPC_CONNECT',
+  });
+  const connection = await plain.accepted;
+  const reason = Promise.withResolvers<Error | null>();
+  connection.onClose(reason.resolve);
+  connection.onMessage(() => undefined);
+  assert.match((await reason.promise)?.message ?? '', /the peer speaks TLS.*--secret-file/);
+});
+
+test('a large frame is for those who have registered', async (t) => {
+  const large: Report = { ...REGISTER, host: 'h'.repeat(300 * 1024) };
+  for (const [first, code] of [
+    [large, 'RPC_FRAME_TOO_LARGE'],
+    [REGISTER, undefined],
+  ] as const) {
+    const { accepted, address } = await pair(t);
+    const client = await RpcClient.connect(realEnv, address);
+    const connection = await accepted;
+    const end = Promise.withResolvers<Error | null>();
+    connection.onClose(end.resolve);
+    const got: Report[] = [];
+    connection.onMessage((report) => {
+      if (got.push(report) === 2) connection.close();
+    });
+    client.send(first);
+    client.send(large);
+    assert.equal(((await end.promise) as { code?: string } | null)?.code, code);
+    assert.equal(got.length, code === undefined ? 2 : 0);
+  }
 });
 
 test('a peer that does not read is closed when its queue is full', async (t) => {

@@ -1,72 +1,81 @@
 /**
  * The JobManager's side of the RPCs: listens, and hands over one object per TaskManager connection.
  */
-import { createServer, type Server, type Socket } from 'node:net';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { RpcConnection } from './connection.ts';
 import type { Command, Report } from './messages.ts';
 import { readReport } from './shape.ts';
+import { TransportServer } from './transport.ts';
+import type { TransportKeys } from './transport-secret.ts';
 
-/** Connections at once; more are closed at accept. Far above any number of TaskManagers (I7). */
-const MAX_CONNECTIONS = 4096;
+/** A stranger's first message is a register: no other can be his, and none is larger. */
+const MAX_FIRST_FRAME_BYTES = 256 * 1024;
 
 /** send(Command), onMessage(Report), onClose, close. */
 export type TaskManagerConnection = RpcConnection<Command, Report>;
 
 export class RpcServer {
-  readonly #server: Server;
-  readonly #connections = new Set<TaskManagerConnection>();
+  readonly #transport: TransportServer;
+  readonly #connections: Set<TaskManagerConnection>;
 
-  private constructor(server: Server) {
-    this.#server = server;
+  private constructor(transport: TransportServer, connections: Set<TaskManagerConnection>) {
+    this.#transport = transport;
+    this.#connections = connections;
   }
 
   /** Port 0 takes any free one. Rejects with RPC_LISTEN when the port can't be had. */
   static async listen(options: {
     host: string;
     port: number;
+    /** null or left out = plain TCP. */
+    keys?: TransportKeys | null;
     onConnection(connection: TaskManagerConnection): void;
+    onRefused?(remote: string, reason: string): void;
   }): Promise<RpcServer> {
-    const server = createServer({ pauseOnConnect: true });
-    server.maxConnections = MAX_CONNECTIONS;
-    const rpc = new RpcServer(server);
-    server.on('connection', (socket: Socket) => {
-      const connection: TaskManagerConnection = new RpcConnection(socket, readReport);
-      rpc.#connections.add(connection);
-      socket.once('close', () => rpc.#connections.delete(connection));
-      options.onConnection(connection);
-    });
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => {
-        reject(
-          new TriggerJobError(
-            'RPC_LISTEN',
-            `rpc.port ${options.port} on ${options.host} can't be used, choose another`,
-            { cause: error },
-          ),
-        );
+    const { host, port, keys = null, onConnection, onRefused } = options;
+    const connections = new Set<TaskManagerConnection>();
+    try {
+      const transport = await TransportServer.listen({
+        ...{ host, port, keys, purpose: 'rpc' },
+        onSocket: (socket, admit) => {
+          const read = (value: unknown): Report | string => {
+            const report = readReport(value);
+            if (typeof report !== 'string') admit();
+            return report;
+          };
+          const limits = { firstMaxBytes: MAX_FIRST_FRAME_BYTES };
+          const connection: TaskManagerConnection = new RpcConnection(socket, read, limits);
+          connections.add(connection);
+          socket.once('close', () => connections.delete(connection));
+          onConnection(connection);
+        },
+        ...(onRefused === undefined ? {} : { onRefused }),
       });
-      server.listen(options.port, options.host, resolve);
-    });
-    return rpc;
+      return new RpcServer(transport, connections);
+    } catch (cause) {
+      const text = `rpc.port ${port} on ${host} can't be used, choose another`;
+      throw new TriggerJobError('RPC_LISTEN', text, { cause });
+    }
   }
 
   get port(): number {
-    const address = this.#server.address();
-    return typeof address === 'object' && address !== null ? address.port : 0;
+    return this.#transport.port;
+  }
+
+  /** Connections that have sent no message yet, and how many of them had to make room. */
+  get strangers(): { open: number; dropped: number } {
+    return this.#transport.strangers;
   }
 
   /** Stops listening and ends every connection after what is queued for it. */
   async close(): Promise<void> {
     for (const connection of this.#connections) connection.close();
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-      // close() waits for every peer; those that do not hang up are dropped in the same breath.
-      setImmediate(() => {
-        for (const connection of this.#connections) {
-          connection.close(new TriggerJobError('RPC_SERVER_CLOSED', 'the JobManager has stopped'));
-        }
-      });
+    // Those that do not hang up are dropped in the same breath.
+    setImmediate(() => {
+      for (const connection of this.#connections) {
+        connection.close(new TriggerJobError('RPC_SERVER_CLOSED', 'the JobManager has stopped'));
+      }
     });
+    await this.#transport.close();
   }
 }

@@ -66,6 +66,9 @@ const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   shutdown: LEADER,
 };
 
+/** Characters of a stranger's text in a message. */
+const MAX_SHOWN = 64;
+
 /** The report, or a message that says what is wrong with it. */
 export function readReport(value: unknown): Report | string {
   return readMessage(value, REPORT_FIELDS) as Report | string;
@@ -79,8 +82,10 @@ function readMessage(value: unknown, table: Readonly<Record<string, Fields>>): o
   if (typeof value !== 'object' || value === null) return 'the message is no JSON object';
   const message = value as Record<string, unknown>;
   const type = message['type'];
-  if (typeof type !== 'string' || !Object.hasOwn(table, type)) {
-    return `unknown message type ${JSON.stringify(type) ?? 'undefined'}`;
+  // Never the value as it is: it may be megabytes, or so deep that writing it ends the stack.
+  if (typeof type !== 'string') return 'the message has no type';
+  if (!Object.hasOwn(table, type)) {
+    return `unknown message type ${JSON.stringify(type.slice(0, MAX_SHOWN))}`;
   }
   for (const [name, expected] of Object.entries(table[type] ?? {})) {
     if (!fits(message[name], expected)) return `${type}.${name} is not of type ${expected}`;

@@ -35,6 +35,10 @@ export class LinkEnd<Out extends object, In> {
     this.#rng = rng;
   }
 
+  get queuedBytes(): number {
+    return 0;
+  }
+
   get closed(): boolean {
     return this.#closed;
   }

@@ -97,6 +97,11 @@ export class KafkaFetcher {
     this.#wakeAll();
   }
 
+  /** Of chunks that the consumer is not done with. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
   /** The consumer is done with a chunk. */
   release(bytes: number): void {
     this.#heldBytes -= bytes;

@@ -54,6 +54,10 @@ export class KafkaSplitReader implements SplitReader {
     });
   }
 
+  get heldBytes(): number {
+    return this.#fetcher.heldBytes;
+  }
+
   /** A split that was assigned `held` and comes again without it is released (P26). */
   assign(positions: readonly SplitPosition[]): void {
     for (const { split, offset, held } of positions) {

@@ -60,6 +60,8 @@ export interface SplitReader {
    * SOURCE_TOPIC_RECREATED, SOURCE_STALLED, ...) for what only the JobManager can decide.
    */
   poll(maxWaitMs: number): Promise<SourceBatch | null>;
+  /** Bytes read ahead of `poll`; absent where nothing is. */
+  readonly heldBytes?: number;
   close(): Promise<void>;
 }
 

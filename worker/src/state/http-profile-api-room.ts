@@ -41,6 +41,15 @@ export class AnswerRoom {
     this.#permits = new Permits(env, bytes);
   }
 
+  /** All that leases may hold together. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get held(): number {
+    return this.#permits.held;
+  }
+
   get waiting(): number {
     return this.#permits.waiting;
   }

@@ -150,6 +150,8 @@ class HttpProfileApi implements ProfileApi {
       breakerOpen: this.#breaker.isOpen ? 1 : 0,
       inFlight: this.#users.held,
       queued: this.#users.waiting + this.#room.waiting,
+      answerBytes: this.#room.held,
+      answerRoomBytes: this.#room.bytes,
     };
   }
 

@@ -10,7 +10,7 @@
 const CLASS_BYTES = 4 * 1024;
 /** Larger bodies are rare, and kept they would be most of what the pool holds. */
 const MAX_POOLED_BYTES = 64 * 1024;
-const KEEP_BYTES = 16 * 1024 * 1024;
+export const KEEP_BYTES = 16 * 1024 * 1024;
 
 export class BodyPool {
   /** By size: index n holds n x CLASS_BYTES. */
@@ -19,6 +19,10 @@ export class BodyPool {
   /** Taken and not given back: what comes from elsewhere, or a second time, is left alone. */
   readonly #lent = new WeakSet<ArrayBufferLike>();
   #holds = 0;
+
+  get keptBytes(): number {
+    return this.#freeBytes;
+  }
 
   /** Its content is undefined. */
   take(bytes: number): Buffer {

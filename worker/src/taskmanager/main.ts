@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { ShuffleServer } from '../exchange/shuffle-server.ts';
 import { RpcClient } from '../rpc/client.ts';
+import { SecretFile, type TransportKeys } from '../rpc/transport-secret.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
@@ -18,6 +19,8 @@ export interface TaskManagerRole {
   shufflePort?: number;
   /** Address to listen on for them, and to be told to them; absent = the one the RPC uses. */
   shuffleHost?: string;
+  /** The job's secret (transport-secret.ts); absent = plain TCP. */
+  secretFile?: string;
   id?: string;
   logLevel?: string;
 }
@@ -33,13 +36,17 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
   );
   const local = await claimLocalState(role.localStateDir, process.pid, processIsAlive);
-  const client = await connect(role.jobmanager);
+  const { secretFile } = role;
+  const onFault = (fault: string) => log.warn(fault);
+  const keys = secretFile === undefined ? null : new SecretFile(secretFile, realEnv, onFault);
+  const client = await connect(role.jobmanager, keys);
   const shuffleHost = role.shuffleHost ?? client.localAddress;
   const shuffle = await ShuffleServer.listen({
     env: realEnv,
     log,
     host: shuffleHost,
     port: role.shufflePort ?? 0,
+    keys,
   });
   const cacheBytes = process.env['TRIGGERJOB_TEST_SLOT_CACHE_BYTES'];
   const manager = new TaskManager({
@@ -66,7 +73,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   }
 }
 
-async function connect(address: string): Promise<RpcClient> {
+async function connect(address: string, keys: TransportKeys | null): Promise<RpcClient> {
   const colon = address.lastIndexOf(':');
   const host = address.slice(0, colon);
   const port = Number(address.slice(colon + 1));
@@ -75,7 +82,8 @@ async function connect(address: string): Promise<RpcClient> {
   }
   for (let attempt = 1; ; attempt++) {
     try {
-      return await RpcClient.connect(realEnv, { host, port, timeoutMs: CONNECT_TIMEOUT_MS });
+      const timeoutMs = CONNECT_TIMEOUT_MS;
+      return await RpcClient.connect(realEnv, { host, port, timeoutMs, keys });
     } catch (cause) {
       if (attempt === CONNECT_ATTEMPTS) {
         const text = `no JobManager at ${address}: ${messageOf(cause)}`;

@@ -38,7 +38,7 @@ const ENTRY_BYTES = 600;
  * requests on the wire itself, and one that waits for its next attempt must not keep other users
  * waiting.
  */
-const MAX_UNDER_WAY = 4096;
+export const MAX_UNDER_WAY = 4096;
 /** Started entries at the front of the ready list before it is cut. */
 const COMPACT_AT = 1024;
 
@@ -67,6 +67,10 @@ export class Outbox {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  get underWay(): number {
+    return this.#inFlight;
   }
 
   holds(userId: string): boolean {

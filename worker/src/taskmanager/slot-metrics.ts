@@ -1,17 +1,27 @@
 /** One subtask's figures for the heartbeat, gathered from its parts. */
 import type { ActionExecutor } from '../action/action.ts';
+import type { ChannelSender } from '../exchange/channel-sender.ts';
+import { channelCredit } from '../exchange/credit.ts';
+import type { InputGate } from '../exchange/input-gate.ts';
+import type { JobPlan } from '../plan/job-plan.ts';
 import type { SubtaskMetrics, TaskDeployment } from '../rpc/messages.ts';
+import { type Bounds, flattened } from '../runtime/bound.ts';
+import { HELD_BYTES } from '../source/kafka-fetcher.ts';
+import type { SplitReader } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
+import { KEEP_BYTES } from './body-pool.ts';
+import { OWED_LIMIT_BYTES } from './checkpointer.ts';
 import type { EventProcessor } from './event-processor.ts';
 import { type GroupLedger, imbalance } from './ledger.ts';
-import type { Outbox } from './outbox.ts';
+import { MAX_UNDER_WAY, type Outbox } from './outbox.ts';
 import type { PauseMeter } from './pause-meter.ts';
 import type { SourceStats } from './source-task.ts';
 
 export interface SlotMetricParts {
   task: TaskDeployment;
+  plan: JobPlan;
   cpuSeconds: number;
   uptimeMs: number;
   source: SourceStats;
@@ -21,11 +31,20 @@ export interface SlotMetricParts {
   ledger: GroupLedger;
   /** Records accepted before a barrier while the task could not process. */
   deferred: number;
+  deferredFrames: number;
+  gate: InputGate;
+  senders: readonly ChannelSender[];
+  owedBytes: number;
   stateBusyMs: number;
   stateBytes: number;
   restoreMs: number;
   pauses: PauseMeter;
-  ports: { profileApi: ProfileApi | null; action: ActionExecutor; backend: StateBackend };
+  ports: {
+    profileApi: ProfileApi | null;
+    action: ActionExecutor;
+    backend: StateBackend;
+    reader: SplitReader;
+  };
   /**
    * Counters of the ledger at the start of the attempt, so that metrics count this attempt alone.
    */
@@ -80,17 +99,62 @@ export function slotMetrics(parts: SlotMetricParts): SubtaskMetrics {
 }
 
 function extras(parts: SlotMetricParts, api: Record<string, number>): Record<string, number> {
+  const backend = parts.ports.backend.stats();
   const extra: Record<string, number> = {
     skewed_records: parts.source.skewedRecords,
     dirty_users: parts.manager.stats.dirty,
     repeats_dropped: parts.processor.stats.repeats,
     splits_handed_over: parts.source.handedOver,
     catch_up_records: parts.source.caughtUpRecords,
-    ...parts.ports.backend.stats(),
+    frozen_users: parts.manager.frozenUsers,
+    ...backend,
+    ...flattened(bounds(parts, api, backend)),
   };
   for (const [name, value] of Object.entries(api)) extra[`profile_${name}`] = value;
   for (const [name, value] of Object.entries(parts.ports.action.stats())) {
     extra[`action_${name}`] = value;
   }
   return extra;
+}
+
+/** Every bounded place of the slot (I7); what each is: "Limits" in ARCHITECTURE.md. */
+function bounds(
+  parts: SlotMetricParts,
+  api: Record<string, number>,
+  backend: Record<string, number>,
+): Bounds {
+  const { plan, senders, outbox, processor, manager, ports } = parts;
+  const { memory } = plan;
+  const credit = channelCredit(plan, senders.length);
+  // One buffer of overdraft per channel: what stands before a barrier (P17).
+  const buffers = senders.length * (credit + 1);
+  const underWay = senders.reduce((sum, sender) => sum + credit - sender.credit, 0);
+  const action = ports.action.stats();
+  return {
+    source_held_bytes: { value: ports.reader.heldBytes ?? 0, limit: HELD_BYTES },
+    channel_buffers: { value: underWay, limit: buffers },
+    gate_frames: { value: parts.gate.queued, limit: buffers },
+    deferred_frames: { value: parts.deferredFrames, limit: buffers },
+    parked_bytes: { value: processor.parkedBytes, limit: memory.slotOutboxBytes },
+    outbox_bytes: { value: outbox.bytes, limit: memory.slotOutboxBytes },
+    outbox_deliveries: { value: outbox.underWay, limit: MAX_UNDER_WAY },
+    body_pool_bytes: { value: outbox.bodies.keptBytes, limit: KEEP_BYTES },
+    cache_bytes: { value: manager.stats.cacheBytes, limit: memory.slotCacheBytes },
+    delta_bytes: { value: manager.deltaBytes, limit: 2 * memory.slotDeltaBytes },
+    owed_bytes: { value: parts.owedBytes, limit: OWED_LIMIT_BYTES },
+    rocksdb_block_cache_bytes: {
+      value: backend['rocksdb_block_cache_bytes'] ?? 0,
+      limit: memory.slotBlockCacheBytes,
+    },
+    rocksdb_memtable_bytes: {
+      value: backend['rocksdb_memtable_bytes'] ?? 0,
+      limit: memory.slotMemtableBytes,
+    },
+    profile_users_in_flight: {
+      value: api['inFlight'] ?? 0,
+      limit: plan.state.profileApi?.maxConcurrent ?? 0,
+    },
+    profile_answer_bytes: { value: api['answerBytes'] ?? 0, limit: api['answerRoomBytes'] ?? 0 },
+    action_in_flight: { value: action['inFlight'] ?? 0, limit: ports.action.maxInFlight },
+  };
 }

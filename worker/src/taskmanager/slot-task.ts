@@ -240,9 +240,12 @@ export class SlotTask {
     return slotMetrics({
       ...this.#parts,
       task: this.#config.task,
+      plan: this.#config.plan,
       cpuSeconds,
       source: this.#parts.source.stats,
       deferred: this.#deferred.reduce((sum, { frame }) => sum + frame.records, 0),
+      deferredFrames: this.#deferred.length,
+      owedBytes: this.#running?.checkpointer.owedBytes ?? 0,
       stateBusyMs: this.#stateBusyMs,
       restoreMs: this.#restoreMs,
       ports: this.#ports,

@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { SubtaskMetrics } from '../rpc/messages.ts';
+import { JobTotals } from './job-totals.ts';
+
+/** What the totals read of a heartbeat; every other figure is 0. */
+function beat(subtask: number, attempt: number, recordsProcessed: number): SubtaskMetrics {
+  const facts: Record<string, unknown> = { subtask, attempt, recordsProcessed, extra: {} };
+  return new Proxy(facts, {
+    get: (target, name) => target[String(name)] ?? 0,
+  }) as unknown as SubtaskMetrics;
+}
+
+test('the rate is of what all tasks processed, over attempts and late heartbeats', () => {
+  const step = fc.record({
+    subtask: fc.integer({ min: 0, max: 3 }),
+    attempt: fc.integer({ min: 1, max: 3 }),
+    processed: fc.integer({ min: 0, max: 50 }),
+    ends: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+      const totals = new JobTotals();
+      let now = 0;
+      totals.update(beat(9, 1, 0), now);
+      for (const { subtask, attempt, processed, ends } of steps) {
+        now += 10;
+        totals.update(beat(subtask, attempt, processed), now);
+        if (ends) totals.endAttempt(attempt);
+      }
+      // One more heartbeat a step later than all others: the newest sample is of now.
+      now += 1_000;
+      totals.update(beat(9, 4, 0), now);
+      const expected = (totals.counters().recordsProcessed * 1_000) / now;
+      assert.ok(Math.abs(totals.eventsPerSecond(now) - expected) < 1e-6);
+    }),
+    { seed: 3, numRuns: 300 },
+  );
+});
+
+test('200 heartbeats a second leave a window of five seconds, not of 64 heartbeats', () => {
+  const totals = new JobTotals();
+  // 1,000 events/s for 5 s, then none for 2.5 s: half of the window has events.
+  for (let now = 0; now <= 7_500; now += 5) {
+    totals.update(beat(0, 1, Math.min(now, 5_000)), now);
+  }
+  const rate = totals.eventsPerSecond(7_500);
+  assert.ok(rate > 400 && rate < 600, `${rate} events/s`);
+});
