@@ -10,7 +10,7 @@ import type { Delivery } from '../action/action.ts';
 import { deliveryId } from '../action/delivery-id.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import { AcceptedOffsets } from '../exchange/accepted-offsets.ts';
-import { cutRecords, type DataFrame, FrameCursor } from '../exchange/frame.ts';
+import { type DataFrame, FrameCursor } from '../exchange/frame.ts';
 import { contains, keyGroupOf } from '../exchange/key-groups.ts';
 import type { CompiledFilter } from '../filter/filter.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
@@ -87,7 +87,7 @@ const NOTHING: ProfileAnswer = { kind: 'found', profile: '{}', visit: '{}', hist
 
 export class EventProcessor {
   readonly #deps: ProcessorDeps;
-  readonly accepted = new AcceptedOffsets();
+  readonly accepted: AcceptedOffsets;
   readonly #splits = new Map<number, Split>();
   readonly #replayUntil = new Map<number, number>();
   /** Users whose profile is being fetched, with their events in order (P2, P19). */
@@ -101,17 +101,12 @@ export class EventProcessor {
   #filter: CompiledFilter;
   #parked = 0;
   #parkedBytes = 0;
-  readonly #stats: ProcessorStats = {
-    processed: 0,
-    matched: 0,
-    filterErrors: 0,
-    divergent: 0,
-    repeats: 0,
-  };
+  readonly #stats = { processed: 0, matched: 0, filterErrors: 0, divergent: 0, repeats: 0 };
 
   constructor(deps: ProcessorDeps) {
     this.#deps = deps;
     this.#filter = deps.filter;
+    this.accepted = new AcceptedOffsets(deps.mutant === 'vector-ignored');
     this.#scope = new UserScope(deps.manager.stored);
     this.setFilter(deps.filter);
     this.#take = (bytes) => deps.outbox.bodies.take(bytes);
@@ -172,20 +167,10 @@ export class EventProcessor {
    * that were accepted before are cut out of it (P50).
    */
   accept(frame: DataFrame): void {
-    const { ledger, mutant } = this.#deps;
-    const cursor = new FrameCursor(frame);
-    let repeats: Set<number> | null = null;
-    for (let row = 0; cursor.next(); row++) {
-      if (this.accepted.take(cursor.split, cursor.offset) || mutant === 'vector-ignored') {
-        ledger.add('accepted', cursor.keyGroup);
-        continue;
-      }
-      repeats ??= new Set();
-      repeats.add(row);
-    }
-    if (repeats === null) return;
-    cutRecords(frame, repeats);
-    this.#stats.repeats += repeats.size;
+    const { ledger } = this.#deps;
+    this.#stats.repeats += this.accepted.accept(frame, (keyGroup) => {
+      ledger.add('accepted', keyGroup);
+    });
   }
 
   /** Handles the accepted records of some buffers as one micro-batch; keeps none of their bytes. */
