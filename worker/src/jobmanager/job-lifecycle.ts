@@ -200,15 +200,15 @@ export class JobLifecycle {
         attempt,
         checkpoint: began,
         driver,
-        journal,
         splits,
         leaderEpoch: journal.leaderEpoch,
         timeoutMs: plan.checkpointing.timeoutMs,
         delayMs: decision.delayMs,
         available: () => taskManagers.all(),
-        nextAttempt: (checkpoint) => {
+        restore: async (reason) => {
+          const checkpoint = await journal.restore(reason);
           this.#noteRestore(checkpoint);
-          return ++this.#attempt;
+          return { checkpoint, attempt: ++this.#attempt };
         },
       },
       loss,

@@ -14,7 +14,7 @@ import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { SplitPosition } from '../source/source.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
-import type { Journal, StoredCheckpoint } from './journal.ts';
+import type { StoredCheckpoint } from './journal.ts';
 import { placeLost, ReplayProgress } from './replay-progress.ts';
 import type { SplitBook } from './split-book.ts';
 import type { TaskAttempt, TasksLost } from './task-attempt.ts';
@@ -30,7 +30,6 @@ export interface SelectiveReplayDeps {
   /** What the attempt began from, unless a later one is complete. */
   checkpoint: StoredCheckpoint;
   driver: CheckpointDriver;
-  journal: Journal;
   splits: SplitBook;
   leaderEpoch: number;
   /** Of a checkpoint; ours is not longer. */
@@ -38,8 +37,8 @@ export interface SelectiveReplayDeps {
   /** The restart strategy's wait. */
   delayMs: number;
   available(): readonly TaskManager[];
-  /** After the `restore` record: a number that no task has had. */
-  nextAttempt(checkpoint: StoredCheckpoint): number;
+  /** Appends the `restore` record; `attempt`: a number that no task has had. */
+  restore(reason: string): Promise<{ checkpoint: StoredCheckpoint; attempt: number }>;
 }
 
 export class SelectiveReplay {
@@ -100,10 +99,9 @@ export class SelectiveReplay {
     const before = attempt.attempt;
     attempt.send({ type: 'detach', leaderEpoch, attempt: before, subtasks: lost });
     await quiet;
-    const checkpoint = await this.#restore();
+    const { checkpoint, attempt: number } = await this.#restore();
     await this.#until('tasks to let go of the lost ones', () => this.#progress.allDetached);
     const { placed, positions } = await this.#placed(checkpoint);
-    const number = this.#deps.nextAttempt(checkpoint);
     this.#progress.deployed(number);
     attempt.replace(number, placed, { checkpoint, splits: positions });
     const told = [...new Set(this.#survivors.map(({ taskManager }) => taskManager.id))];
@@ -117,21 +115,18 @@ export class SelectiveReplay {
   }
 
   /** The record first (P42); another checkpoint than the tasks stand on is a doubt. */
-  async #restore(): Promise<StoredCheckpoint> {
-    const { attempt, driver, journal, checkpoint, log } = this.#deps;
+  async #restore(): Promise<{ checkpoint: StoredCheckpoint; attempt: number }> {
+    const { driver, checkpoint, log } = this.#deps;
     this.#checkOver();
     const expected = driver.newest ?? checkpoint;
     const { code, message } = this.#loss.failure;
-    const found = await journal.restore(`${code}: ${message}`);
+    const found = await this.#deps.restore(`${code}: ${message}`);
     this.#checkOver();
-    const { checkpointId } = found.manifest;
-    if (found.ref.name !== expected.ref.name) {
+    const { checkpointId } = found.checkpoint.manifest;
+    if (found.checkpoint.ref.name !== expected.ref.name) {
       throw new TriggerJobError('REPLAY_DOUBT', `the log names checkpoint ${checkpointId}`);
     }
-    log.info(
-      { subtasks: this.#loss.subtasks, checkpointId, attempt: attempt.attempt },
-      'replacing',
-    );
+    log.info({ subtasks: this.#loss.subtasks, checkpointId, attempt: found.attempt }, 'replacing');
     return found;
   }
 
