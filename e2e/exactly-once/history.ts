@@ -77,13 +77,16 @@ export interface CheckpointFact {
 export type Phase = 'barrier' | 'upload' | 'manifest' | 'before-notify';
 export const PHASES: readonly Phase[] = ['barrier', 'upload', 'manifest', 'before-notify'];
 
-/** One SIGKILL of a TaskManager, or SIGSTOP for so long that the others give it up. */
+/**
+ * What ended an attempt: a SIGKILL of a TaskManager, or SIGSTOP for so long that the others give it
+ * up, or a rescale (its `pid` is 0).
+ */
 export interface Kill {
   at: number;
   pid: number;
   /** The attempt that ran then, as the pipeline counts. */
   attempt: number;
-  reason: 'random' | 'freeze' | Phase;
+  reason: 'random' | 'freeze' | 'rescale' | Phase;
   /**
    * When the job's log says that this attempt was over everywhere: the other TaskManagers work on
    * for a while. null = with the kill.

@@ -25,6 +25,7 @@ export interface JobFile {
   checkpointing?: Block;
   heartbeat?: Block;
   restartStrategy?: Block;
+  scaling?: Block;
   deadLetter?: Block;
 }
 
@@ -71,6 +72,7 @@ export async function writeJobFile(path: string, job: JobFile): Promise<void> {
     // The status changes with the heartbeat; the checker wants to see each second before a kill.
     heartbeat: { interval: '200ms', ...job.heartbeat },
     taskManager: { slots: 4, ...job.taskManager },
+    ...(job.scaling !== undefined && { scaling: job.scaling }),
   };
   const file = {
     apiVersion: 'triggerjob.io/v1alpha1',

@@ -27,7 +27,7 @@ const RECOVERY_LIMIT_MS = 60_000;
 /** A woken TaskManager that was given up must be gone by then. */
 const ZOMBIE_LIMIT_MS = 10_000;
 
-type Reason = Kill['reason'];
+type Reason = Exclude<Kill['reason'], 'rescale'>;
 
 export class Killer {
   readonly #pipeline: Pipeline;

@@ -8,7 +8,7 @@
 import { invariant, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { JsonValue } from '../runtime/json.ts';
 import { checkObjectRef, Field, FieldFault } from './fields.ts';
-import type { LogRecord, ObjectRef } from './snapshot.ts';
+import type { AskedParallelism, LogRecord, ObjectRef } from './snapshot.ts';
 
 export function encodeRecord(record: LogRecord): Buffer {
   return Buffer.from(JSON.stringify(record));
@@ -27,7 +27,7 @@ export function decodeRecord(content: Buffer, logIndex: number): LogRecord {
   }
 }
 
-const KINDS = ['genesis', 'takeover', 'checkpoint', 'restore', 'abort'] as const;
+const KINDS = ['genesis', 'takeover', 'checkpoint', 'restore', 'abort', 'rescale'] as const;
 
 function checkRecord(record: Field, logIndex: number): void {
   record.get('logIndex').integer(logIndex, logIndex);
@@ -35,6 +35,7 @@ function checkRecord(record: Field, logIndex: number): void {
   record.get('at').amount();
   record.get('writer').text();
   record.get('nonce').text(/./);
+  checkWanted(record.get('wantedParallelism'));
   const kind = record.get('kind').oneOf(KINDS);
   switch (kind) {
     case 'genesis':
@@ -56,7 +57,16 @@ function checkRecord(record: Field, logIndex: number): void {
     case 'abort':
       record.get('checkpointId').integer(1);
       record.get('reason').text();
+      return;
+    case 'rescale':
+      if (record.get('wantedParallelism').isAbsent) record.get('wantedParallelism').fail('there');
   }
+}
+
+function checkWanted(wanted: Field): void {
+  if (wanted.isAbsent || wanted.isNull) return;
+  wanted.get('asked').integer(1);
+  wanted.get('planned').integer(1);
 }
 
 /** A checkpoint that may be restored. `logIndex`: of the record that made it count. */
@@ -82,6 +92,8 @@ export interface LogState {
   usedSavepoints: ReadonlySet<string>;
   aborted: ReadonlySet<number>;
   published: ReadonlySet<number>;
+  /** What was last asked for at run time; null = nothing. */
+  wantedParallelism: AskedParallelism | null;
   /**
    * The records tell all that `decideRestore` and `nextCheckpointId` need, whatever came before
    * them.
@@ -99,9 +111,11 @@ export function readState(records: readonly LogRecord[]): LogState {
   const usedSavepoints = new Set<string>();
   const aborted = new Set<number>();
   const published = new Set<number>();
+  let wantedParallelism: AskedParallelism | null = null;
   let highest = 0;
   let hidden = 0;
   for (const record of records) {
+    if (record.wantedParallelism !== undefined) wantedParallelism = record.wantedParallelism;
     if ('checkpointId' in record && record.checkpointId > highest) {
       highest = record.checkpointId;
       hidden = 0;
@@ -140,6 +154,7 @@ export function readState(records: readonly LogRecord[]): LogState {
     usedSavepoints,
     aborted,
     published,
+    wantedParallelism,
     suffices: line.length > 0 && published.size + aborted.size > 0,
     nextCheckpointId,
   };

@@ -216,6 +216,24 @@ test('of a long log only the genesis and a tail are read, as much as is needed',
   assert.equal(next.records.length < 300, true);
 });
 
+test('the tail tells what parallelism was last asked for, however long ago', async () => {
+  const env = virtualEnv();
+  const store = new MemoryStore(env);
+  const log = open(store, env);
+  await log.takeover(start);
+  const asked = { asked: 3, planned: 4 };
+  await log.append({ kind: 'rescale', wantedParallelism: { asked: 9, planned: 4 } });
+  await log.append({ kind: 'rescale', wantedParallelism: asked });
+  for (let id = 2; id < 300; id++) await log.append(point(id));
+  const next = open(store, env, 'next');
+  await next.takeover(start);
+  assert.ok(next.records.length < 200, 'the records of the wish are not read');
+  assert.deepEqual(next.state.wantedParallelism, asked);
+  await next.append({ kind: 'rescale', wantedParallelism: null });
+  await next.append(point(301));
+  assert.equal(readState(await next.readAll()).wantedParallelism, null);
+});
+
 test('a leader forgets old records, never what it needs to decide', async () => {
   const env = virtualEnv();
   const log = open(new MemoryStore(env), env);

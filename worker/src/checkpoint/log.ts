@@ -222,7 +222,10 @@ export class JobLog {
     const { env, store, writer } = this.#options;
     const logIndex = this.#nextIndex;
     invariant(logIndex <= MAX_LOG_INDEX, 'the log is full');
-    const record = { logIndex, leaderEpoch, at: env.now(), writer, nonce: env.id(), ...body };
+    const { wantedParallelism } = this.state;
+    const frame = { logIndex, leaderEpoch, at: env.now(), writer, nonce: env.id() };
+    // Repeated for as long as it holds: a later leader reads only the tail.
+    const record = { ...frame, ...(wantedParallelism && { wantedParallelism }), ...body };
     const content = encodeRecord(record);
     const found = await this.#retry(`creating ${logPath(logIndex)}`, async (again) => {
       // 'exists' may be our own record, if an earlier try's reply was lost (P41).

@@ -104,6 +104,12 @@ export interface Manifest {
   subtasks: SubtaskSnapshot[];
 }
 
+/** What the user asked for at run time, and the spec's parallelism at that moment. */
+export interface AskedParallelism {
+  asked: number;
+  planned: number;
+}
+
 /** Records of the job's one log (P39), in `log/<logIndex>`. */
 export type LogRecord = {
   logIndex: number;
@@ -111,6 +117,11 @@ export type LogRecord = {
   at: number;
   writer: string;
   nonce: string;
+  /**
+   * In force from this record on; null = none any more. Every later record repeats it (log.ts), so
+   * that any tail of the log tells it. Absent = as before.
+   */
+  wantedParallelism?: AskedParallelism | null;
 } & (
   | { kind: 'genesis'; lineage: string; restoredFrom: string | null }
   | { kind: 'takeover' }
@@ -123,4 +134,6 @@ export type LogRecord = {
       savepoint: string | null;
     }
   | { kind: 'abort'; checkpointId: number; reason: string }
+  /** Another parallelism was asked for: `wantedParallelism`. */
+  | { kind: 'rescale'; wantedParallelism: AskedParallelism | null }
 );

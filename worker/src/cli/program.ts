@@ -39,6 +39,7 @@ function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   addDemo(program, terminal, outcome);
   addState(program, terminal);
   addSavepoint(program, terminal);
+  addRescale(program, terminal);
   addRoles(program, outcome);
   return program;
 }
@@ -55,6 +56,11 @@ function startPoint(text: string): string {
   if (text === 'latest' || text === 'earliest' || /^[1-9]\d*$/.test(text)) return text;
   throw new InvalidArgumentError('expected latest, earliest or the number of a checkpoint.');
 }
+
+const restOption = (): Option =>
+  new Option('--rest <url>', 'REST API of the JobManager')
+    .default(DEFAULT_REST)
+    .argParser((text: string) => text.replace(/\/+$/, ''));
 
 const STATE_DIR = '--state-dir <dir>';
 
@@ -249,10 +255,7 @@ Examples:
   triggerjob savepoint list --rest http://127.0.0.1:8081
   triggerjob savepoint inspect 17`,
     );
-  const rest = () =>
-    new Option('--rest <url>', 'REST API of the JobManager')
-      .default(DEFAULT_REST)
-      .argParser((text: string) => text.replace(/\/+$/, ''));
+  const rest = restOption;
   savepoint
     .command('create')
     .description('Take a savepoint and print its location.')
@@ -285,6 +288,28 @@ Examples:
     .action(async (wanted: string, options: { rest: string }) => {
       const { inspectSavepoint } = await import('./savepoint.ts');
       await inspectSavepoint({ env: realEnv, terminal, rest: options.rest }, wanted);
+    });
+}
+
+function addRescale(program: Command, terminal: Terminal): void {
+  program
+    .command('rescale')
+    .description('Ask a running job for another parallelism, for good.')
+    .requiredOption('--parallelism <n>', 'subtasks, up to maxParallelism', integerFrom(1))
+    .addOption(restOption())
+    .addHelpText(
+      'after',
+      `
+The job takes a checkpoint and goes on from it. With fewer slots it takes those that are there, and
+the rest when they come. Until spec.parallelism changes, restarts keep what was asked for.
+
+Examples:
+  triggerjob rescale --parallelism 8
+  triggerjob rescale --parallelism 2 --rest http://127.0.0.1:8081`,
+    )
+    .action(async (options: { rest: string; parallelism: number }) => {
+      const { rescaleJob } = await import('./rescale.ts');
+      await rescaleJob({ env: realEnv, terminal, rest: options.rest }, options.parallelism);
     });
 }
 

@@ -30,7 +30,7 @@ export interface JobStatus {
 export async function callRest(
   env: Env,
   url: string,
-  request: { method?: 'GET' | 'POST'; body?: JsonObject } = {},
+  request: { method?: 'GET' | 'POST' | 'PUT'; body?: JsonObject } = {},
 ): Promise<JsonObject> {
   const abort = new AbortController();
   const limit = env.timer(TIMEOUT_MS, () =>

@@ -18,7 +18,7 @@ export interface SavepointOptions {
 }
 
 /** The one job of the JobManager: one TriggerJob is one cluster with one job. */
-async function jobId({ env, rest }: SavepointOptions): Promise<string> {
+export async function jobId({ env, rest }: SavepointOptions): Promise<string> {
   const { jobs } = await callRest(env, `${rest}/jobs/overview`);
   const [job] = Array.isArray(jobs) ? jobs : [];
   if (isJsonObject(job) && typeof job['jid'] === 'string') return job['jid'];

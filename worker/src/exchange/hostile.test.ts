@@ -34,7 +34,7 @@ const TIMEOUT_MS = 1_000;
 const MAX_GROWTH_BYTES = 48 * 1024 * 1024;
 /** As in rpc/transport.ts. */
 const MAX_STRANGERS = 256;
-const FLOOD = 2_000;
+const FLOOD = 600;
 const WAYS = ['plain', 'TLS'] as const;
 
 const KEYS: TransportKeys = {

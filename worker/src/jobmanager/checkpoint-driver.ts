@@ -97,8 +97,8 @@ export class CheckpointDriver {
     this.#state = initialCoordinator(deps.nextId);
   }
 
-  started(attempt: number): void {
-    this.#feed({ type: 'started', attempt, parallelism: this.#deps.plan.parallelism });
+  started({ attempt, parallelism }: { attempt: number; parallelism: number }): void {
+    this.#feed({ type: 'started', attempt, parallelism });
   }
 
   /**
@@ -138,6 +138,11 @@ export class CheckpointDriver {
     this.#waiters.set(token, waiter);
     this.#feed({ type: 'request', kind, token });
     return waiter.promise;
+  }
+
+  /** Somebody waits for a checkpoint: a savepoint, a stop, a script of a user. */
+  get awaited(): boolean {
+    return this.#waiters.size > 0;
   }
 
   /** A checkpoint and its copy in `directory`; answers the copy's location. */
@@ -253,14 +258,14 @@ export class CheckpointDriver {
   }
 
   #trigger(command: CoordinatorCommand & { type: 'trigger' }): void {
-    const { env, plan, journal, history, scripts } = this.#deps;
+    const { env, journal, history, scripts } = this.#deps;
     const { checkpointId } = command;
     const { attempt, attempts } = this.#state.tasks ?? { attempt: 0, attempts: [] };
     const triggeredAt = env.now();
     const script = scripts.wanted;
     const tasks = { attempt, attempts };
     this.#inFlight = { id: checkpointId, ...tasks, triggeredAt, script, snapshots: new Map() };
-    history.triggered(checkpointId, command.kind, triggeredAt, plan.parallelism);
+    history.triggered(checkpointId, command.kind, triggeredAt, attempts.length);
     const { leaderEpoch } = journal;
     this.#deps.send({ type: 'trigger', leaderEpoch, attempt, checkpointId, triggeredAt, script });
     this.#hold('barrier', checkpointId);
@@ -294,6 +299,7 @@ export class CheckpointDriver {
       lineage: journal.lineage,
       leaderEpoch: journal.leaderEpoch,
       attempt: open.attempt,
+      parallelism: open.attempts.length,
       checkpointId: open.id,
       triggeredAt: open.triggeredAt,
       completedAt: env.now(),

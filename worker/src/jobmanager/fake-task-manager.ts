@@ -177,7 +177,10 @@ export class FakeTaskManager {
   #deploy(tasks: readonly TaskDeployment[]): void {
     for (const task of tasks) {
       this.tasks.set(task.subtask, task);
-      this.#chains.set(task.subtask, [...(task.restore[0]?.deltas ?? [])]);
+      // After a rescale its key groups lie in several of the old subtasks' chains.
+      const chain = task.restore.flatMap(({ deltas }) => deltas);
+      const ordered = chain.toSorted((x, y) => x.to - y.to || x.run - y.run);
+      this.#chains.set(task.subtask, ordered);
       const { attempt, subtask } = task;
       if (!this.runs) continue;
       this.send({ type: 'running', taskManagerId: this.id, attempt, subtask, restoreMs: 1 });

@@ -11,7 +11,7 @@ import { parseSegmentPath } from '../checkpoint/paths.ts';
 import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
-import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { AskedParallelism, Manifest } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -47,6 +47,8 @@ export class JobJournal implements Journal {
    * owed (P16).
    */
   readonly #named = new Set<string>();
+  /** A record whose outcome is unknown is settled before another one is appended. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: JobJournalOptions) {
     this.#options = options;
@@ -64,7 +66,27 @@ export class JobJournal implements Journal {
     return this.#options.lineage;
   }
 
-  async publish(manifest: Manifest): Promise<StoredCheckpoint> {
+  get wantedParallelism(): AskedParallelism | null {
+    return this.#options.log.state.wantedParallelism;
+  }
+
+  want(wantedParallelism: AskedParallelism | null): Promise<void> {
+    return this.#inTurn(() => this.#append({ kind: 'rescale', wantedParallelism }));
+  }
+
+  publish(manifest: Manifest): Promise<StoredCheckpoint> {
+    return this.#inTurn(() => this.#publish(manifest));
+  }
+
+  restore(reason: string, verify: 'manifest' | 'full' = 'manifest'): Promise<StoredCheckpoint> {
+    return this.#inTurn(() => this.#restore(reason, verify));
+  }
+
+  abort(checkpointId: number, reason: string): Promise<void> {
+    return this.#inTurn(() => this.#abort(checkpointId, reason));
+  }
+
+  async #publish(manifest: Manifest): Promise<StoredCheckpoint> {
     const { env, log, store } = this.#options;
     const { checkpointId } = manifest;
     const failed = (error: unknown): TriggerJobError =>
@@ -84,10 +106,7 @@ export class JobJournal implements Journal {
     }
   }
 
-  async restore(
-    reason: string,
-    verify: 'manifest' | 'full' = 'manifest',
-  ): Promise<StoredCheckpoint> {
+  async #restore(reason: string, verify: 'manifest' | 'full'): Promise<StoredCheckpoint> {
     const { log, store, logger, retained } = this.#options;
     const recovery = await this.#patiently(() => recoverJob({ log, store, retained, verify }));
     if (recovery.kind !== 'restore') {
@@ -102,7 +121,7 @@ export class JobJournal implements Journal {
     return { manifest, ref };
   }
 
-  async abort(checkpointId: number, reason: string): Promise<void> {
+  async #abort(checkpointId: number, reason: string): Promise<void> {
     if (this.#options.log.state.aborted.has(checkpointId)) return;
     await this.#append({ kind: 'abort', checkpointId, reason });
   }
@@ -166,6 +185,12 @@ export class JobJournal implements Journal {
     // Bounded by the store: what is gone from it needs no memory here.
     for (const name of named) if (!present.has(name)) this.#named.delete(name);
     return roots;
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#turn.then(work);
+    this.#turn = run.catch(() => undefined);
+    return run;
   }
 
   async #append(body: LogBody): Promise<void> {

@@ -15,6 +15,7 @@ import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
 import { NO_RESTARTS, onFailure, type RestartState } from './restart-strategy.ts';
+import type { JobScaling } from './scaling.ts';
 import type { ScriptSwitch } from './script-switch.ts';
 import { SelectiveReplay } from './selective-replay.ts';
 import type { SplitBook } from './split-book.ts';
@@ -62,6 +63,7 @@ export interface JobLifecycleDeps {
   journal: Journal;
   driver: CheckpointDriver;
   taskManagers: TaskManagers;
+  scaling: JobScaling;
   job: JobStateMachine;
   splits: SplitBook;
   scripts: ScriptSwitch;
@@ -76,11 +78,12 @@ export class JobLifecycle {
   #current: TaskAttempt | null = null;
   #restarts = 0;
   #replay: { of: SelectiveReplay; ended: Promise<void> } | null = null;
+  /** Monotonic, ms: the loss after which lost tasks are, or could not be, replaced alone. */
+  #lostAt: number | undefined;
   readonly #replacements = { done: 0, givenUp: 0 };
   #restartState: RestartState = NO_RESTARTS;
   readonly #stopped = new AbortController();
   #endAs: 'finished' | 'canceled' = 'canceled';
-  #slotsChanged: (() => void) | null = null;
 
   /** `attempt`: the number of the first deployment. */
   constructor(deps: JobLifecycleDeps, attempt: number) {
@@ -109,25 +112,29 @@ export class JobLifecycle {
   async run(first: StoredCheckpoint): Promise<JobOutcome> {
     let checkpoint = first;
     for (;;) {
-      if (!(await this.#enoughSlots())) return this.#close();
-      const end = await this.#runAttempt(checkpoint);
+      const parallelism = await this.#deps.scaling.deployable(this.#stopped.signal);
+      if (parallelism === null) return this.#close();
+      const end = await this.#runAttempt(checkpoint, parallelism);
       if (end.kind === 'stopped') return this.#close();
-      const delayMs = await this.#failed(end);
-      if (delayMs === null) return this.#giveUp(end);
-      if (!(await this.#pause(delayMs))) return this.#close();
-      // Every byte is read again once a task has met damage: by lengths alone the same checkpoint
-      // would be chosen, and would fail, for ever (P42).
-      const verify = DAMAGE_CODES.has(end.code) ? 'full' : 'manifest';
-      checkpoint = await this.#deps.journal.restore(`${end.code}: ${end.message}`, verify);
+      if (end.kind === 'rescaled') {
+        checkpoint = await this.#rescaled(end.reason);
+      } else {
+        const delayMs = await this.#failed(end);
+        if (delayMs === null) return this.#giveUp(end);
+        if (!(await this.#pause(delayMs))) return this.#close();
+        // Every byte is read again once a task has met damage: by lengths alone the same checkpoint
+        // would be chosen, and would fail, for ever (P42).
+        const verify = DAMAGE_CODES.has(end.code) ? 'full' : 'manifest';
+        checkpoint = await this.#deps.journal.restore(`${end.code}: ${end.message}`, verify);
+      }
       this.#attempt += 1;
       if (!(await this.#restorePositions(checkpoint))) return this.#close();
       this.#deps.job.move('CREATED', this.#deps.env.now());
     }
   }
 
-  /** A slot came: the loop may be waiting for it. */
-  wake(): void {
-    this.#slotsChanged?.();
+  /** A slot came: lost tasks may be waiting for it. */
+  slotsChanged(): void {
     this.#replay?.of.changed();
   }
 
@@ -146,11 +153,11 @@ export class JobLifecycle {
     this.#endAs = as;
     this.#stopped.abort(new Error('the job is stopped'));
     this.#current?.stop();
-    this.wake();
   }
 
-  async #runAttempt(checkpoint: StoredCheckpoint): Promise<AttemptEnd> {
-    const { env, log, plan, journal, driver, job, splits, scripts, taskManagers } = this.#deps;
+  async #runAttempt(checkpoint: StoredCheckpoint, parallelism: number): Promise<AttemptEnd> {
+    const { env, log, plan, journal, driver, job, splits, scripts } = this.#deps;
+    const { scaling, taskManagers } = this.#deps;
     const { manifest } = checkpoint;
     scripts.inForce(manifest.script);
     const attempt = new TaskAttempt({
@@ -161,19 +168,22 @@ export class JobLifecycle {
       jobId: this.#deps.jobId,
       lineage: journal.lineage,
       attempt: this.#attempt,
+      parallelism,
       checkpoint,
       splits: splits.positions,
       script: scripts.active,
       onAllRunning: () => {
         job.move('RUNNING', env.now());
         log.info({ attempt: attempt.attempt }, 'all tasks run');
-        driver.started(attempt.attempt);
+        driver.started(attempt);
+        scaling.running(attempt);
       },
       onTasksLost: (loss) => this.#replaceTasks(attempt, checkpoint, loss),
     });
     this.#current = attempt;
     this.#noteRestore(checkpoint);
-    log.info({ attempt: this.#attempt, checkpointId: manifest.checkpointId }, 'deploying');
+    const { checkpointId } = manifest;
+    log.info({ attempt: this.#attempt, checkpointId, parallelism }, 'deploying');
     attempt.deploy(taskManagers.all());
     return attempt.ended;
   }
@@ -204,6 +214,7 @@ export class JobLifecycle {
         leaderEpoch: journal.leaderEpoch,
         timeoutMs: plan.checkpointing.timeoutMs,
         delayMs: decision.delayMs,
+        slotsMs: plan.scaling.resourceWaitMs,
         available: () => taskManagers.all(),
         restore: async (reason) => {
           const checkpoint = await journal.restore(reason);
@@ -215,9 +226,11 @@ export class JobLifecycle {
     );
     const ended = of.run().then((done) => {
       this.#replay = null;
+      if (done) this.#lostAt = undefined;
       this.#replacements[done ? 'done' : 'givenUp']++;
     });
     this.#replay = { of, ended };
+    this.#lostAt = now;
     return true;
   }
 
@@ -249,10 +262,26 @@ export class JobLifecycle {
     if (restart) this.#restarts += 1;
     const details = { attempt: this.#attempt, reason, restart, restarts: this.#restarts };
     log.warn(details, restart ? `restarting in ${decision.delayMs} ms: ${reason}` : reason);
-    const suspended = driver.suspended();
+    await this.#endAttempt(driver.suspended());
+    return restart ? decision.delayMs : null;
+  }
+
+  /** No failure: neither a restart is counted nor the restart strategy asked. */
+  async #rescaled(reason: string): Promise<StoredCheckpoint> {
+    const { env, log, driver, job, journal, scaling } = this.#deps;
+    log.info({ attempt: this.#attempt }, reason);
+    job.move('RESTARTING', env.now());
+    scaling.rescaled(reason);
+    await this.#endAttempt(driver.suspended());
+    return journal.restore(reason);
+  }
+
+  async #endAttempt(suspended: Promise<void>): Promise<void> {
+    // Slots were waited for since the loss already.
+    this.#deps.scaling.ended(this.#lostAt);
+    this.#lostAt = undefined;
     await this.#cancelTasks();
     await suspended;
-    return restart ? decision.delayMs : null;
   }
 
   async #cancelTasks(): Promise<void> {
@@ -275,8 +304,9 @@ export class JobLifecycle {
   }
 
   async #close(): Promise<JobOutcome> {
-    const { env, driver, job } = this.#deps;
+    const { env, driver, job, scaling } = this.#deps;
     const kind = job.status === 'RUNNING' ? this.#endAs : 'canceled';
+    scaling.close();
     const suspended = driver.suspended();
     if (kind === 'finished') {
       job.move('FINISHED', env.now());
@@ -298,18 +328,6 @@ export class JobLifecycle {
     while (taskManagers.all().length > 0 && env.monotonic() < until) {
       await sleep(env, SHUTDOWN_POLL_MS);
     }
-  }
-
-  async #enoughSlots(): Promise<boolean> {
-    const { log, plan, taskManagers } = this.#deps;
-    while (!this.#stopped.signal.aborted && taskManagers.slots < plan.parallelism) {
-      log.info({ slots: taskManagers.slots, needed: plan.parallelism }, 'waiting for slots');
-      await new Promise<void>((resolve) => {
-        this.#slotsChanged = resolve;
-      });
-      this.#slotsChanged = null;
-    }
-    return !this.#stopped.signal.aborted;
   }
 
   /** false: stopped meanwhile. */

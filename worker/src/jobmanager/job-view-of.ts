@@ -9,6 +9,7 @@ import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { JobView } from './job-view.ts';
 import type { Journal } from './journal.ts';
+import type { JobScaling } from './scaling.ts';
 import type { ScriptSwitch } from './script-switch.ts';
 import type { SplitBook } from './split-book.ts';
 import type { TaskManagers } from './task-managers.ts';
@@ -21,6 +22,7 @@ export interface ViewParts {
   job: JobStateMachine;
   driver: CheckpointDriver;
   lifecycle: JobLifecycle;
+  scaling: JobScaling;
   taskManagers: TaskManagers;
   history: CheckpointHistory;
   exceptions: JobExceptions;
@@ -30,8 +32,10 @@ export interface ViewParts {
 }
 
 export function viewOf(parts: ViewParts): JobView {
-  const { env, plan, journal, job, lifecycle, totals, scripts, splits } = parts;
+  const { env, plan, journal, job, lifecycle, scaling, totals, scripts, splits } = parts;
   const tasks = lifecycle.current?.tasks() ?? [];
+  const parallelism = lifecycle.current?.parallelism ?? scaling.wanted;
+  const { wanted, rescales, events } = scaling;
   const monotonic = env.monotonic();
   return {
     jobId: journal.lineage.slice(0, 32),
@@ -45,6 +49,8 @@ export function viewOf(parts: ViewParts): JobView {
     plan,
     storeUrl: parts.storeUrl,
     attempt: lifecycle.attempt,
+    parallelism,
+    scaling: { wanted, rescales, events },
     restarts: lifecycle.restarts,
     replacements: lifecycle.replacements,
     tasks: tasks.map(({ subtask, status, taskManager, deployedAt, runningAt }) => {
@@ -64,7 +70,7 @@ export function viewOf(parts: ViewParts): JobView {
     counters: totals.counters(),
     gauges: totals.gauges(),
     eventsPerSecond: totals.eventsPerSecond(monotonic),
-    lag: totals.lag(plan.parallelism),
+    lag: totals.lag(parallelism),
     subtasks: totals.subtasks(),
     filter: { version: scripts.active.version, refused: scripts.refused },
     bounds: {

@@ -6,6 +6,7 @@ import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
+import type { ScalingEvent } from './scaling.ts';
 
 export interface TaskView {
   subtask: number;
@@ -43,6 +44,9 @@ export interface JobView {
   plan: JobPlan;
   storeUrl: string;
   attempt: number;
+  /** Subtasks of the running attempt, else of the next one if it gets all its slots. */
+  parallelism: number;
+  scaling: { wanted: number; rescales: number; events: readonly ScalingEvent[] };
   restarts: number;
   /** Of lost tasks alone, by selective replay. */
   replacements: { running: boolean; done: number; givenUp: number };
@@ -67,6 +71,11 @@ export interface JobControl {
   /** Default directory: the plan's savepointDirectory. */
   savepoint(directory?: string): Promise<{ checkpointId: number; location: string }>;
   checkpoint(): Promise<number>;
+  /**
+   * Asks for another parallelism, for good; resolves when that is stored. Beyond the slots it is
+   * reached when they come. Rejects with PARALLELISM for what can't be.
+   */
+  rescale(parallelism: number): Promise<void>;
   /** Resolves when the job has ended. */
   stop(options: { finalCheckpoint: boolean }): Promise<void>;
   cancel(): Promise<void>;

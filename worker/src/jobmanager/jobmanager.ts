@@ -21,6 +21,7 @@ import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type { JobControl, JobView } from './job-view.ts';
 import { viewOf } from './job-view-of.ts';
+import { JobScaling, wantedAtStart } from './scaling.ts';
 import { ScriptSwitch } from './script-switch.ts';
 import { ScriptWatch } from './script-watch.ts';
 import { SplitBook } from './split-book.ts';
@@ -94,6 +95,7 @@ class RunningJobManager implements JobManager {
     driver: CheckpointDriver;
     taskManagers: TaskManagers;
     lifecycle: JobLifecycle;
+    scaling: JobScaling;
     server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
@@ -135,6 +137,8 @@ class RunningJobManager implements JobManager {
     });
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
+    const wanted = await wantedAtStart(plan, start.journal, log);
+    const scaling = this.#openScaling({ start, driver, taskManagers, wanted });
     const lifecycle = new JobLifecycle(
       {
         env,
@@ -144,6 +148,7 @@ class RunningJobManager implements JobManager {
         journal: start.journal,
         driver,
         taskManagers,
+        scaling,
         job: this.#job,
         splits: start.splits,
         scripts: this.#scripts,
@@ -161,7 +166,7 @@ class RunningJobManager implements JobManager {
       onConnection: (connection) => taskManagers.accept(connection),
       onRefused: refusalLog(env, log, 'rpc'),
     });
-    this.#parts = { start, driver, taskManagers, lifecycle, server };
+    this.#parts = { start, driver, taskManagers, lifecycle, scaling, server };
     this.#job.move('CREATED', env.now());
     start.splits.start();
     this.#watchScript();
@@ -169,7 +174,7 @@ class RunningJobManager implements JobManager {
   }
 
   view(): JobView {
-    const { start, driver, lifecycle, taskManagers } = this.#started;
+    const { start, driver, lifecycle, scaling, taskManagers } = this.#started;
     return viewOf({
       env: this.#options.env,
       plan: this.#options.plan,
@@ -178,6 +183,7 @@ class RunningJobManager implements JobManager {
       job: this.#job,
       driver,
       lifecycle,
+      scaling,
       taskManagers,
       history: this.#history,
       exceptions: this.#exceptions,
@@ -204,6 +210,18 @@ class RunningJobManager implements JobManager {
     return (await this.#started.driver.request('manual')).manifest.checkpointId;
   }
 
+  async rescale(parallelism: number): Promise<void> {
+    const { scaling } = this.#started;
+    try {
+      await scaling.ask(parallelism);
+    } catch (error) {
+      // As of any other record: whether it is there is unknown, or another leader took over.
+      const refused = error instanceof TriggerJobError && error.code === 'PARALLELISM';
+      if (!refused) this.#done.reject(error);
+      throw error;
+    }
+  }
+
   stop(options: { finalCheckpoint: boolean }): Promise<void> {
     this.#stopping ??= this.#stop(options.finalCheckpoint);
     return this.#stopping;
@@ -216,6 +234,7 @@ class RunningJobManager implements JobManager {
 
   async close(): Promise<void> {
     this.#watch?.close();
+    this.#parts?.scaling.close();
     this.#parts?.driver.close();
     this.#parts?.taskManagers.close();
     await this.#parts?.server.close();
@@ -282,6 +301,28 @@ class RunningJobManager implements JobManager {
     });
   }
 
+  #openScaling(parts: {
+    start: StartPoint;
+    driver: CheckpointDriver;
+    taskManagers: TaskManagers;
+    wanted: number;
+  }): JobScaling {
+    const { env, log, plan } = this.#options;
+    const { start, driver, taskManagers, wanted } = parts;
+    return new JobScaling(
+      {
+        env,
+        log,
+        plan,
+        journal: start.journal,
+        slots: () => taskManagers.slots,
+        checkpoint: () => driver.request('manual'),
+        awaited: () => driver.awaited,
+      },
+      wanted,
+    );
+  }
+
   #openTaskManagers(start: StartPoint): TaskManagers {
     const { env, log, plan } = this.#options;
     const { leaderEpoch } = start.journal;
@@ -289,8 +330,12 @@ class RunningJobManager implements JobManager {
     return new TaskManagers(
       { env, log, leaderEpoch, heartbeatTimeoutMs },
       {
-        onRegistered: () => this.#parts?.lifecycle.wake(),
+        onRegistered: () => {
+          this.#parts?.scaling.slotsChanged();
+          this.#parts?.lifecycle.slotsChanged();
+        },
         onLost: (taskManager, reason) => {
+          this.#parts?.scaling.slotsChanged();
           this.#parts?.lifecycle.current?.lost(taskManager, reason);
         },
         onReport: (taskManager, report) => this.#onReport(taskManager, report),

@@ -1,9 +1,9 @@
 /**
  * What the JobManager needs of the job's log and its checkpoints, in its own words. job-journal.ts
- * does it on the store; the calls of one leader come one at a time (checkpoint-driver.ts queues
- * them).
+ * does it on the store. The calls of one leader come one at a time (checkpoint-driver.ts queues
+ * them), but for `want`, which may come at any time.
  */
-import type { Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
+import type { AskedParallelism, Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 
 /** A checkpoint the job can start from, and the manifest object it lies in. */
@@ -15,6 +15,10 @@ export interface StoredCheckpoint {
 export interface Journal {
   readonly leaderEpoch: number;
   readonly lineage: string;
+  /** What was last asked for at run time, by whichever leader; null = nothing. */
+  readonly wantedParallelism: AskedParallelism | null;
+  /** Resolves when no restart of the JobManager can forget it. Rejections are as of `publish`. */
+  want(parallelism: AskedParallelism | null): Promise<void>;
   /** Records of the log in memory. */
   readonly recordsKept: Bound;
   /**

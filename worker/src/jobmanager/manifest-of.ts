@@ -8,6 +8,8 @@ import { keyGroupRanges } from './assign.ts';
 
 export interface ManifestFacts {
   plan: JobPlan;
+  /** Of the attempt that made it. */
+  parallelism: number;
   lineage: string;
   leaderEpoch: number;
   attempt: number;
@@ -23,9 +25,9 @@ export interface ManifestFacts {
 
 /** Throws INVARIANT unless the snapshots cover every key group exactly as deployed. */
 export function manifestOf(facts: ManifestFacts): Manifest {
-  const { plan } = facts;
+  const { plan, parallelism } = facts;
   const subtasks = facts.snapshots.toSorted((a, b) => a.subtask - b.subtask);
-  const ranges = keyGroupRanges(plan.parallelism, plan.maxParallelism);
+  const ranges = keyGroupRanges(parallelism, plan.maxParallelism);
   invariant(subtasks.length === ranges.length, 'a checkpoint has one snapshot per subtask');
   for (const [subtask, range] of ranges.entries()) {
     const snapshot = subtasks[subtask];
@@ -53,7 +55,7 @@ function frame(facts: Omit<ManifestFacts, 'snapshots'>): Omit<Manifest, 'kind' |
     lineage: facts.lineage,
     job: { namespace: plan.namespace, name: plan.name },
     maxParallelism: plan.maxParallelism,
-    parallelism: plan.parallelism,
+    parallelism: facts.parallelism,
     attempt: facts.attempt,
     triggeredAt: facts.triggeredAt,
     completedAt: facts.completedAt,

@@ -36,6 +36,8 @@ export interface SelectiveReplayDeps {
   timeoutMs: number;
   /** The restart strategy's wait. */
   delayMs: number;
+  /** How long slots are waited for, from the loss on: then fewer subtasks will have to do. */
+  slotsMs: number;
   available(): readonly TaskManager[];
   /** Appends the `restore` record; `attempt`: a number that no task has had. */
   restore(reason: string): Promise<{ checkpoint: StoredCheckpoint; attempt: number }>;
@@ -131,15 +133,16 @@ export class SelectiveReplay {
   }
 
   async #placed(checkpoint: StoredCheckpoint) {
-    const { env, available, delayMs } = this.#deps;
+    const { env, available, delayMs, slotsMs } = this.#deps;
     const { subtasks } = this.#loss;
     const timer = env.timer(delayMs, () => this.changed());
     let placed: ReturnType<typeof placeLost<TaskManager>> = null;
-    await this.#until('slots', () => {
+    const find = () => {
       if (env.monotonic() < this.#startedAt + delayMs) return false;
       placed = placeLost(subtasks, this.#survivors, available());
       return placed !== null;
-    }).finally(() => timer.cancel());
+    };
+    await this.#until('slots', find, Math.max(slotsMs, delayMs)).finally(() => timer.cancel());
     return { placed: placed ?? [], positions: this.#positions(checkpoint) };
   }
 
@@ -149,9 +152,13 @@ export class SelectiveReplay {
     return [...this.#deps.splits.advanced(released)];
   }
 
-  async #until(what: string, isDone: () => boolean): Promise<void> {
+  async #until(
+    what: string,
+    isDone: () => boolean,
+    mostMs = Number.POSITIVE_INFINITY,
+  ): Promise<void> {
     const { env, timeoutMs } = this.#deps;
-    const limitMs = Math.min(timeoutMs, REPLAY_LIMIT_MS);
+    const limitMs = Math.min(timeoutMs, REPLAY_LIMIT_MS, mostMs);
     const deadline = this.#startedAt + limitMs;
     for (;;) {
       this.#checkOver();

@@ -174,6 +174,7 @@ async function firstStart(
   const now = env.now();
   const manifest = initialManifest({
     plan,
+    parallelism: plan.parallelism,
     lineage: journal.lineage,
     leaderEpoch: journal.leaderEpoch,
     attempt: 1,

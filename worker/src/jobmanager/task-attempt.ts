@@ -35,7 +35,11 @@ export interface AttemptFailure {
   taskManagerId: string | null;
 }
 
-export type AttemptEnd = ({ kind: 'failed' } & AttemptFailure) | { kind: 'stopped' };
+export type AttemptEnd =
+  | ({ kind: 'failed' } & AttemptFailure)
+  | { kind: 'stopped' }
+  /** No failure: it makes room for one of another parallelism. */
+  | { kind: 'rescaled'; reason: string };
 
 export interface TaskState {
   subtask: number;
@@ -56,6 +60,8 @@ export interface AttemptPlan {
   jobId: string;
   lineage: string;
   attempt: number;
+  /** Of this attempt; the plan's is what the user wants. */
+  parallelism: number;
   checkpoint: StoredCheckpoint;
   /** Every split that may be read, at its restored position. */
   splits: readonly SplitPosition[];
@@ -72,6 +78,7 @@ export interface TasksLost {
 }
 
 export class TaskAttempt {
+  readonly parallelism: number;
   #attempt: number;
   readonly #options: AttemptPlan;
   readonly #tasks = new Map<number, TaskState>();
@@ -90,8 +97,9 @@ export class TaskAttempt {
   constructor(options: AttemptPlan) {
     this.#options = options;
     this.#attempt = options.attempt;
-    const { parallelism, maxParallelism } = options.plan;
-    this.#ranges = keyGroupRanges(parallelism, maxParallelism);
+    const { parallelism } = options;
+    this.parallelism = parallelism;
+    this.#ranges = keyGroupRanges(parallelism, options.plan.maxParallelism);
     this.#secret = options.env.id();
   }
 
@@ -125,10 +133,11 @@ export class TaskAttempt {
     return [...this.#tasks.values()];
   }
 
-  /** `available` has at least as many slots as the plan's parallelism. */
+  /** `available` has at least as many slots as its parallelism. */
   deploy(available: readonly TaskManager[]): void {
-    const { plan, splits } = this.#options;
-    const placed = assignSlots(plan.parallelism, available).map(({ host, slot }, subtask) => ({
+    const { splits } = this.#options;
+    const hosts = assignSlots(this.parallelism, available);
+    const placed = hosts.map(({ host, slot }, subtask) => ({
       subtask,
       taskManager: host,
       slot,
@@ -155,7 +164,7 @@ export class TaskAttempt {
     const checkpoint = from.checkpoint ?? this.#options.checkpoint;
     // P34: a successor replays by the script of its checkpoint, which may not be that of our start.
     const script = from.checkpoint?.manifest.script ?? this.#options.script;
-    const bySubtask = splitsBySubtask(from.splits, plan.parallelism);
+    const bySubtask = splitsBySubtask(from.splits, this.parallelism);
     const attempt = this.#attempt;
     const before = new Map(
       [...this.#tasks].filter(([id]) => !placed.some((p) => p.subtask === id)),
@@ -200,8 +209,8 @@ export class TaskAttempt {
 
   /** New or released splits go to the subtask that reads them. */
   addSplits(positions: readonly SplitPosition[]): void {
-    const { plan, leaderEpoch } = this.#options;
-    for (const [subtask, splits] of splitsBySubtask(positions, plan.parallelism).entries()) {
+    const { leaderEpoch } = this.#options;
+    for (const [subtask, splits] of splitsBySubtask(positions, this.parallelism).entries()) {
       if (splits.length === 0) continue;
       const attempt = this.#attempt;
       const taskManager = this.#tasks.get(subtask)?.taskManager;
@@ -246,6 +255,11 @@ export class TaskAttempt {
   fail(failure: AttemptFailure): void {
     this.#over = true;
     this.#end.resolve({ kind: 'failed', ...failure });
+  }
+
+  rescale(reason: string): void {
+    this.#over = true;
+    this.#end.resolve({ kind: 'rescaled', reason });
   }
 
   stop(): void {

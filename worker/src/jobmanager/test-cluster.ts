@@ -95,6 +95,7 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
     restoreSavepoint: null,
     restartStrategy: { type: 'fixed-delay', attempts: 100, delayMs: 1 },
     selectiveReplay: false,
+    scaling: { resourceWaitMs: 10_000, stabilizationMs: 20, minIntervalMs: 0 },
     memory: {
       processBytes: 1 << 30,
       managedBytes: 1 << 28,

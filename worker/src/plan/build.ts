@@ -65,6 +65,11 @@ export function buildPlan(job: CompleteTriggerJob, script: ScriptText, site: Sit
     restoreSavepoint,
     restartStrategy: restartStrategyOf(spec),
     selectiveReplay: spec.restartStrategy.failover === 'region',
+    scaling: {
+      resourceWaitMs: ms(spec.scaling.resourceWait),
+      stabilizationMs: ms(spec.scaling.stabilization),
+      minIntervalMs: ms(spec.scaling.minInterval),
+    },
     memory: division.plan,
     heartbeatIntervalMs: ms(spec.heartbeat.interval),
     heartbeatTimeoutMs: ms(spec.heartbeat.timeout),

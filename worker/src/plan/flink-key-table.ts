@@ -4,6 +4,8 @@
  * without meaning, or refused with what to write instead. Any other key is refused by name.
  */
 
+import { SCALING_KEYS } from './flink-scaling-keys.ts';
+
 /** How the value of a key is written. */
 export type FlinkValue = 'duration' | 'size' | 'integer' | 'number' | 'boolean' | 'text';
 
@@ -272,8 +274,6 @@ const processes: Table = {
   'rest.bind-address': field('text', 'spec.jobManager.rest.bindAddress', 'address to listen on'),
   'rest.address': none('text', "the REST API is found by the job's Service"),
   'rest.bind-port': refused('write rest.port'),
-  'parallelism.default': field('integer', 'spec.parallelism', 'subtasks of every stage'),
-  'pipeline.max-parallelism': field('integer', 'spec.maxParallelism', 'number of key groups'),
   'heartbeat.interval': field('duration', 'spec.heartbeat.interval', 'time between heartbeats'),
   'heartbeat.timeout': field('duration', 'spec.heartbeat.timeout', 'silence that means death'),
 };
@@ -381,7 +381,14 @@ const s3: Table = {
 };
 
 export const FLINK_KEYS: ReadonlyMap<string, FlinkKey> = new Map(
-  Object.entries({ ...checkpointing, ...stateBackend, ...processes, ...restarts, ...s3 }),
+  Object.entries({
+    ...checkpointing,
+    ...stateBackend,
+    ...processes,
+    ...restarts,
+    ...SCALING_KEYS,
+    ...s3,
+  }),
 );
 
 const LEASE = 'leadership is a Lease and the log in the checkpoint store (P38, P39)';

@@ -182,6 +182,8 @@ describe('one key', () => {
     ['rest.bind-port', 8081, /write rest\.port/],
     ['jobmanager.rpc.port', 8081, /the same as spec\.jobManager\.rest\.port/],
     ['heartbeat.timeout', '1s', /less than two times/],
+    ['jobmanager.scheduler', 'default', /must be adaptive/],
+    ['scheduler-mode', 'reactive', /write parallelism\.default/],
     ['execution.checkpointing.snapshot-compression', 'maybe', /not true or false/],
     ['parallelism.default', 5000, /more than maxParallelism 1024/],
     ['rest.address', '', /not text/],

@@ -160,6 +160,16 @@ export type RestartStrategyPlan =
       resetAfterMs: number;
     };
 
+/** How the parallelism follows the slots (jobmanager/scaling-decision.ts). */
+export interface ScalingPlan {
+  /** Longest wait for missing slots, while there is one. */
+  resourceWaitMs: number;
+  /** New slots must stay this long before the job is rescaled to them. */
+  stabilizationMs: number;
+  /** From one rescale to the next. */
+  minIntervalMs: number;
+}
+
 /** Byte budgets of one TaskManager process (Flink's memory model) and of one slot. */
 export interface MemoryPlan {
   processBytes: number;
@@ -183,6 +193,7 @@ export interface MemoryPlan {
 export interface JobPlan {
   name: string;
   namespace: string;
+  /** Subtasks that the user wants; an attempt may have others (scaling-decision.ts). */
   parallelism: number;
   maxParallelism: number;
   slotsPerTaskManager: number;
@@ -201,6 +212,7 @@ export interface JobPlan {
   restartStrategy: RestartStrategyPlan;
   /** A lost TaskManager's tasks are replaced alone; else all tasks restart. */
   selectiveReplay: boolean;
+  scaling: ScalingPlan;
   memory: MemoryPlan;
   heartbeatIntervalMs: number;
   heartbeatTimeoutMs: number;

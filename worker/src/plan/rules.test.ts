@@ -333,6 +333,11 @@ describe('processes', () => {
   it('has the documented defaults', () => {
     const plan = planOf();
     assert.deepEqual([plan.heartbeatIntervalMs, plan.heartbeatTimeoutMs], [1000, 10_000]);
+    assert.deepEqual(plan.scaling, {
+      resourceWaitMs: 10_000,
+      stabilizationMs: 1_000,
+      minIntervalMs: 30_000,
+    });
     assert.deepEqual([plan.bufferBytes, plan.bufferTimeoutMs], [32_768, 5]);
     assert.deepEqual(
       [plan.maxParallelism, plan.keyBy, plan.name],

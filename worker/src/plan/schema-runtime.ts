@@ -341,6 +341,22 @@ export const heartbeatSchema = block("How JobManager and TaskManagers notice eac
   timeout: defaulted(duration('Silence after which the other is dead.', '30s', { min: 20 }), '10s'),
 });
 
+export const scalingSchema = block('How the parallelism follows the slots that are there.', {
+  resourceWait: defaulted(
+    duration('Longest wait for missing slots, while there is one; then fewer must do.', '5m', {
+      min: 0,
+    }),
+    '10s',
+  ),
+  stabilization: defaulted(
+    duration('Time that new slots must stay before the job is rescaled to them.', '10s', {
+      min: 0,
+    }),
+    '1s',
+  ),
+  minInterval: defaulted(duration('Least time between two rescales.', '5m', { min: 0 }), '30s'),
+});
+
 export const exchangeSchema = block('Buffers between the slots.', {
   bufferSize: defaulted(
     size('Bytes of one buffer.', '64Ki', { min: 1024, max: 16 * 1024 * 1024 }),

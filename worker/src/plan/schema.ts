@@ -13,6 +13,7 @@ import {
   restartStrategySchema,
   restoreSchema,
   savepointsSchema,
+  scalingSchema,
   securitySchema,
   taskManagerSchema,
 } from './schema-runtime.ts';
@@ -72,6 +73,7 @@ export const specSchema = block('What the job is to do.', {
   jobManager: defaulted(jobManagerSchema, {}),
   taskManager: defaulted(taskManagerSchema, {}),
   heartbeat: defaulted(heartbeatSchema, {}),
+  scaling: defaulted(scalingSchema, {}),
   exchange: defaulted(exchangeSchema, {}),
   security: defaulted(securitySchema, {}),
   flinkConfiguration: defaulted(

@@ -86,7 +86,7 @@ export function config(): JsonObject {
     features: {
       'web-submit': false,
       'web-cancel': true,
-      'web-rescale': false,
+      'web-rescale': true,
       'web-history': false,
     },
   };
@@ -107,7 +107,7 @@ export function jobsOverview(view: JobView): JsonObject {
         ...times(view),
         'last-modification': Math.max(...STATUSES.map((status) => view.enteredAt(status))),
         tasks: {
-          total: VERTICES.length * view.plan.parallelism,
+          total: VERTICES.length * view.parallelism,
           ...taskCounts(view, VERTICES.length),
         },
       },
@@ -199,7 +199,7 @@ function vertex(view: JobView, index: number): JsonObject {
     id: vertexId(name),
     name,
     maxParallelism: view.plan.maxParallelism,
-    parallelism: view.plan.parallelism,
+    parallelism: view.parallelism,
     status: vertexState(view),
     'start-time': started,
     'end-time': -1,
@@ -222,7 +222,7 @@ function vertex(view: JobView, index: number): JsonObject {
 }
 
 function taskCounts(view: JobView, times: number): JsonObject {
-  const lost = view.plan.parallelism - view.tasks.length;
+  const lost = view.parallelism - view.tasks.length;
   return Object.fromEntries(
     TASK_STATES.map((state) => {
       const here = view.tasks.filter((task) => task.status === state).length;
@@ -247,7 +247,7 @@ function missingState(view: JobView): TaskState {
 
 function vertexState(view: JobView): TaskState {
   if (view.terminal) return missingState(view);
-  if (view.tasks.length < view.plan.parallelism) return 'SCHEDULED';
+  if (view.tasks.length < view.parallelism) return 'SCHEDULED';
   if (view.tasks.every((task) => task.status === 'RUNNING')) return 'RUNNING';
   return view.tasks.some((task) => task.status === 'CANCELING') ? 'CANCELING' : 'INITIALIZING';
 }
@@ -258,7 +258,7 @@ function jobPlan(view: JobView): JsonObject {
     const ship = index === 1 ? 'HASH' : 'FORWARD';
     return {
       id: vertexId(name),
-      parallelism: view.plan.parallelism,
+      parallelism: view.parallelism,
       operator: '',
       operator_strategy: '',
       description: name,

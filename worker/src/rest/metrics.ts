@@ -72,6 +72,9 @@ export async function metricsText(
   const { done, givenUp } = view.replacements;
   count('replacements_total', 'Losses after which the other tasks ran on', done);
   count('replacements_given_up_total', 'Losses that ended in a restart after all', givenUp);
+  gauge('parallelism', 'Deployed subtasks; 0 between two deployments', view.tasks.length);
+  gauge('parallelism_wanted', 'Subtasks that are wanted', view.scaling.wanted);
+  count('rescales_total', 'Deployments ended for another parallelism', view.scaling.rescales);
   gauge('task_managers', 'Registered TaskManagers', view.taskManagers.length);
   addShuffle(view, gauge);
   gauge('running', '1 while every task runs', view.status === 'RUNNING' ? 1 : 0);

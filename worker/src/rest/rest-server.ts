@@ -8,8 +8,9 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
+import { RestError } from './rest-error.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
-import { RestError, routesOf } from './routes.ts';
+import { routesOf } from './routes.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
 const MAX_CONNECTIONS = 256;

@@ -233,3 +233,41 @@ test('summary ranks', () => {
   assert.deepEqual([summary.min, summary.p50, summary.p99, summary.max], [1, 2, 4, 4]);
   assert.equal(summarize([]).p50, 0);
 });
+
+test("Flink's resource requirements: one parallelism for all vertices", async (t) => {
+  const { manager, rest, get, call } = await serve(t);
+  const path = `/jobs/${manager.jobId}/resource-requirements`;
+  const requirements = await get(path);
+  const ids = Object.keys(requirements);
+  assert.equal(ids.length, 4);
+  const all = (parallelism: unknown) => Object.fromEntries(ids.map((id) => [id, { parallelism }]));
+  assert.deepEqual(requirements, all({ lowerBound: 1, upperBound: 2 }));
+  const put = (body: object) => call(path, { method: 'PUT', body: JSON.stringify(body) });
+  const red: [body: object, message: RegExp][] = [
+    [{}, /upperBound is missing; all vertices must be named/],
+    [{ ...all({ upperBound: 1 }), abc: {} }, /abc is no vertex/],
+    [{ ...all({ upperBound: 1 }), [ids[3]!]: { parallelism: 2 } }, /upperBound is missing/],
+    [{ ...all({ upperBound: 1 }), [ids[3]!]: { parallelism: { upperBound: 2 } } }, /1, 1, 1, 2/],
+    [all({ lowerBound: 2, upperBound: 2 }), /lowerBound must be 1/],
+    [all({ upperBound: '1' }), /upperBound is missing/],
+    [
+      all({ lowerBound: 1, upperBound: 9 }),
+      /parallelism 9 is not possible: .*maxParallelism \(8\)/,
+    ],
+  ];
+  for (const [body, message] of red) {
+    const { status, body: answer } = await put(body);
+    assert.equal(status, 400);
+    assert.match(answer.errors[0] ?? '', message);
+  }
+  assert.deepEqual(await put(all({ lowerBound: 1, upperBound: 1 })), { status: 200, body: {} });
+  assert.deepEqual(await get(path), all({ lowerBound: 1, upperBound: 1 }));
+  while (manager.view().scaling.rescales === 0 || manager.view().status !== 'RUNNING')
+    await delay(2);
+  const [vertex] = (await get(`/jobs/${manager.jobId}`)).vertices;
+  assert.equal(vertex?.parallelism, 1);
+  const metrics = await (await fetch(`http://127.0.0.1:${rest.port}/metrics`)).text();
+  assert.match(metrics, /^triggerjob_parallelism\{[^}]*\} 1$/m);
+  assert.match(metrics, /^triggerjob_parallelism_wanted\{[^}]*\} 1$/m);
+  assert.match(metrics, /^triggerjob_rescales_total\{[^}]*\} 1$/m);
+});

@@ -17,7 +17,7 @@ export interface RouteAnswer {
 export type Handler = (request: RouteRequest) => RouteAnswer | Promise<RouteAnswer>;
 
 export interface Route {
-  method: 'GET' | 'POST' | 'PATCH';
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH';
   path: string;
   handler: Handler;
 }

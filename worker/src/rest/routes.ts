@@ -2,24 +2,16 @@
 import type { JobControl, JobView } from '../jobmanager/job-view.ts';
 import type { Bound, Bounds } from '../runtime/bound.ts';
 import type { Env } from '../runtime/env.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import * as flink from './flink-json.ts';
 import { metricsText } from './metrics.ts';
+import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
+import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
-
-/** What a client did wrong, with Flink's status code for it. */
-export class RestError extends Error {
-  readonly status: number;
-
-  constructor(status: number, message: string) {
-    super(message);
-    this.name = 'RestError';
-    this.status = status;
-  }
-}
 
 /** `connections`: of the server that answers these. */
 export function routesOf(control: JobControl, env: Env, connections: () => Bound): Route[] {
@@ -54,6 +46,7 @@ export function routesOf(control: JobControl, env: Env, connections: () => Bound
       throw new RestError(404, `Could not find checkpointing statistics for ${params['cid']}.`);
     }),
     get('/jobs/:jobid/exceptions', flink.exceptions),
+    get('/jobs/:jobid/resource-requirements', resourceRequirements),
     get('/taskmanagers', flink.taskManagers),
     get('/api/v1/status', status),
     {
@@ -127,8 +120,24 @@ function actions(
           failureCause: cause(failure),
         })),
     },
+    {
+      method: 'PUT',
+      path: '/jobs/:jobid/resource-requirements',
+      handler: (request) => rescale(control, request),
+    },
     { method: 'PATCH', path: '/jobs/:jobid', handler: (request) => cancel(control, request) },
   ];
+}
+
+async function rescale(control: JobControl, request: RouteRequest): Promise<RouteAnswer> {
+  checkRunning(control.view(), request);
+  try {
+    await control.rescale(askedParallelism(request.body));
+  } catch (error) {
+    const impossible = error instanceof TriggerJobError && error.code === 'PARALLELISM';
+    throw impossible ? new RestError(400, error.message) : error;
+  }
+  return { status: 200, body: {} };
 }
 
 function cancel(control: JobControl, request: RouteRequest): RouteAnswer {

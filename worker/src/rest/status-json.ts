@@ -31,6 +31,10 @@ export function status(view: JobView): JsonObject {
           },
     restarts: view.restarts,
     replacements: { ...view.replacements },
+    parallelism: view.parallelism,
+    wantedParallelism: view.scaling.wanted,
+    rescales: view.scaling.rescales,
+    scaling: view.scaling.events.map((event) => ({ ...event })),
     taskManagers: view.taskManagers.map(({ id, pid, slots, freeSlots, metrics }) => ({
       id,
       pid,
@@ -49,7 +53,7 @@ export function status(view: JobView): JsonObject {
 }
 
 /** As told by every subtask: their TaskManagers report one after the other. */
-function inputEnded({ subtasks, plan }: JobView): boolean {
-  const all = subtasks.length === plan.parallelism;
+function inputEnded({ subtasks, parallelism }: JobView): boolean {
+  const all = subtasks.length === parallelism;
   return all && subtasks.every(({ openSplits }) => openSplits === 0);
 }

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BRANCHES } from './branches.ts';
 import { MUTANTS, REPLAY_MUTANTS } from './mutants.ts';
-import { JOBMANAGER_POINTS, scenarioOf, TASKMANAGER_POINTS } from './scenario.ts';
+import { JOBMANAGER_POINTS, RESCALE_POINTS, scenarioOf, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
 import { runSeed } from './world.ts';
 
@@ -49,7 +49,7 @@ if (only !== undefined) {
     const wanted = [
       ...BRANCHES,
       ...TASKMANAGER_POINTS.map((point) => `crash of taskmanager: ${point}`),
-      ...JOBMANAGER_POINTS.map((point) => `crash of jobmanager: ${point}`),
+      ...[...JOBMANAGER_POINTS, ...RESCALE_POINTS].map((point) => `crash of jobmanager: ${point}`),
     ];
     const missed = wanted.filter((what) => !hits.counts.has(what));
     assert.deepEqual(missed, [], 'these were never hit');

@@ -54,6 +54,31 @@ for (const service of ['source', 'webhook'] as const) {
   });
 }
 
+test('a split that is released while its task restores is read from there on (P26)', async () => {
+  for (const [seed, atMs] of [
+    [1, 10_100],
+    [2, 11_300],
+  ] as const) {
+    const crash = { do: 'crash', role: 'taskmanager', silent: false } as const;
+    const scenario = { ...calm(seed, atMs, crash), productionMs: 9_000, newSplitAtMs: 8_000 };
+    scenario.storeFaults.slow = 0.5;
+    await runScenario({ ...scenario, taskManagers: 1, parallelism: 2 }, new Hits());
+  }
+});
+
+test('red: a job that stays degraded when its slots are back', async () => {
+  const action = { do: 'stay away', ms: 4_000, silent: false } as const;
+  const scenario = { ...calm(1, 6_000, action), parallelism: 4, taskManagers: 2 };
+  scenario.plan.scaling.resourceWaitMs = 1_000;
+  const hits = new Hits();
+  await runScenario(scenario, hits);
+  for (const what of ['deployed: degraded parallelism', 'rescaled up']) {
+    assert.equal(hits.counts.get(what), 1, what);
+  }
+  scenario.plan.scaling.stabilizationMs = 600_000;
+  await assert.rejects(runScenario(scenario, new Hits()), /not at the wanted parallelism/);
+});
+
 test('a user with two expiry marks is purged once, and counted once', () => {
   const backend = new MemoryBackend();
   const env = { ...timeless };

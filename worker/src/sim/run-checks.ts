@@ -144,6 +144,7 @@ export class RunChecks {
   #recorded(name: string): void {
     const record = recordOf(this.#options.objects, name);
     this.#options.hit(`log: ${record.kind}`);
+    if (record.kind === 'restore') this.#noteRescale(record.reason);
     if (record.kind !== 'checkpoint') return;
     const objects = new Map(this.#options.objects);
     const manifest = manifestAt(objects, record.manifest.name);
@@ -200,6 +201,12 @@ export class RunChecks {
     const { intervalMs, minPauseMs } = this.#options.scenario.plan.checkpointing;
     const limit = 2 * Math.max(intervalMs, minPauseMs) + CHECKPOINT_SLACK_MS;
     if (took > limit) throw new Error(`I10: the first checkpoint came after ${took} ms`);
+  }
+
+  #noteRescale(reason: string): void {
+    const [, from, to] = /^rescale from (\d+) to (\d+)/.exec(reason) ?? [];
+    if (from === undefined) return;
+    this.#options.hit(Number(to) > Number(from) ? 'rescaled up' : 'rescaled down');
   }
 
   #note(manifest: Manifest): void {

@@ -10,10 +10,36 @@ export type Action =
   /** Of every slot, or of one. */
   | { do: 'outage'; service: Service; ms: number; subtask?: number }
   | { do: 'rescale'; parallelism: number; graceful: boolean }
+  /** By the JobManager's control, while it runs. */
+  | { do: 'ask'; parallelism: number }
+  /** A TaskManager dies, and comes back only after `ms`. */
+  | { do: 'stay away'; ms: number; silent: boolean }
   | { do: 'script'; version: string }
   /** A second leader, while the first one lives on. */
   | { do: 'twin' }
   | { do: 'checkpoint' };
+
+/** For traces and hit counts. */
+export function describe(action: Action): string {
+  switch (action.do) {
+    case 'crash':
+      return `${action.silent ? 'silent crash' : 'crash'} of ${action.role} at any time`;
+    case 'outage':
+      return `outage of ${action.service}`;
+    case 'rescale':
+      return `rescale, ${action.graceful ? 'after a final checkpoint' : 'after a crash'}`;
+    case 'ask':
+      return 'rescale asked';
+    case 'stay away':
+      return 'a taskmanager stays away';
+    case 'script':
+      return 'script changed';
+    case 'twin':
+      return 'second leader';
+    case 'checkpoint':
+      return 'checkpoint asked for';
+  }
+}
 
 export interface CrashPoint {
   role: 'jobmanager' | 'taskmanager';
@@ -150,7 +176,32 @@ export function scenarioOf(seed: number): Scenario {
   const several = rng.chance(0.7) && !twins;
   const taskManagers = several ? rng.between(2, 3) : 1;
   scenario.plan.selectiveReplay = several && rng.chance(0.75);
+  addScaling(scenario, rng);
   return { ...scenario, taskManagers };
+}
+
+/** Where a wish is stored (JobControl.rescale). */
+export const RESCALE_POINTS = ['before create log rescale', 'after create log rescale'] as const;
+
+function addScaling(scenario: Omit<Scenario, 'taskManagers'>, rng: Seeded): void {
+  const { plan, actions, crashPoints } = scenario;
+  plan.scaling.resourceWaitMs = rng.between(1_000, 3_000);
+  plan.scaling.stabilizationMs = rng.between(0, 400);
+  plan.scaling.minIntervalMs = rng.pick([0, 2_500]);
+  if (rng.chance(0.5)) {
+    const ms = plan.scaling.resourceWaitMs + rng.between(500, 5_000);
+    const action: Action = { do: 'stay away', ms, silent: rng.chance(0.2) };
+    actions.push({ atMs: rng.between(500, FAULTS_END_MS / 2), action });
+  }
+  if (rng.chance(0.4)) {
+    for (let count = rng.between(1, 3); count > 0; count--) {
+      const action: Action = { do: 'ask', parallelism: rng.between(1, MAX_PARALLELISM) };
+      actions.push({ atMs: rng.between(500, FAULTS_END_MS - 1500), action });
+    }
+    const point = rng.pick(RESCALE_POINTS);
+    if (rng.chance(0.5)) crashPoints.push({ role: 'jobmanager', point, nth: rng.between(1, 2) });
+  }
+  actions.sort((a, b) => a.atMs - b.atMs);
 }
 
 function planOf(rng: Seeded): JobPlan {

@@ -20,6 +20,7 @@ import { asConnection, type LinkEnd, link } from './rpc-link.ts';
 import { RunChecks } from './run-checks.ts';
 import {
   type Action,
+  describe,
   FAULTS_END_MS,
   MAX_PARALLELISM,
   type Scenario,
@@ -36,6 +37,8 @@ import { EPOCH_MS, SimProcess, VirtualTime } from './virtual-time.ts';
 const DRAIN_LIMIT_MS = 120_000;
 /** What a broken store or source makes a process end with. Anything else is a bug. */
 const FROM_OUTSIDE = /503 slow down|connection refused|connection reset|broker does not answer/;
+/** Waits for slots, minimum interval and a checkpoint, with room to spare. */
+const WHOLE_LIMIT_MS = 30_000;
 const NO_FAULTS = { slow: 0, throws: 0, lostReply: 0 };
 
 export interface RunOptions {
@@ -76,7 +79,6 @@ class World implements Outside {
   readonly #down = new Map<Service, { untilMs: number; only?: number | undefined }>();
   readonly #crashes: { role: string; point: string; nth: number }[];
   readonly #links = new Map<SimProcess, LinkEnd<never, never>[]>();
-  /** A JobManager replaces lost tasks now. */
   #replacing = false;
   #healed = false;
   #ended = false;
@@ -138,6 +140,10 @@ class World implements Outside {
     await this.checks.finished();
     this.time.throwFailure();
     if (!drained) throw new Error(`I10: not drained ${DRAIN_LIMIT_MS} ms after healing`);
+    // All slots are back for good, so all subtasks must be.
+    const whole = await this.time.run(() => this.#whole(), WHOLE_LIMIT_MS);
+    this.time.throwFailure();
+    if (!whole) throw new Error(`not at the wanted parallelism ${WHOLE_LIMIT_MS} ms later`);
     this.checks.final();
   }
 
@@ -173,6 +179,11 @@ class World implements Outside {
     this.checks.arrived(receipt);
   }
 
+  #whole(): boolean {
+    const view = this.#jobManager?.manager?.view();
+    return view?.status === 'RUNNING' && view.parallelism === view.scaling.wanted;
+  }
+
   #act(action: Action): void {
     if (this.#ended) return;
     this.hit(describe(action));
@@ -203,6 +214,17 @@ class World implements Outside {
       case 'checkpoint':
         manager?.checkpoint().catch(() => undefined);
         return;
+      case 'ask':
+        manager?.rescale(action.parallelism).then(
+          () => this.hit('rescale asked, and stored'),
+          () => undefined,
+        );
+        return;
+      case 'stay away': {
+        const process = this.rng.pick([...this.#taskManagers.keys()]);
+        if (process !== undefined) this.#crash(process, action.silent, action.ms);
+        return;
+      }
       case 'rescale':
         this.#parallelism = action.parallelism;
         if (action.graceful && manager !== null) {
@@ -211,10 +233,9 @@ class World implements Outside {
     }
   }
 
-  #crash(process: SimProcess, silent: boolean): void {
+  #crash(process: SimProcess, silent: boolean, awayMs?: number): void {
     if (!process.alive) return;
     if (this.#replacing && process === this.#jobManager?.process) {
-      this.#replacing = false;
       this.hit('replay: given up, leader change');
     }
     process.kill();
@@ -226,11 +247,11 @@ class World implements Outside {
       const delayMs = silent ? heartbeatTimeoutMs : this.rng.between(0, 8);
       this.time.after(delayMs, () => peer.peerLost(process.name, silent));
     }
-    this.#restart(process);
+    this.#restart(process, awayMs ?? this.rng.between(50, 900));
   }
 
-  #restart(process: SimProcess): void {
-    this.time.after(this.rng.between(50, 900), () => {
+  #restart(process: SimProcess, afterMs: number): void {
+    this.time.after(afterMs, () => {
       if (this.#ended) return;
       if (process.role === 'taskmanager') this.#startTaskManager();
       else if (process === this.#jobManager?.process) this.#startJobManager();
@@ -274,6 +295,8 @@ class World implements Outside {
     })
       .then((manager) => {
         running.manager = manager;
+        const { wanted } = manager.view().scaling;
+        if (wanted !== this.#parallelism) this.hit('rescale asked of the JobManager before');
         return manager.done.then(
           (outcome) =>
             ended(outcome.kind, outcome.kind === 'failed' ? new Error(outcome.message) : null),
@@ -285,12 +308,11 @@ class World implements Outside {
 
   /** What the JobManager says of replacements: which branch was taken. */
   #logged(process: SimProcess, line: string): void {
-    const branch = /"msg":"(lost tasks|replacement given up)([^"]*)"/.exec(line);
-    if (branch === null || process !== this.#jobManager?.process || this.#ended) return;
-    const [, what, more = ''] = branch;
-    this.#replacing = more === ' are being replaced';
-    this.hit(`replay: ${what}${more.replace(/waited for.*/, 'the limit')}`);
-    if (more === ' replaced') this.checks.replaced();
+    const said = /"msg":"((?:lost tasks|replacement given up)[^"]*)"/.exec(line)?.[1];
+    if (said === undefined || process !== this.#jobManager?.process || this.#ended) return;
+    this.#replacing = said.endsWith(' are being replaced');
+    this.hit(`replay: ${said.replace(/waited for.*/, 'the limit')}`);
+    if (said === 'lost tasks replaced') this.checks.replaced();
   }
 
   /** A fault of the outside ends a process and nothing else; the rest are bugs. */
@@ -316,7 +338,11 @@ class World implements Outside {
     this.#links.set(jobManager, [...(this.#links.get(jobManager) ?? []), server as never]);
     this.#links.set(process, [client as never]);
     const taskManager = new SimTaskManager(process, client, this.#slotWorld(), {
-      deployed: (name, command) => this.checks.deployed(name, command),
+      deployed: (name, command) => {
+        const { wanted } = this.#jobManager?.manager?.view().scaling ?? { wanted: 0 };
+        if (command.ranges.length < wanted) this.hit('deployed: degraded parallelism');
+        this.checks.deployed(name, command);
+      },
       slotFailed: (code, error) => {
         this.hit(`slot failed: ${code}`);
         this.#judge(new TriggerJobError(code, error));
@@ -370,22 +396,5 @@ class World implements Outside {
 
   #trace(what: string): void {
     this.#options.trace?.(`${(this.time.nowMs - EPOCH_MS).toFixed(1)} ${what}`);
-  }
-}
-
-function describe(action: Action): string {
-  switch (action.do) {
-    case 'crash':
-      return `${action.silent ? 'silent crash' : 'crash'} of ${action.role} at any time`;
-    case 'outage':
-      return `outage of ${action.service}`;
-    case 'rescale':
-      return `rescale, ${action.graceful ? 'after a final checkpoint' : 'after a crash'}`;
-    case 'script':
-      return 'script changed';
-    case 'twin':
-      return 'second leader';
-    case 'checkpoint':
-      return 'checkpoint asked for';
   }
 }

@@ -48,6 +48,7 @@ export class SlotTask {
   #deferred: Deferred[] = [];
   readonly #peers: PeerTasks;
   /** null while the state is being restored. */
+  readonly #added: (readonly SplitPosition[])[] = [];
   #running: RunningParts | null = null;
   /** It replaces a lost task, and not all others know yet. */
   #waitsForReplay: boolean;
@@ -104,6 +105,7 @@ export class SlotTask {
     this.#restoreMs = env.monotonic() - this.#startedAt;
     this.#running = running;
     source.assign(task.splits);
+    for (const splits of this.#added) source.assign(splits);
     const { attempt, subtask } = task;
     report({ type: 'running', attempt, subtask, restoreMs: this.#restoreMs });
     // A successor's source begins when all others know of it.
@@ -233,7 +235,10 @@ export class SlotTask {
   }
 
   addSplits(splits: readonly SplitPosition[]): void {
-    this.#parts.source.assign(splits);
+    // While it restores, the splits of the deployment come first: a held one that is released
+    // meanwhile would be taken for held again, read, and its position never told (P26).
+    if (this.#running === null) this.#added.push(splits);
+    else this.#parts.source.assign(splits);
   }
 
   metrics(cpuSeconds: number): SubtaskMetrics {
