@@ -25,7 +25,6 @@ export const REPLAY_MUTANTS = [
   'vector-ignored',
   'live-overtakes',
   'goals-ignored',
-  'lost-input-kept',
 ] as const;
 export type Mutant = (typeof MUTANTS)[number] | (typeof REPLAY_MUTANTS)[number];
 

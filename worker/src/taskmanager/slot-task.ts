@@ -68,6 +68,7 @@ export class SlotTask {
     };
     this.#ports = { ...ports, report };
     this.#config = config;
+    const { attempt, subtask } = config.task;
     this.#peers = new PeerTasks(config.attempts);
     this.#waitsForReplay = config.task.replaces;
     const fault = (thrown: unknown) => this.#fault(thrown);
@@ -76,7 +77,7 @@ export class SlotTask {
       progress,
       fault,
       attemptOf: (subtask) => this.#peers.attemptOf(subtask),
-      caughtUp: () => this.#caughtUp(),
+      caughtUp: () => this.#ports.report({ type: 'caught-up', attempt, subtask }),
     });
     this.#housekeeping = new Housekeeping({
       ports: this.#ports,
@@ -183,13 +184,12 @@ export class SlotTask {
   detach(subtasks: readonly number[]): void {
     const { gate, source, processor } = this.#parts;
     this.#peers.detach(subtasks);
-    const kept = this.#config.mutant === 'lost-input-kept';
-    for (const subtask of subtasks) if (!kept) gate.reset(subtask);
+    for (const subtask of subtasks) gate.reset(subtask);
     for (const one of this.#deferred) if (subtasks.includes(one.channel)) one.owed = false;
     this.#running?.barriers.inputLost();
     source.detach(subtasks);
-    const { attempt, subtask } = this.#config.task;
     const positions = processor.accepted.positions();
+    const { attempt, subtask } = this.#config.task;
     this.#ports.report({ type: 'detached', attempt, subtask, positions });
     this.#schedule();
   }
@@ -207,17 +207,11 @@ export class SlotTask {
    */
   replay(positions: readonly SplitPosition[], goals: readonly AcceptedPosition[]): void {
     const { source } = this.#parts;
-    const fault = (thrown: unknown) => this.#fault(thrown);
-    if (this.#waitsForReplay) {
-      this.#waitsForReplay = false;
-      source.run().catch(fault);
-      source.replaces(goals);
-    } else source.catchUp(positions).catch(fault);
-  }
-
-  #caughtUp(): void {
-    const { attempt, subtask } = this.#config.task;
-    this.#ports.report({ type: 'caught-up', attempt, subtask });
+    const starts = this.#waitsForReplay;
+    this.#waitsForReplay = false;
+    const done = starts ? source.run() : source.catchUp(positions);
+    done.catch((fault: unknown) => this.#fault(fault));
+    if (starts) source.replaces(goals);
   }
 
   trigger(checkpointId: number, triggeredAt: number, script: ScriptVersion): void {
@@ -338,7 +332,7 @@ export class SlotTask {
     const deferred = this.#deferred.shift();
     if (deferred !== undefined) {
       this.#parts.processor.handleFrames([deferred.frame]);
-      if (deferred.owed) this.#credit(deferred.channel, deferred.frame.bytes);
+      if (deferred.owed) this.#giveBack(deferred);
       return true;
     }
     const item = this.#parts.gate.next();
@@ -369,11 +363,11 @@ export class SlotTask {
     pauses.fed();
     for (const { frame } of batch) processor.accept(frame);
     processor.handleFrames(batch.map(({ frame }) => frame));
-    for (const { channel, frame } of batch) this.#credit(channel, frame.bytes);
+    for (const one of batch) this.#giveBack(one);
   }
 
-  #credit(channel: number, bytes: Uint8Array): void {
-    this.#ports.credit(channel, bytes, this.#peers.attemptOf(channel));
+  #giveBack({ channel, frame }: { channel: number; frame: DataFrame }): void {
+    this.#ports.credit(channel, frame.bytes, this.#peers.attemptOf(channel));
   }
 
   #deferredRecords(): FrameRecord[] {
