@@ -42,6 +42,7 @@ class Stopwatch {
     return {
       url: store.url,
       put: (name, content) => store.put(name, content),
+      putPieces: (name, bytes, read) => store.putPieces(name, bytes, read),
       get: (name) => store.get(name),
       getRange: (name, offset, length) => store.getRange(name, offset, length),
       list: (prefix) => store.list(prefix),

@@ -44,6 +44,9 @@ class PutStore implements ObjectStore {
     }
   }
 
+  putPieces(): Promise<void> {
+    return Promise.reject(new Error('not used'));
+  }
   create(): Promise<'created' | 'exists'> {
     return Promise.reject(new Error('not used'));
   }

@@ -128,6 +128,17 @@ export async function* mergeChain(
   }
 }
 
+/** Throws SEGMENT_CORRUPT if the object says of itself that it is something else. */
+export function checkSegmentHeader(
+  name: string,
+  header: Omit<SegmentHeader, 'range'>,
+  wanted: Omit<SegmentHeader, 'range'>,
+): void {
+  const says = title(header);
+  const named = title(wanted);
+  if (says !== named) throw corrupt(name, 'header', 0, `is ${says}, not ${named}`);
+}
+
 function title({ kind, from, to, run, epoch }: Omit<SegmentHeader, 'range'>): string {
   return `${kind} (${from}, ${to}] run ${run} epoch ${epoch}`;
 }
@@ -141,9 +152,7 @@ async function* readPart(
 ): AsyncGenerator<Row[], void, void> {
   const reader = await segments.open(object);
   const { range } = reader.header;
-  const says = title(reader.header);
-  const named = title(wanted);
-  if (says !== named) throw corrupt(object.name, 'header', 0, `is ${says}, not ${named}`);
+  checkSegmentHeader(object.name, reader.header, wanted);
   if (!covers(range, keyGroup)) {
     const fault = `serves key groups ${range.first}..${range.last}, not ${keyGroup}`;
     throw corrupt(object.name, 'header', 0, fault);

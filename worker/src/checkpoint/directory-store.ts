@@ -6,14 +6,24 @@
  * its index for ever.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import {
+  type FileHandle,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rm,
+  rmdir,
+  stat,
+} from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { probeCreateOnly } from './create-only-probe.ts';
 import { checkName, checkPrefix, TEMPORARY } from './object-name.ts';
-import type { ObjectStore, StoredObject } from './object-store.ts';
+import type { ObjectStore, ReadPiece, StoredObject } from './object-store.ts';
 
 /** A temporary file this old belongs to a process that died; no upload takes as long. */
 const STALE_MS = 60 * 60 * 1000;
@@ -40,6 +50,17 @@ export async function openDirectoryStore(
   return store;
 }
 
+/** Only to read or delete: nothing is made or probed, so a read-only mount and an absent one do. */
+export function readDirectoryStore(dir: string, env: Pick<Env, 'id'>): ObjectStore {
+  return new DirectoryStore(resolve(dir), env);
+}
+
+/** The folders that a store leaves when all of its objects are deleted; never a file. */
+export async function removeEmptyFolders(dir: string): Promise<void> {
+  const inside = await readdir(dir).catch(() => []);
+  for (const name of [...inside, '.']) await rmdir(join(dir, name)).catch(() => {});
+}
+
 class DirectoryStore implements ObjectStore {
   readonly url: string;
   readonly #root: string;
@@ -53,15 +74,20 @@ class DirectoryStore implements ObjectStore {
 
   async put(name: string, content: Buffer): Promise<void> {
     const path = this.#path(name);
-    if ((await this.#publish(path, content)) === 'created') return;
+    if ((await this.#publish(path, content.length, fromBuffer(content))) === 'created') return;
     // Names are unique per upload (P46), so what is there is this upload's own first try.
     const found = await readFile(path);
     if (found.equals(content)) return;
     throw new TriggerJobError('STORE_NAME_TAKEN', `${name} is in ${this.url} with other content`);
   }
 
+  async putPieces(name: string, bytes: number, read: ReadPiece): Promise<void> {
+    if ((await this.#publish(this.#path(name), bytes, read)) === 'created') return;
+    throw new TriggerJobError('STORE_NAME_TAKEN', `${name} is in ${this.url} already`);
+  }
+
   async create(name: string, content: Buffer): Promise<'created' | 'exists'> {
-    return this.#publish(this.#path(name), content);
+    return this.#publish(this.#path(name), content.length, fromBuffer(content));
   }
 
   async get(name: string): Promise<Buffer | null> {
@@ -112,10 +138,10 @@ class DirectoryStore implements ObjectStore {
     return join(this.#root, name);
   }
 
-  async #publish(path: string, content: Buffer): Promise<'created' | 'exists'> {
+  async #publish(path: string, bytes: number, read: ReadPiece): Promise<'created' | 'exists'> {
     const temporary = join(this.#root, TEMPORARY, this.#env.id());
     try {
-      await writeDurably(temporary, content);
+      await writeDurably(temporary, bytes, read);
       await makeDirectory(dirname(path));
       try {
         await link(temporary, path);
@@ -168,11 +194,15 @@ async function statOrNull(path: string): Promise<{ size: number; mtimeMs: number
   }
 }
 
-async function writeDurably(path: string, content: Buffer): Promise<void> {
+function fromBuffer(content: Buffer): ReadPiece {
+  return async (offset, length) => content.subarray(offset, offset + length);
+}
+
+async function writeDurably(path: string, bytes: number, read: ReadPiece): Promise<void> {
   const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
   try {
-    for (let at = 0; at < content.length; at += WRITE_BYTES) {
-      await writeAll(file, content.subarray(at, at + WRITE_BYTES));
+    for (let at = 0; at < bytes; at += WRITE_BYTES) {
+      await writeAll(file, await read(at, Math.min(WRITE_BYTES, bytes - at)));
     }
     await file.sync();
   } finally {

@@ -118,6 +118,7 @@ function checkManifest(root: Field): void {
   root.get('lineage').text(/./);
   root.get('job').get('namespace').text();
   root.get('job').get('name').text(/./);
+  if (!root.get('keyBy').isAbsent) root.get('keyBy').text(/./);
   const maxParallelism = root.get('maxParallelism').integer(1, MAX_KEY_GROUPS);
   const parallelism = root.get('parallelism').integer(1, maxParallelism);
   root.get('attempt').integer(0);

@@ -5,7 +5,7 @@
  */
 import type { Env } from '../runtime/env.ts';
 import { checkName, checkPrefix } from './object-name.ts';
-import type { ObjectStore, StoredObject } from './object-store.ts';
+import type { ObjectStore, ReadPiece, StoredObject } from './object-store.ts';
 
 export type StoreOperation = 'put' | 'create' | 'get' | 'getRange' | 'list' | 'delete';
 
@@ -38,6 +38,10 @@ export class MemoryStore implements ObjectStore {
 
   put(name: string, content: Buffer): Promise<void> {
     return this.#effect('put', name, () => this.#set(name, content));
+  }
+
+  async putPieces(name: string, bytes: number, read: ReadPiece): Promise<void> {
+    await this.put(name, await read(0, bytes));
   }
 
   create(name: string, content: Buffer): Promise<'created' | 'exists'> {

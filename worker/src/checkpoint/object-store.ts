@@ -1,5 +1,8 @@
 /** The contract of the checkpoint store: directory-store.ts, memory-store.ts (sim, tests). */
 
+/** Exactly `length` bytes from `offset` on. */
+export type ReadPiece = (offset: number, length: number) => Promise<Buffer>;
+
 export interface StoredObject {
   name: string;
   bytes: number;
@@ -19,6 +22,11 @@ export interface ObjectStore {
    * replaced.
    */
   put(name: string, content: Buffer): Promise<void>;
+  /**
+   * As `put`, of `bytes` bytes that `read` gives piece by piece, several pieces at a time: the
+   * object may be larger than memory. What `read` throws, the caller gets, and nothing is stored.
+   */
+  putPieces(name: string, bytes: number, read: ReadPiece): Promise<void>;
   /** Create-only (If-None-Match: *). 'exists': one is there, maybe ours after a lost reply. */
   create(name: string, content: Buffer): Promise<'created' | 'exists'>;
   /** null only if the object is surely absent. */

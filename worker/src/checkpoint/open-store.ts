@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { S3Plan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
-import { openDirectoryStore } from './directory-store.ts';
+import { openDirectoryStore, readDirectoryStore, removeEmptyFolders } from './directory-store.ts';
 import type { ObjectStore } from './object-store.ts';
 
 export interface OpenOptions {
@@ -14,6 +14,8 @@ export interface OpenOptions {
    * so that it may be one that can only be read. A directory always is: it costs next to nothing.
    */
   creates?: boolean;
+  /** The caller only reads or deletes: nothing is made, a directory may be read-only or absent. */
+  readOnly?: boolean;
 }
 
 const FROM_ENVIRONMENT: S3Plan = {
@@ -32,18 +34,21 @@ export async function openStore(
   env: Env,
   options: OpenOptions = {},
 ): Promise<ObjectStore> {
+  const { readOnly = false } = options;
+  const openDirectory = (dir: string) =>
+    readOnly ? readDirectoryStore(dir, env) : openDirectoryStore(dir, env);
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase();
   if (scheme === undefined) {
-    if (url !== '') return openDirectoryStore(url, env);
+    if (url !== '') return openDirectory(url);
     throw unsupported('an empty directory', 'give a path, e.g. file:///var/triggerjob/checkpoints');
   }
   switch (scheme) {
     case 'file':
-      return openDirectoryStore(filePath(url), env);
+      return openDirectory(filePath(url));
     case 's3': {
       // Loading the SDK takes longer than opening a directory.
       const { openS3Store } = await import('./s3-store.ts');
-      const { s3 = FROM_ENVIRONMENT, creates = true } = options;
+      const { s3 = FROM_ENVIRONMENT, creates = !readOnly } = options;
       return openS3Store(url, env, { s3, creates });
     }
     case 's3a':
@@ -55,6 +60,11 @@ export async function openStore(
     default:
       throw unsupported(url, `no store for ${scheme}://; use s3://, file:// or a plain path`);
   }
+}
+
+/** After all objects of a store were deleted: a directory loses the folders they lay in. */
+export async function removeEmptyStore(url: string): Promise<void> {
+  if (url.startsWith('file:')) await removeEmptyFolders(filePath(url));
 }
 
 function filePath(url: string): string {

@@ -11,7 +11,7 @@ export const SEGMENTS = 'segments/';
  * A savepoint's folder holds this, written last (P49), and its objects under `SAVEPOINT_OBJECTS`.
  */
 export const SAVEPOINT_METADATA = '_metadata.json';
-const SAVEPOINT_OBJECTS = 'objects/';
+export const SAVEPOINT_OBJECTS = 'objects/';
 
 /** URL of a job's own folder in a checkpoint directory. */
 export function jobFolder(directory: string, job: { namespace: string; name: string }): string {
@@ -50,8 +50,22 @@ export function importedPath(n: number, nonce: string): string {
   return `${SEGMENTS}0/imported-${n}-${nonce}`;
 }
 
+/** Folders of a lineage's savepoints begin so. */
+export function savepointPrefix(lineage: string): string {
+  return `savepoint-${lineage.slice(0, 6)}-`;
+}
+
 export function savepointObjectPath(n: number, nonce: string): string {
   return `${SAVEPOINT_OBJECTS}${n}-${nonce}`;
+}
+
+/**
+ * Of a name below a directory of savepoints: the savepoint's folder ('' = the directory itself) and
+ * the object's name in it. null for what belongs to no savepoint.
+ */
+export function parseSavepointPath(name: string): { folder: string; object: string } | null {
+  const match = /^(?:(.+)\/)?(_metadata\.json|objects\/\d+-[^/]+)$/.exec(name);
+  return match === null ? null : { folder: match[1] ?? '', object: match[2] ?? '' };
 }
 
 /**

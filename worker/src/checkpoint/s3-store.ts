@@ -17,7 +17,7 @@ import type { Env } from '../runtime/env.ts';
 import { isRetryable, TriggerJobError } from '../runtime/errors.ts';
 import { probeCreateOnly } from './create-only-probe.ts';
 import { checkName, checkPrefix } from './object-name.ts';
-import type { ObjectStore, StoredObject } from './object-store.ts';
+import type { ObjectStore, ReadPiece, StoredObject } from './object-store.ts';
 import { makeS3Client } from './s3-client.ts';
 import {
   type Attempt,
@@ -122,6 +122,10 @@ class S3Store implements ObjectStore {
 
   async put(name: string, content: Buffer): Promise<void> {
     await this.#uploads.put(this.#target(name), content);
+  }
+
+  async putPieces(name: string, bytes: number, read: ReadPiece): Promise<void> {
+    await this.#uploads.putPieces(this.#target(name), bytes, read);
   }
 
   async create(name: string, content: Buffer): Promise<'created' | 'exists'> {

@@ -17,6 +17,7 @@ import {
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
+import type { ReadPiece } from './object-store.ts';
 import { isAnswer, type S3Requests, transient } from './s3-request.ts';
 import { TURN_BYTES } from './segment-format.ts';
 import { sha256Of } from './sha256.ts';
@@ -50,7 +51,16 @@ export class S3Uploads {
   /** Creates or replaces. */
   async put(target: UploadTarget, content: Buffer): Promise<void> {
     if (content.length <= this.#limits.partBytes) await this.#putWhole(target, content, {});
-    else await this.#putInParts(target, content);
+    else {
+      const read = async (at: number, bytes: number) => content.subarray(at, at + bytes);
+      await this.#putInParts(target, content.length, read);
+    }
+  }
+
+  /** Creates or replaces, with no more than the parts under way in memory. */
+  async putPieces(target: UploadTarget, bytes: number, read: ReadPiece): Promise<void> {
+    if (bytes > this.#limits.partBytes) await this.#putInParts(target, bytes, read);
+    else await this.#putWhole(target, await read(0, bytes), {});
   }
 
   /**
@@ -82,7 +92,7 @@ export class S3Uploads {
     });
   }
 
-  async #putInParts(target: UploadTarget, content: Buffer): Promise<void> {
+  async #putInParts(target: UploadTarget, bytes: number, read: ReadPiece): Promise<void> {
     const { Bucket, Key, name } = target;
     const { UploadId } = await this.#requests.run(`starting the upload of ${name}`, 0, (attempt) =>
       this.#client.send(new CreateMultipartUploadCommand({ Bucket, Key }), {
@@ -91,8 +101,8 @@ export class S3Uploads {
     );
     if (UploadId === undefined) throw transient(`starting the upload of ${name}: no upload id`);
     try {
-      const Parts = await this.#putParts(target, UploadId, content);
-      await this.#complete(target, UploadId, Parts, content.length);
+      const Parts = await this.#putParts(target, UploadId, bytes, read);
+      await this.#complete(target, UploadId, Parts, bytes);
     } catch (fault) {
       await this.#abandon(target, UploadId);
       throw fault;
@@ -102,17 +112,19 @@ export class S3Uploads {
   async #putParts(
     target: UploadTarget,
     UploadId: string,
-    content: Buffer,
+    bytes: number,
+    read: ReadPiece,
   ): Promise<CompletedPart[]> {
     const { partBytes, partsInFlight } = this.#limits;
-    const count = Math.ceil(content.length / partBytes);
+    const count = Math.ceil(bytes / partBytes);
     const parts: CompletedPart[] = [];
     const others = new AbortController();
     let next = 0;
     const worker = async () => {
       while (next < count && !others.signal.aborted) {
         const index = next++;
-        const part = content.subarray(index * partBytes, (index + 1) * partBytes);
+        const at = index * partBytes;
+        const part = await read(at, Math.min(partBytes, bytes - at));
         parts[index] = await this.#putPart(target, UploadId, index + 1, part, others.signal);
       }
     };

@@ -4,6 +4,7 @@
  * believed is refused with SEGMENT_CORRUPT, naming object, part and offset (I6: never wrong rows,
  * never fewer).
  */
+import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { crc32, zstdDecompress } from 'node:zlib';
 import { TriggerJobError } from '../runtime/errors.ts';
@@ -26,6 +27,8 @@ import type { ObjectRef } from './snapshot.ts';
 
 /** Objects up to this size are fetched at once and their sha256 checked. */
 const WHOLE_BYTES = 64 * 1024 * 1024;
+/** Read at a time of an object that is only checked or copied. */
+export const PIECE_BYTES = 8 * 1024 * 1024;
 /** Fetched for the header: room for longer headers of later versions. */
 const HEADER_READ_BYTES = 256;
 
@@ -135,18 +138,49 @@ export async function fetchObject(store: ObjectStore, ref: ObjectRef): Promise<B
   return content;
 }
 
-/** Reads the whole object of `ref` and checks length and sha256. */
-export async function verifyObject(store: ObjectStore, ref: ObjectRef): Promise<void> {
-  await fetchObject(store, ref);
+/**
+ * Reads the whole object of `ref` and checks length and sha256; a large one piece by piece, so that
+ * memory does not bound what can be verified. `onBytes` hears of each piece, and may throw to end
+ * it.
+ */
+export async function verifyObject(
+  store: ObjectStore,
+  ref: ObjectRef,
+  onBytes: (bytes: number) => void = () => {},
+): Promise<void> {
+  if (ref.bytes <= PIECE_BYTES) {
+    await fetchObject(store, ref);
+    onBytes(ref.bytes);
+    return;
+  }
+  // A read of a range does not tell an absent object from an unreadable one (P41), a list does.
+  const found = (await store.list(ref.name)).find(({ name }) => name === ref.name);
+  if (found === undefined) throw missing(store, ref.name);
+  checkLength(ref, found.bytes);
+  const sha = createHash('sha256');
+  for (let at = 0; at < ref.bytes; at += PIECE_BYTES) {
+    const wanted = Math.min(PIECE_BYTES, ref.bytes - at);
+    const piece = await store.getRange(ref.name, at, wanted);
+    if (piece.length !== wanted) checkLength(ref, at + piece.length);
+    sha.update(piece);
+    onBytes(piece.length);
+  }
+  checkHash(ref, sha.digest('hex'));
 }
 
 async function checkContent(content: Buffer, ref: ObjectRef): Promise<void> {
-  if (content.length !== ref.bytes) {
-    throw corrupt(ref.name, 'object', 0, `${content.length} bytes instead of ${ref.bytes}`);
-  }
-  if ((await sha256Of(content)) !== ref.sha256) {
-    throw corrupt(ref.name, 'object', 0, 'sha256 is not the one its reference gives');
-  }
+  checkLength(ref, content.length);
+  checkHash(ref, await sha256Of(content));
+}
+
+function checkLength(ref: ObjectRef, bytes: number): void {
+  if (bytes === ref.bytes) return;
+  throw corrupt(ref.name, 'object', 0, `${bytes} bytes instead of ${ref.bytes}`);
+}
+
+function checkHash(ref: ObjectRef, sha256: string): void {
+  if (sha256 === ref.sha256) return;
+  throw corrupt(ref.name, 'object', 0, 'sha256 is not the one its reference gives');
 }
 
 function missing(store: ObjectStore, name: string): TriggerJobError {

@@ -92,6 +92,8 @@ export interface Manifest {
   kind: 'checkpoint' | 'savepoint' | 'initial';
   lineage: string;
   job: { namespace: string; name: string };
+  /** Field of the event that the key groups were made of; absent in older ones. */
+  keyBy?: string;
   maxParallelism: number;
   parallelism: number;
   /** Highest attempt number used so far; a restart takes a higher one. */

@@ -61,6 +61,22 @@ function writesAndReads(subject: ContractSubject, fresh: Fresh): void {
     assert.equal(await other.get('none/deeper/one'), null);
   });
 
+  it('takes an object in pieces, and none of it if a piece fails', async () => {
+    const store = await fresh();
+    const whole = Buffer.from(Array.from({ length: 2_500_000 }, (_, at) => at % 251));
+    const read = async (offset: number, length: number) => whole.subarray(offset, offset + length);
+    await store.putPieces('segments/1/pieces', whole.length, read);
+    assert.ok((await store.get('segments/1/pieces'))?.equals(whole));
+    await store.putPieces('segments/1/nothing', 0, read);
+    assert.deepEqual(await store.get('segments/1/nothing'), Buffer.alloc(0));
+    const failing = async (offset: number, length: number) => {
+      if (offset + length === whole.length) throw new Error('the source is gone');
+      return read(offset, length);
+    };
+    await assert.rejects(store.putPieces('segments/1/half', whole.length, failing), /gone/);
+    assert.equal(await store.get('segments/1/half'), null);
+  });
+
   it('reads ranges, cut at the end of the object', async () => {
     const store = await fresh();
     await store.put('a', bytes('0123456789'));

@@ -5,11 +5,9 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { realEnv } from '../runtime/env.ts';
 import { EXIT, EXIT_CODE_HELP } from './exit-codes.ts';
+import { addCheckpoints, addSavepoint, restOption } from './savepoint-program.ts';
 import { Terminal } from './terminal.ts';
 import { reportThrown } from './thrown.ts';
-
-const DEFAULT_REST = 'http://127.0.0.1:8081';
-const DEFAULT_SAVEPOINT_SECONDS = 600;
 
 /** Runs one command line; the exit code. Never throws. */
 export async function runCommand(args: readonly string[]): Promise<number> {
@@ -38,7 +36,8 @@ function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   addValidate(program, terminal, outcome);
   addDemo(program, terminal, outcome);
   addState(program, terminal);
-  addSavepoint(program, terminal);
+  addSavepoint(program, terminal, outcome, integerFrom(1));
+  addCheckpoints(program, terminal, outcome, integerFrom(1));
   addRescale(program, terminal);
   addRoles(program, outcome);
   return program;
@@ -56,11 +55,6 @@ function startPoint(text: string): string {
   if (text === 'latest' || text === 'earliest' || /^[1-9]\d*$/.test(text)) return text;
   throw new InvalidArgumentError('expected latest, earliest or the number of a checkpoint.');
 }
-
-const restOption = (): Option =>
-  new Option('--rest <url>', 'REST API of the JobManager')
-    .default(DEFAULT_REST)
-    .argParser((text: string) => text.replace(/\/+$/, ''));
 
 const STATE_DIR = '--state-dir <dir>';
 
@@ -86,6 +80,7 @@ function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
           'back to (default: the newest checkpoint)',
       ).argParser(startPoint),
     )
+    .option('--from-savepoint <location>', 'in place of restore.savepoint of the file; used once')
     .option(
       '--rest-port <port>',
       'port of the REST API (default: 8081 or the next free)',
@@ -103,6 +98,7 @@ Examples:
   triggerjob run job.yaml --state-dir /var/lib/job
   triggerjob run job.yaml --store s3://flink-checkpoints/
   triggerjob run job.yaml --from 42         resume from checkpoint 42
+  triggerjob run job.yaml --from-savepoint s3://flink-savepoints/savepoint-ccec5e-50e1b2f6395a
   triggerjob run job.yaml --task-managers 3`,
     )
     .action(
@@ -112,6 +108,7 @@ Examples:
           stateDir?: string;
           store?: string;
           from?: string;
+          fromSavepoint?: string;
           restPort?: number;
           taskManagers: number;
         },
@@ -124,6 +121,7 @@ Examples:
           stateDir: options.stateDir ?? null,
           store: options.store ?? null,
           from: options.from ?? null,
+          fromSavepoint: options.fromSavepoint ?? null,
           restPort: options.restPort ?? null,
           taskManagers: options.taskManagers,
         });
@@ -240,55 +238,6 @@ Examples:
         await dumpCommand(realEnv, terminal, options);
       },
     );
-}
-
-function addSavepoint(program: Command, terminal: Terminal): void {
-  const savepoint = program
-    .command('savepoint')
-    .description('Savepoints of a running job.')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  triggerjob savepoint create
-  triggerjob savepoint create --directory file:///backups/
-  triggerjob savepoint list --rest http://127.0.0.1:8081
-  triggerjob savepoint inspect 17`,
-    );
-  const rest = restOption;
-  savepoint
-    .command('create')
-    .description('Take a savepoint and print its location.')
-    .addOption(rest())
-    .option('--directory <url>', "instead of the job's savepoints.directory")
-    .option(
-      '--timeout <seconds>',
-      'how long to wait for it',
-      integerFrom(1),
-      DEFAULT_SAVEPOINT_SECONDS,
-    )
-    .action(async (options: { rest: string; directory?: string; timeout: number }) => {
-      const { createSavepoint } = await import('./savepoint.ts');
-      const at = { env: realEnv, terminal, rest: options.rest };
-      await createSavepoint(at, options.directory, options.timeout * 1_000);
-    });
-  savepoint
-    .command('list')
-    .description('List the savepoints that the JobManager remembers.')
-    .addOption(rest())
-    .action(async (options: { rest: string }) => {
-      const { listSavepoints } = await import('./savepoint.ts');
-      await listSavepoints({ env: realEnv, terminal, rest: options.rest });
-    });
-  savepoint
-    .command('inspect')
-    .description('Print what the JobManager knows of one savepoint, as JSON.')
-    .argument('<savepoint>', 'its number or its location')
-    .addOption(rest())
-    .action(async (wanted: string, options: { rest: string }) => {
-      const { inspectSavepoint } = await import('./savepoint.ts');
-      await inspectSavepoint({ env: realEnv, terminal, rest: options.rest }, wanted);
-    });
 }
 
 function addRescale(program: Command, terminal: Terminal): void {

@@ -1,6 +1,6 @@
 /** `triggerjob run FILE`: where the checkpoints and the local state go, then a local run. */
 import type { JobPlan } from '../plan/job-plan.ts';
-import { directoryUri, parseLocation } from '../plan/locations.ts';
+import { directoryUri, locationUri, parseLocation } from '../plan/locations.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { EXIT } from './exit-codes.ts';
@@ -18,6 +18,8 @@ export interface RunOptions {
   store: string | null;
   /** null: the newest checkpoint, if there is one. */
   from: string | null;
+  /** Savepoint to begin with, in place of the file's. */
+  fromSavepoint: string | null;
   restPort: number | null;
   taskManagers: number;
 }
@@ -33,7 +35,15 @@ export async function runFile(options: RunOptions): Promise<number> {
   const dir = new StateDir(stateDir ?? `.triggerjob/${first.plan.name}`);
   // Again, now that the name has given the directory in which the defaults lie.
   const resolved = (await checkFile(file, dir.root)).plan ?? first.plan;
-  const plan = withStore(resolved, store ?? localStore(resolved, dir, stateDir !== null));
+  const placed = withStore(resolved, store ?? localStore(resolved, dir, stateDir !== null));
+  const { fromSavepoint } = options;
+  const plan: JobPlan = {
+    ...placed,
+    restoreSavepoint:
+      fromSavepoint === null ? placed.restoreSavepoint : savepointUri(fromSavepoint),
+    // In a cluster only, as the schema says: a laptop must not fill a cluster's directory.
+    periodicSavepoints: { ...placed.periodicSavepoints, everyMs: null },
+  };
   const storeUrl = plan.checkpointing.directory;
   terminal.print(`${plan.namespace}/${plan.name}: checkpoints in ${storeUrl}`);
   const { directory } = resolved.checkpointing;
@@ -53,6 +63,14 @@ export async function runFile(options: RunOptions): Promise<number> {
       taskManagers,
     }),
   );
+}
+
+function savepointUri(text: string): string {
+  const location = parseLocation(text);
+  if ('problem' in location) {
+    throw new TriggerJobError('USAGE', `--from-savepoint: ${location.problem}`);
+  }
+  return locationUri(text, process.cwd()) ?? text;
 }
 
 function storeUri(text: string): string {

@@ -1,5 +1,6 @@
 /**
  * `triggerjob savepoint`: asks a running job for one, lists and inspects what the job has taken.
+ * What needs no job is savepoint-store.ts.
  */
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
@@ -31,19 +32,45 @@ export async function createSavepoint(
   directory: string | undefined,
   limitMs: number,
 ): Promise<void> {
-  const { env, terminal, rest } = options;
-  const url = `${rest}/jobs/${await jobId(options)}/savepoints`;
+  const job = `${options.rest}/jobs/${await jobId(options)}`;
   const body: JsonObject = { 'cancel-job': false };
   if (directory !== undefined) body['target-directory'] = directory;
-  const { 'request-id': trigger } = await callRest(env, url, { method: 'POST', body });
+  await triggered(options, { job, path: 'savepoints', body, limitMs });
+}
+
+/** Stops the job with a savepoint; prints its location. Throws SAVEPOINT_FAILED. */
+export async function stopWithSavepoint(
+  options: SavepointOptions,
+  request: { directory?: string; drain: boolean; limitMs: number },
+): Promise<void> {
+  const { directory, drain, limitMs } = request;
+  const job = `${options.rest}/jobs/${await jobId(options)}`;
+  const body: JsonObject = { drain };
+  if (directory !== undefined) body['targetDirectory'] = directory;
+  await triggered(options, { job, path: 'stop', body, limitMs });
+}
+
+async function triggered(
+  { env, terminal }: SavepointOptions,
+  request: { job: string; path: string; body: JsonObject; limitMs: number },
+): Promise<void> {
+  const { job, path, body, limitMs } = request;
+  const post = { method: 'POST', body } as const;
+  const { 'request-id': trigger } = await callRest(env, `${job}/${path}`, post);
   const startedAt = env.monotonic();
   while (env.monotonic() - startedAt < limitMs) {
-    const { status, operation } = await callRest(env, `${url}/${String(trigger)}`);
+    const answer = await callRest(env, `${job}/savepoints/${String(trigger)}`);
+    const { status, operation, progress } = answer;
     if (isJsonObject(status) && status['id'] === 'COMPLETED') {
+      if (terminal.redraws) terminal.live([]);
       const location = isJsonObject(operation) ? operation['location'] : undefined;
       if (typeof location !== 'string') throw failedWith(operation);
       terminal.print(location);
       return;
+    }
+    if (terminal.redraws && isJsonObject(progress)) {
+      const copied = formatBytes(Number(progress['copied-bytes']));
+      terminal.live([`copying: ${copied} of ${formatBytes(Number(progress['total-bytes']))}`]);
     }
     await sleep(env, POLL_MS);
   }
@@ -82,11 +109,9 @@ export async function listSavepoints(options: SavepointOptions): Promise<void> {
   }
 }
 
-/** Everything the JobManager knows of one savepoint, by its number or its location. */
+/** Everything the JobManager knows of one savepoint, by its number. */
 export async function inspectSavepoint(options: SavepointOptions, wanted: string): Promise<void> {
-  const found = (await savepointsOf(options)).find(
-    (entry) => String(entry['id']) === wanted || entry['external_path'] === wanted,
-  );
+  const found = (await savepointsOf(options)).find((entry) => String(entry['id']) === wanted);
   if (found === undefined) {
     throw new TriggerJobError('NO_SAVEPOINT', `no savepoint ${wanted}; see: savepoint list`);
   }

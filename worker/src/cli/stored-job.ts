@@ -11,7 +11,7 @@ import { openStore } from '../checkpoint/open-store.ts';
 import { jobFolder, logPath } from '../checkpoint/paths.ts';
 import { loadCheckpoint } from '../checkpoint/recover.ts';
 import { fetchObject } from '../checkpoint/segment-reader.ts';
-import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
 import type { S3Plan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
@@ -130,6 +130,23 @@ export async function manifestOf(
     `${store.url} has no ${id === null ? 'completed checkpoint' : `checkpoint ${id}`}` +
       (ids === '' ? '' : `; recent ones: ${ids}`),
   );
+}
+
+/** The newest `retained` checkpoints, newest first; `load` reads the manifest alone. */
+export async function retainedOf(
+  store: ObjectStore,
+  env: Env,
+  retained: number,
+): Promise<{ checkpointId: number; ref: ObjectRef; load: () => Promise<Manifest> }[]> {
+  const line = await checkpointLine(store, env, true);
+  return line
+    .slice(-retained)
+    .toReversed()
+    .map(({ checkpointId, manifest: ref }) => ({
+      checkpointId,
+      ref,
+      load: async () => decodeManifest(await fetchObject(store, ref), ref.name),
+    }));
 }
 
 /** The checkpoints that count, oldest first; `whole`: the log from its start, not just its end. */

@@ -5,7 +5,7 @@
  * 1. One checkpoint at a time, ids rising and never reused.
  * 2. i+1 starts only when every task has settled i (P7): it acknowledged (P22: then F(i) is out),
  *    reported `drained`, or declined, which a task does only without a frozen set.
- * 3. Savepoints go first, then a final checkpoint, then manual ones, then the periodic one. Only
+ * 3. Savepoints go first, then the last checkpoint, then manual ones, then the periodic one. Only
  * the
  *    periodic one waits for minPause, counted from the last completion.
  * 4. While lost tasks are replaced nothing starts; requests wait. Tasks that run on may still have
@@ -33,6 +33,7 @@ export const MAX_QUEUED_REQUESTS = 1000;
 
 const PRIORITY: Readonly<Record<CheckpointKind, number>> = {
   savepoint: 0,
+  stop: 1,
   final: 1,
   manual: 2,
   periodic: 3,
@@ -128,6 +129,8 @@ function handle(
       return published(state, event.checkpointId, now);
     case 'publish-failed':
       return fail(plan, state, event.checkpointId, 'FINALIZE_FAILED', event.error, now);
+    case 'go-on':
+      return only({ ...state, stopping: false });
     case 'abort':
       return state.pending?.phase === 'collecting'
         ? fail(plan, state, state.pending.id, 'ABORTED', event.detail, now)
@@ -183,8 +186,8 @@ function request(
   if (state.stopping) return refuse('STOPPING');
   if (state.queue.length >= MAX_QUEUED_REQUESTS) return refuse('QUEUE_FULL');
   const added = { kind: event.kind, token: event.token };
-  if (event.kind !== 'final') return only({ ...state, queue: [...state.queue, added] });
-  // Nothing may follow the final checkpoint; savepoints that wait go before it, manual ones make no
+  if (!isLast(event.kind)) return only({ ...state, queue: [...state.queue, added] });
+  // Nothing may follow the last checkpoint; savepoints that wait go before it, manual ones make no
   // sense.
   const dropped = state.queue.filter((waiting) => waiting.kind === 'manual');
   const kept = state.queue.filter((waiting) => waiting.kind !== 'manual');
@@ -344,11 +347,12 @@ function fail(
     ...state,
     pending: null,
     blockedUntil: now + plan.timeoutMs,
-    stopping: pending.kind === 'final' ? false : state.stopping,
+    stopping: isLast(pending.kind) ? false : state.stopping,
   };
   // A savepoint is the user's wish, not a sign of the job's health: its failure never restarts the
   // job.
-  if (pending.kind === 'savepoint' || !CHECKPOINT_FAILURES[reason].counted) {
+  const wished = pending.kind === 'savepoint' || pending.kind === 'stop';
+  if (wished || !CHECKPOINT_FAILURES[reason].counted) {
     return { state: idle, commands: [abort] };
   }
   const counted = count(plan, idle, reason, detail);
@@ -372,6 +376,10 @@ function count(
     state: { ...state, consecutiveFailures: 0 },
     commands: [{ type: 'fail-job', reason: text }],
   };
+}
+
+function isLast(kind: CheckpointKind): boolean {
+  return kind === 'stop' || kind === 'final';
 }
 
 function only(state: CoordinatorState): CoordinatorResult {

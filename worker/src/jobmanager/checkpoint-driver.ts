@@ -145,17 +145,17 @@ export class CheckpointDriver {
     return this.#waiters.size > 0;
   }
 
-  /** A checkpoint and its copy in `directory`; answers the copy's location. */
-  async savepoint(directory: string): Promise<{ checkpointId: number; location: string }> {
-    const checkpoint = await this.request('savepoint');
-    const { checkpointId } = checkpoint.manifest;
-    try {
-      const location = await this.#deps.journal.writeSavepoint(checkpoint, directory);
-      this.#deps.history.savepointWritten(checkpointId, location);
-      return { checkpointId, location };
-    } finally {
-      this.#pinned.delete(checkpoint);
-    }
+  /** As `request`; its objects stay in the store until `release` is called (P47). */
+  async requestPinned(
+    kind: 'savepoint' | 'stop',
+  ): Promise<{ checkpoint: StoredCheckpoint; release: () => void }> {
+    const checkpoint = await this.request(kind);
+    return { checkpoint, release: () => this.#pinned.delete(checkpoint) };
+  }
+
+  /** The job goes on after a `stop` checkpoint, as what was to follow it failed. */
+  goOn(): void {
+    this.#feed({ type: 'go-on' });
   }
 
   /** Requests that wait for their turn. */
@@ -330,7 +330,7 @@ export class CheckpointDriver {
       { checkpointId, durationMs: manifest.completedAt - manifest.triggeredAt },
       'checkpoint',
     );
-    if (kind === 'savepoint') this.#pinned.add(stored);
+    if (kind === 'savepoint' || kind === 'stop') this.#pinned.add(stored);
     scripts.inForce(manifest.script);
     this.#deps.send({ type: 'notify', leaderEpoch: journal.leaderEpoch, attempt, checkpointId });
     splits.completed(manifest.splits.filter((position) => position.held !== true));

@@ -32,6 +32,11 @@ export interface CheckpointEntry {
   discarded: boolean;
 }
 
+/** Copied into a folder of its own, which no later checkpoint discards. */
+export function isSavepoint({ kind }: Pick<CheckpointEntry, 'kind'>): boolean {
+  return kind === 'savepoint' || kind === 'stop';
+}
+
 export interface RestoredCheckpoint {
   id: number;
   /** Wall time of the restore, ms. */
@@ -133,7 +138,7 @@ export class CheckpointHistory {
   /** Checkpoints older than the retained ones are gone from the store. */
   markDiscarded(retained: ReadonlySet<number>): void {
     for (const entry of this.#entries) {
-      if (entry.status === 'COMPLETED' && entry.kind !== 'savepoint') {
+      if (entry.status === 'COMPLETED' && !isSavepoint(entry)) {
         entry.discarded = !retained.has(entry.id);
       }
     }

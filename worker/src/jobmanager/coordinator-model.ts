@@ -8,7 +8,8 @@ export interface CoordinatorPlan {
   tolerableFailures: number;
 }
 
-export type CheckpointKind = 'periodic' | 'manual' | 'savepoint' | 'final';
+/** `stop`: the savepoint after which the job ends; like `final`, nothing starts after it. */
+export type CheckpointKind = 'periodic' | 'manual' | 'savepoint' | 'stop' | 'final';
 export interface CheckpointRequest {
   readonly kind: Exclude<CheckpointKind, 'periodic'>;
   readonly token: string;
@@ -47,7 +48,7 @@ export interface CoordinatorState {
   readonly periodicAt: number;
   readonly lastCompletionAt: number | null;
   readonly consecutiveFailures: number;
-  /** A final checkpoint is asked for: nothing else starts after it. */
+  /** A last checkpoint (`stop`, `final`) is asked for: nothing else starts after it. */
   readonly stopping: boolean;
 }
 
@@ -60,7 +61,7 @@ export type CoordinatorEvent =
   /** All tasks are where they would be without the loss. */
   | { type: 'tasks-replaced'; attempt: number; attempts: readonly number[] }
   | { type: 'tick' }
-  | { type: 'request'; kind: 'manual' | 'savepoint' | 'final'; token: string }
+  | { type: 'request'; kind: CheckpointRequest['kind']; token: string }
   | { type: 'ack'; attempt: number; checkpointId: number; subtask: number }
   | {
       type: 'decline';
@@ -73,7 +74,9 @@ export type CoordinatorEvent =
   | { type: 'published'; checkpointId: number }
   /** Surely not in the log. An unknown outcome is no such event: then the leader must go. */
   | { type: 'publish-failed'; checkpointId: number; error: string }
-  | { type: 'abort'; detail: string };
+  | { type: 'abort'; detail: string }
+  /** What was to follow the last checkpoint failed: the job goes on, and so do checkpoints. */
+  | { type: 'go-on' };
 
 export type CoordinatorCommand =
   | { type: 'trigger'; checkpointId: number; kind: CheckpointKind; token: string | null }

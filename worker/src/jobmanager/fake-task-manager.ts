@@ -2,7 +2,7 @@
  * A TaskManager for tests that speaks the real RPCs over a real connection and keeps no state: its
  * snapshots bear chains without objects. What it does with a trigger is the test's choice.
  */
-import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
 import {
   type Command,
@@ -20,6 +20,10 @@ export class FakeTaskManager {
   readonly id: string;
   readonly commands: Command[] = [];
   readonly tasks = new Map<number, TaskDeployment>();
+  /** What every delta names. */
+  object: ObjectRef | null = null;
+  /** Undelivered, of each subtask. */
+  inOutbox = 0;
   onTrigger: OnTrigger = 'ack';
   /** Next offsets of split 0 and on, as `detached` tells them. */
   accepted: number[] = [];
@@ -82,7 +86,7 @@ export class FakeTaskManager {
     const task = this.tasks.get(subtask);
     if (task === undefined) throw new Error(`no subtask ${subtask}`);
     const from = this.#lastBarrier.get(subtask) ?? task.restoredId;
-    const delta = { range: task.range, from, to: checkpointId, run: 0, object: null };
+    const delta = { range: task.range, from, to: checkpointId, run: 0, object: this.object };
     const deltas = [...(this.#chains.get(subtask) ?? []), delta];
     this.#chains.set(subtask, deltas);
     this.#lastBarrier.set(subtask, checkpointId);
@@ -95,7 +99,14 @@ export class FakeTaskManager {
       volatile: null,
       splits: task.splits.map((split) => ({ ...split, offset: split.offset + 10, clock: 7 })),
       script,
-      ledger: { accepted: 0, noMatch: 0, delivered: 0, deadLettered: 0, parked: 0, inOutbox: 0 },
+      ledger: {
+        accepted: 0,
+        noMatch: 0,
+        delivered: 0,
+        deadLettered: 0,
+        parked: 0,
+        inOutbox: this.inOutbox,
+      },
       figures: {
         alignmentMs: 1,
         syncMs: 1,

@@ -7,7 +7,7 @@ import { collectGarbage, type TaskRoots } from '../checkpoint/gc.ts';
 import type { JobLog, LogBody } from '../checkpoint/log.ts';
 import { objectsOf } from '../checkpoint/manifest.ts';
 import type { ObjectStore, StoredObject } from '../checkpoint/object-store.ts';
-import { parseSegmentPath } from '../checkpoint/paths.ts';
+import { parseSegmentPath, savepointPrefix } from '../checkpoint/paths.ts';
 import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
@@ -15,7 +15,7 @@ import type { AskedParallelism, Manifest } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import type { Journal, StoredCheckpoint } from './journal.ts';
+import type { Journal, SavepointWriting, StoredCheckpoint } from './journal.ts';
 
 /** Nothing younger is collected: the store's clock and ours may differ by less than this. */
 const GARBAGE_MIN_AGE_MS = 60_000;
@@ -126,11 +126,16 @@ export class JobJournal implements Journal {
     await this.#append({ kind: 'abort', checkpointId, reason });
   }
 
-  async writeSavepoint(checkpoint: StoredCheckpoint, directory: string): Promise<string> {
+  async writeSavepoint(
+    { manifest }: StoredCheckpoint,
+    directory: string,
+    { trigger, ...options }: SavepointWriting,
+  ): Promise<string> {
     const { env, store, lineage, openStore } = this.#options;
-    const name = `savepoint-${lineage.slice(0, 6)}-${env.id().slice(0, 12)}`;
+    const name = `${savepointPrefix(lineage)}${env.id().slice(0, 12)}`;
     const to = await openStore(`${directory.replace(/\/+$/, '')}/${name}`);
-    await writeSavepoint({ from: store, manifest: checkpoint.manifest, to, env });
+    const origin = { trigger, store: store.url };
+    await writeSavepoint({ ...options, from: store, manifest, to, env, origin });
     return to.url;
   }
 

@@ -193,7 +193,7 @@ export class JobLifecycle {
     const { env, log, plan, driver, journal, splits, taskManagers, exceptions } = this.#deps;
     const others = attempt.tasks().length - loss.subtasks.length;
     const able = plan.selectiveReplay && plan.source.kind === 'kafka' && others > 0;
-    if (!able || !attempt.started || this.#stopped.signal.aborted) return false;
+    if (!able || !attempt.started || attempt.held || this.#stopped.signal.aborted) return false;
     if (this.#replay !== null) {
       log.warn({ subtasks: loss.subtasks }, 'replacement given up: a second loss');
       return false;

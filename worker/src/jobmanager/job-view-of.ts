@@ -79,6 +79,7 @@ export function viewOf(parts: ViewParts): JobView {
       checkpoint_history_entries: parts.history.kept,
       checkpoint_summary_entries: parts.history.summarized,
       job_exceptions: parts.exceptions.kept,
+      scaling_events: parts.scaling.kept,
       job_log_records: journal.recordsKept,
     },
     splits: {

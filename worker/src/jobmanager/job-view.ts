@@ -1,4 +1,5 @@
 /** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
+import type { CopyProgress } from '../checkpoint/copy-objects.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
 import type { Bounds } from '../runtime/bound.ts';
@@ -65,11 +66,34 @@ export interface JobView {
   splits: { total: number; held: number; expiredHolds: number };
 }
 
+export interface SavepointRequest {
+  /** Default: the plan's savepointDirectory. */
+  directory?: string;
+  onProgress?: (progress: CopyProgress) => void;
+}
+
+export interface StopRequest extends SavepointRequest {
+  /** Everything parked and in the outbox is waited for first, so that nothing is sent twice. */
+  drain: boolean;
+  as: 'finished' | 'canceled';
+}
+
+export interface SavepointTaken {
+  checkpointId: number;
+  location: string;
+}
+
 /** What REST may ask of the job. Rejections are TriggerJobErrors. */
 export interface JobControl {
   view(): JobView;
-  /** Default directory: the plan's savepointDirectory. */
-  savepoint(directory?: string): Promise<{ checkpointId: number; location: string }>;
+  savepoint(request?: SavepointRequest): Promise<SavepointTaken>;
+  /**
+   * Sources stop, a savepoint of all before is taken, the job ends; resolves when the savepoint is
+   * complete. If it fails, the job goes on.
+   */
+  stopWithSavepoint(request: StopRequest): Promise<SavepointTaken>;
+  /** Deletes a savepoint, whoever made it. NOT_A_SAVEPOINT, SAVEPOINT_UNFINISHED. */
+  disposeSavepoint(location: string): Promise<void>;
   checkpoint(): Promise<number>;
   /**
    * Asks for another parallelism, for good; resolves when that is stored. Beyond the slots it is

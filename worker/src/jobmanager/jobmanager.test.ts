@@ -314,7 +314,7 @@ test('a savepoint lies in a folder of its own and starts another job, once (P43)
   const manager = await made.start();
   await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
-  const { location, checkpointId } = await manager.savepoint('memory://elsewhere/');
+  const { location, checkpointId } = await manager.savepoint({ directory: 'memory://elsewhere/' });
   assert.match(location, /^memory:\/\/elsewhere\/savepoint-/);
   assert.ok(made.savepoints.get(location)?.objects.has('_metadata.json'));
   assert.equal(manager.view().checkpoints.latestSavepoint?.externalPath, location);

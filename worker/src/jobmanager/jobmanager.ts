@@ -5,6 +5,7 @@
  */
 import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { OpenOptions } from '../checkpoint/open-store.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
@@ -17,9 +18,16 @@ import { CheckpointDriver, type PhaseHooks } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
 import { JobExceptions } from './job-exceptions.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
+import { JobSavepoints } from './job-savepoints.ts';
 import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
-import type { JobControl, JobView } from './job-view.ts';
+import type {
+  JobControl,
+  JobView,
+  SavepointRequest,
+  SavepointTaken,
+  StopRequest,
+} from './job-view.ts';
 import { viewOf } from './job-view-of.ts';
 import { JobScaling, wantedAtStart } from './scaling.ts';
 import { ScriptSwitch } from './script-switch.ts';
@@ -41,7 +49,7 @@ export interface JobManagerOptions {
   /** The job's own folder. */
   store: ObjectStore;
   /** For savepoints, in folders of their own. */
-  openStore(url: string, options?: { creates: boolean }): Promise<ObjectStore>;
+  openStore(url: string, options?: Pick<OpenOptions, 'readOnly'>): Promise<ObjectStore>;
   /** `known`: the splits of the restored checkpoint. */
   openEnumerator(source: SourcePlan, known: readonly Split[]): SplitEnumerator;
   from?: StartFrom;
@@ -96,6 +104,7 @@ class RunningJobManager implements JobManager {
     taskManagers: TaskManagers;
     lifecycle: JobLifecycle;
     scaling: JobScaling;
+    savepoints: JobSavepoints;
     server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
@@ -166,10 +175,12 @@ class RunningJobManager implements JobManager {
       onConnection: (connection) => taskManagers.accept(connection),
       onRefused: refusalLog(env, log, 'rpc'),
     });
-    this.#parts = { start, driver, taskManagers, lifecycle, scaling, server };
+    const savepoints = this.#openSavepoints(start, driver, lifecycle);
+    this.#parts = { start, driver, taskManagers, lifecycle, scaling, savepoints, server };
     this.#job.move('CREATED', env.now());
     start.splits.start();
     this.#watchScript();
+    savepoints.startPeriodic();
     lifecycle.run(start.checkpoint).then(this.#done.resolve, this.#done.reject);
   }
 
@@ -202,8 +213,16 @@ class RunningJobManager implements JobManager {
     this.#scripts.want(script);
   }
 
-  savepoint(directory?: string): Promise<{ checkpointId: number; location: string }> {
-    return this.#started.driver.savepoint(directory ?? this.#options.plan.savepointDirectory);
+  savepoint(request: SavepointRequest = {}): Promise<SavepointTaken> {
+    return this.#started.savepoints.take(request);
+  }
+
+  stopWithSavepoint(request: StopRequest): Promise<SavepointTaken> {
+    return this.#started.savepoints.stop(request);
+  }
+
+  disposeSavepoint(location: string): Promise<void> {
+    return this.#started.savepoints.dispose(location);
   }
 
   async checkpoint(): Promise<number> {
@@ -235,6 +254,7 @@ class RunningJobManager implements JobManager {
   async close(): Promise<void> {
     this.#watch?.close();
     this.#parts?.scaling.close();
+    this.#parts?.savepoints.close();
     this.#parts?.driver.close();
     this.#parts?.taskManagers.close();
     await this.#parts?.server.close();
@@ -249,7 +269,11 @@ class RunningJobManager implements JobManager {
   }
 
   async #stop(finalCheckpoint: boolean): Promise<void> {
-    const { driver, lifecycle } = this.#started;
+    const { driver, lifecycle, savepoints } = this.#started;
+    if (finalCheckpoint && (await savepoints.stopped())) {
+      await this.#done.promise;
+      return;
+    }
     let as: 'finished' | 'canceled' = 'canceled';
     if (finalCheckpoint && this.#job.status === 'RUNNING') {
       try {
@@ -321,6 +345,18 @@ class RunningJobManager implements JobManager {
       },
       wanted,
     );
+  }
+
+  #openSavepoints(
+    { journal }: StartPoint,
+    driver: CheckpointDriver,
+    lifecycle: JobLifecycle,
+  ): JobSavepoints {
+    const { env, log, plan, openStore, store } = this.#options;
+    const history = this.#history;
+    const storeUrl = store.url;
+    const job = { plan, journal, driver, lifecycle, history, storeUrl };
+    return new JobSavepoints({ env, log, openStore, ...job });
   }
 
   #openTaskManagers(start: StartPoint): TaskManagers {

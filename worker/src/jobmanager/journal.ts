@@ -3,6 +3,8 @@
  * does it on the store. The calls of one leader come one at a time (checkpoint-driver.ts queues
  * them), but for `want`, which may come at any time.
  */
+import type { CopyProgress } from '../checkpoint/copy-objects.ts';
+import type { SavepointOrigin } from '../checkpoint/savepoint.ts';
 import type { AskedParallelism, Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 
@@ -10,6 +12,13 @@ import type { Bound } from '../runtime/bound.ts';
 export interface StoredCheckpoint {
   manifest: Manifest;
   ref: ObjectRef;
+}
+
+export interface SavepointWriting {
+  trigger: SavepointOrigin['trigger'];
+  /** Ends the copy; what was copied is deleted again. */
+  signal?: AbortSignal;
+  onProgress?: (progress: CopyProgress) => void;
 }
 
 export interface Journal {
@@ -35,7 +44,11 @@ export interface Journal {
   /** An aborted checkpoint; keeps its id from being used again by a later leader. */
   abort(checkpointId: number, reason: string): Promise<void>;
   /** Copies a completed checkpoint to `directory` (P49). Answers the savepoint's location. */
-  writeSavepoint(checkpoint: StoredCheckpoint, directory: string): Promise<string>;
+  writeSavepoint(
+    checkpoint: StoredCheckpoint,
+    directory: string,
+    options: SavepointWriting,
+  ): Promise<string>;
   /**
    * Deletes what neither the newest `retained` checkpoints nor `pinned` ones need (P46-P48).
    * Answers the retained checkpoint ids. `attempts` are those of the running tasks, by subtask:

@@ -106,6 +106,7 @@ async function serve(
     if (outcome.kind === 'failed') {
       throw new TriggerJobError(outcome.code, `the job failed: ${outcome.message}`);
     }
+    await rest.answersRead();
   } finally {
     await rest.close();
   }

@@ -54,6 +54,7 @@ function frame(facts: Omit<ManifestFacts, 'snapshots'>): Omit<Manifest, 'kind' |
     leaderEpoch: facts.leaderEpoch,
     lineage: facts.lineage,
     job: { namespace: plan.namespace, name: plan.name },
+    keyBy: plan.keyBy,
     maxParallelism: plan.maxParallelism,
     parallelism: facts.parallelism,
     attempt: facts.attempt,

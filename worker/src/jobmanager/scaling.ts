@@ -6,6 +6,7 @@
 import type { Logger } from 'pino';
 import { mostSubtasks } from '../exchange/credit.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Bound } from '../runtime/bound.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { messageOf } from '../runtime/errors.ts';
 import type { Journal } from './journal.ts';
@@ -103,6 +104,10 @@ export class JobScaling {
   /** Attempts that were ended for another parallelism. */
   get rescales(): number {
     return this.#rescales;
+  }
+
+  get kept(): Bound {
+    return { value: this.#events.length, limit: MAX_EVENTS };
   }
 
   /** Newest first. */

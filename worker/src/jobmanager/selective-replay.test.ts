@@ -196,3 +196,15 @@ test("P34: a successor begins with its checkpoint's script, not with the attempt
   const { script: next } = await d.next('trigger');
   assert.equal(next.version, 'v3');
 });
+
+test('a job that is being stopped with a savepoint restarts whole: its sources are held', async (t) => {
+  const { manager, a, b, c } = await threeTaskManagers(t);
+  for (const tm of [a, b, c]) tm.onTrigger = 'ignore';
+  const stopped = assert.rejects(manager.stopWithSavepoint({ drain: false, as: 'finished' }));
+  await a.next('hold-sources');
+  c.close();
+  await a.next('cancel');
+  assert.equal(countOf(a, 'detach'), 0);
+  await stopped;
+  await b.next('cancel');
+});

@@ -113,6 +113,9 @@ export class SelectiveReplay {
     attempt.send({ type: 'replay', leaderEpoch, attempt: number, ...from });
     const all = attempt.tasks().map(({ subtask }) => subtask);
     await this.#until('tasks to catch up', () => this.#progress.hasCaughtUp(all));
+    // Said meanwhile, it may have borne an attempt that not all knew.
+    const { held } = attempt;
+    attempt.send({ type: 'hold-sources', leaderEpoch, attempt: number, held });
     driver.tasksReplaced(number, attempt.attempts);
   }
 

@@ -6,8 +6,9 @@ import type { Logger } from 'pino';
 import { JobLog } from '../checkpoint/log.ts';
 import { readState } from '../checkpoint/log-record.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { OpenOptions } from '../checkpoint/open-store.ts';
 import { loadCheckpoint, recoverJob } from '../checkpoint/recover.ts';
-import { readSavepoint, restoreSavepoint } from '../checkpoint/savepoint.ts';
+import { restoreSavepoint } from '../checkpoint/savepoint.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { Env } from '../runtime/env.ts';
@@ -16,6 +17,7 @@ import type { Split } from '../source/source.ts';
 import { JobJournal } from './job-journal.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
 import { initialManifest } from './manifest-of.ts';
+import { admitSavepoint, refuseOtherLineage, refuseUnfit } from './savepoint-admission.ts';
 import type { SplitBook } from './split-book.ts';
 
 /**
@@ -48,7 +50,7 @@ export interface StartRequest {
   logger: Logger;
   plan: JobPlan;
   store: ObjectStore;
-  openStore(url: string, options?: { creates: boolean }): Promise<ObjectStore>;
+  openStore(url: string, options?: Pick<OpenOptions, 'readOnly'>): Promise<ObjectStore>;
   /** Names this process in the log, for people. */
   writer: string;
   from: StartFrom;
@@ -78,7 +80,8 @@ export async function findStart(
   logger.info({ leaderEpoch: log.leaderEpoch, lineage }, 'took over the log of the job');
   const journal = new JobJournal({ env, logger, log, store, lineage, retained, openStore });
   const chosen = await choose(request, log, journal);
-  if (chosen !== null) refuseOtherKeyGroups(plan, chosen);
+  if (chosen !== null)
+    refuseUnfit(plan, chosen.manifest, `checkpoint ${chosen.manifest.checkpointId}`);
   const positions = chosen?.manifest.splits ?? [];
   const splits = request.openSplits(positions.map((position) => position.split));
   const start = chosen ?? (await firstStart(request, log, journal, splits));
@@ -99,8 +102,9 @@ async function drawLineage(request: StartRequest): Promise<string> {
   const { env, plan, openStore } = request;
   if (plan.restoreSavepoint === null) return env.id();
   // P30: the ids of deliveries go on where the savepoint's job left off.
-  const source = await openStore(plan.restoreSavepoint, { creates: false });
-  return (await readSavepoint(source)).lineage;
+  // And before anything is written: an unfit savepoint leaves no trace of this start.
+  const source = await openStore(plan.restoreSavepoint, { readOnly: true });
+  return (await admitSavepoint(plan, source)).lineage;
 }
 
 /** null: a first start. Afterwards the log's end is a `restore` record of this leader. */
@@ -117,11 +121,14 @@ async function choose(
     retained: plan.checkpointing.retained,
     verify: 'manifest',
   });
-  const wanted = recovery.kind === 'savepoint' ? recovery.savepoint : plan.restoreSavepoint;
-  // P43: used once, however often the job starts with this spec; an owed one was never used.
-  const owed = recovery.kind === 'savepoint';
-  if (wanted !== null && (owed || !log.state.usedSavepoints.has(wanted))) {
-    const source = await request.openStore(wanted, { creates: false });
+  // An owed one was never restored, so the spec may name another one by now.
+  const owed = recovery.kind === 'savepoint' ? recovery.savepoint : null;
+  const wanted = plan.restoreSavepoint ?? owed;
+  // P43: used once, however often the job starts with this spec.
+  if (wanted !== null && (owed !== null || !log.state.usedSavepoints.has(wanted))) {
+    const source = await request.openStore(wanted, { readOnly: true });
+    const manifest = await admitSavepoint(plan, source);
+    if (owed !== null) refuseOtherLineage(manifest, log.state.lineage, source.url);
     const { env } = request;
     return restoreSavepoint({ log, from: source, to: store, env, savepoint: wanted });
   }
@@ -150,16 +157,6 @@ async function goBack(log: JobLog, store: ObjectStore, id: number): Promise<Stor
     savepoint: null,
   });
   return { manifest, ref: found.manifest };
-}
-
-function refuseOtherKeyGroups(plan: JobPlan, checkpoint: StoredCheckpoint): void {
-  const { maxParallelism, checkpointId } = checkpoint.manifest;
-  if (maxParallelism === plan.maxParallelism) return;
-  throw new TriggerJobError(
-    'MAX_PARALLELISM_CHANGED',
-    `spec.maxParallelism is ${plan.maxParallelism}, checkpoint ${checkpointId} was made with ` +
-      `${maxParallelism}; it is fixed for the life of the state, set it back`,
-  );
 }
 
 /** Offsets are resolved once and stored before the first record is read (P25). */

@@ -91,6 +91,7 @@ export class TaskAttempt {
   readonly #secret: string;
   /** All of its tasks have run. */
   #started = false;
+  #held = false;
   #over = false;
   #canceled: (() => void) | null = null;
 
@@ -203,7 +204,13 @@ export class TaskAttempt {
     }));
   }
 
+  /** Its sources read nothing, for a savepoint that ends the job. */
+  get held(): boolean {
+    return this.#held;
+  }
+
   send(command: Command): void {
+    if (command.type === 'hold-sources') this.#held = command.held;
     for (const taskManager of this.#taskManagers()) taskManager.send(command);
   }
 

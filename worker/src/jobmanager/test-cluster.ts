@@ -1,6 +1,6 @@
 /** A JobManager on a memory store and an in-memory source, for tests. */
 import { pino } from 'pino';
-import { MemoryStore } from '../checkpoint/memory-store.ts';
+import { MemoryStore, type StoredObjects } from '../checkpoint/memory-store.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { realEnv } from '../runtime/env.ts';
@@ -92,6 +92,7 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
       ...change,
     },
     savepointDirectory: 'memory://savepoints',
+    periodicSavepoints: { everyMs: null, maxCount: 10 },
     restoreSavepoint: null,
     restartStrategy: { type: 'fixed-delay', attempts: 100, delayMs: 1 },
     selectiveReplay: false,
@@ -124,6 +125,10 @@ export class TestCluster {
   readonly savepoints = new Map<string, MemoryStore>();
   readonly enumerator = new MemoryEnumerator();
   readonly #running: JobManager[] = [];
+  /** Savepoint folders that can't be opened. */
+  refuse: RegExp | null = null;
+  /** Opening one waits for it. */
+  opening: Promise<void> = Promise.resolve();
 
   /** Starts a JobManager; a second one takes over the same store. */
   async start(options: Partial<JobManagerOptions> = {}): Promise<JobManager> {
@@ -135,7 +140,11 @@ export class TestCluster {
       env: realEnv,
       log: pino({ level: 'silent' }),
       store: this.store,
-      openStore: (url) => Promise.resolve(this.#savepointStore(url)),
+      openStore: async (url, { readOnly = false } = {}) => {
+        await this.opening;
+        if (this.refuse?.test(url)) throw new Error(`${url} is refused`);
+        return this.#savepointStore(url, readOnly);
+      },
       openEnumerator: () => this.enumerator,
       writer: 'test',
       ...options,
@@ -148,9 +157,18 @@ export class TestCluster {
     for (const manager of this.#running) await manager.close();
   }
 
-  #savepointStore(url: string): MemoryStore {
-    const store = this.savepoints.get(url) ?? new MemoryStore(realEnv, new Map(), url);
-    this.savepoints.set(url, store);
+  /** A parent directory shows the objects of the folders in it. */
+  #savepointStore(url: string, readOnly: boolean): MemoryStore {
+    const known = this.savepoints.get(url);
+    if (known !== undefined) return known;
+    const objects: StoredObjects = new Map();
+    for (const [folder, store] of this.savepoints) {
+      if (!folder.startsWith(`${url}/`)) continue;
+      const name = folder.slice(url.length + 1);
+      for (const [object, stored] of store.objects) objects.set(`${name}/${object}`, stored);
+    }
+    const store = new MemoryStore(realEnv, objects, url);
+    if (!readOnly) this.savepoints.set(url, store);
     return store;
   }
 }

@@ -62,6 +62,10 @@ export function buildPlan(job: CompleteTriggerJob, script: ScriptText, site: Sit
       s3: s3Plan(spec.checkpointing.s3, site),
     },
     savepointDirectory,
+    periodicSavepoints: {
+      everyMs: spec.savepoints.periodic === undefined ? null : ms(spec.savepoints.periodic),
+      maxCount: spec.savepoints.maxCount,
+    },
     restoreSavepoint,
     restartStrategy: restartStrategyOf(spec),
     selectiveReplay: spec.restartStrategy.failover === 'region',

@@ -207,6 +207,8 @@ export interface JobPlan {
   deadLetter: DeadLetterPlan;
   checkpointing: CheckpointingPlan;
   savepointDirectory: string;
+  /** `everyMs` null: none. The newest `maxCount` of them are kept. */
+  periodicSavepoints: { everyMs: number | null; maxCount: number };
   /** Savepoint to start from, once (P43); null = none. */
   restoreSavepoint: string | null;
   restartStrategy: RestartStrategyPlan;

@@ -1,10 +1,24 @@
 /** Checkpoints in the shapes of Flink's REST API. Pure. */
-import type { CheckpointEntry, Summary } from '../jobmanager/checkpoint-history.ts';
+import {
+  type CheckpointEntry,
+  isSavepoint,
+  type Summary,
+} from '../jobmanager/checkpoint-history.ts';
+import type { CheckpointKind } from '../jobmanager/coordinator-model.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import { VERTEX_IDS } from './flink-json.ts';
 
 const NO_FIGURES: Summary = { min: 0, max: 0, avg: 0, p50: 0, p90: 0, p95: 0, p99: 0, p999: 0 };
+
+/** Flink's names: a synchronous savepoint is the one that its job ends with. */
+const TYPES: Readonly<Record<CheckpointKind, string>> = {
+  periodic: 'CHECKPOINT',
+  manual: 'CHECKPOINT',
+  final: 'CHECKPOINT',
+  savepoint: 'SAVEPOINT',
+  stop: 'SYNC_SAVEPOINT',
+};
 
 export function checkpoints(view: JobView): JsonObject {
   const history = view.checkpoints;
@@ -78,18 +92,18 @@ export function checkpointDetails(entry: CheckpointEntry): JsonObject {
 }
 
 function checkpoint(entry: CheckpointEntry): JsonObject {
-  const isSavepoint = entry.kind === 'savepoint';
+  const savepoint = isSavepoint(entry);
   const base: JsonObject = {
     className: entry.status.toLowerCase(),
     ...sizes(entry),
     status: entry.status,
-    is_savepoint: isSavepoint,
-    savepointFormat: isSavepoint ? 'NATIVE' : null,
+    is_savepoint: savepoint,
+    savepointFormat: savepoint ? 'NATIVE' : null,
     trigger_timestamp: entry.triggeredAt,
     latest_ack_timestamp: entry.latestAckAt ?? -1,
     num_subtasks: entry.tasks,
     num_acknowledged_subtasks: entry.acks.length,
-    checkpoint_type: isSavepoint ? 'SAVEPOINT' : 'CHECKPOINT',
+    checkpoint_type: TYPES[entry.kind],
     tasks: {},
   };
   if (entry.status === 'COMPLETED') {

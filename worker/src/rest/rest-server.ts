@@ -8,6 +8,7 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
+import { AsyncOperations } from './async-operations.ts';
 import { RestError } from './rest-error.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
 import { routesOf } from './routes.ts';
@@ -18,6 +19,8 @@ const REQUEST_TIMEOUT_MS = 10_000;
 
 export interface RestServer {
   readonly port: number;
+  /** Resolves when clients have read how their operations went, or have had time to. */
+  answersRead(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -34,7 +37,10 @@ export async function startRest(options: {
   const { jobManager, port, bindAddress, env } = options;
   const sockets = new Set<Socket>();
   const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
-  const routes = routesOf(jobManager, env, connections);
+  const savepoints = new AsyncOperations(env);
+  const manual = new AsyncOperations(env);
+  const disposals = new AsyncOperations(env);
+  const routes = routesOf(jobManager, { savepoints, manual, disposals }, connections);
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     void respond(routes, request, response);
   });
@@ -46,6 +52,7 @@ export async function startRest(options: {
   await listen(server, port, bindAddress);
   return {
     port: (server.address() as AddressInfo).port,
+    answersRead: () => savepoints.read(),
     close: () =>
       new Promise<void>((resolve) => {
         server.close(() => resolve());

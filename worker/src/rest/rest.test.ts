@@ -67,7 +67,7 @@ async function serve(t: TestContext) {
   const get = async (path: string): Promise<Answer> => (await call(path)).body;
   const post = (path: string, body: object = {}) =>
     call(path, { method: 'POST', body: JSON.stringify(body) });
-  return { manager, tm, rest, call, get, post, options };
+  return { cluster, manager, tm, rest, call, get, post, options };
 }
 
 async function completed(get: (path: string) => Promise<Answer>, path: string): Promise<Operation> {
@@ -126,7 +126,7 @@ test('checkpoints: trigger by id, history, details, config', async (t) => {
 });
 
 test('savepoints, stop, exceptions, errors', async (t) => {
-  const { manager, tm, get, post, call } = await serve(t);
+  const { manager, tm, rest, get, post, call } = await serve(t);
   const base = `/jobs/${manager.jobId}`;
   const unknown = await call('/jobs/00000000000000000000000000000000/checkpoints');
   assert.equal(unknown.status, 404);
@@ -136,6 +136,7 @@ test('savepoints, stop, exceptions, errors', async (t) => {
   assert.equal((await post('/overview')).status, 405);
   assert.equal((await call(`${base}/stop`, { method: 'POST', body: '{' })).status, 400);
   assert.equal((await post(`${base}/savepoints`, { 'target-directory': 5 })).status, 400);
+  assert.equal((await post(`${base}/savepoints`, { 'cancel-job': 'yes' })).status, 400);
   tm.onTrigger = 'decline';
   const failing = await post(`${base}/savepoints`);
   const failed = await completed(get, `${base}/savepoints/${failing.body['request-id']}`);
@@ -152,8 +153,38 @@ test('savepoints, stop, exceptions, errors', async (t) => {
   const stop = await post(`${base}/stop`, { targetDirectory: 'memory://last', drain: false });
   assert.equal(stop.status, 202);
   assert.deepEqual(await manager.done, { kind: 'finished' });
+  // The job is over, its JobManager waits until the location is known.
+  let read = false;
+  const reading = rest.answersRead().then(() => {
+    read = true;
+  });
+  await delay(50);
+  assert.equal(read, false);
+  const last = await completed(get, `${base}/savepoints/${stop.body['request-id']}`);
+  assert.match(last.location, /^memory:\/\/last\/savepoint-/);
+  await reading;
   assert.equal((await post(`${base}/savepoints`)).status, 409);
   assert.equal((await call(`${base}?mode=cancel`, { method: 'PATCH' })).status, 409);
+});
+
+test('cancel with a savepoint; its disposal, once or twice, and of nothing else', async (t) => {
+  const { manager, cluster, get, post } = await serve(t);
+  const base = `/jobs/${manager.jobId}`;
+  const request = { 'cancel-job': true, 'target-directory': 'memory://mine', triggerId: 'bye' };
+  assert.deepEqual((await post(`${base}/savepoints`, request)).body, { 'request-id': 'bye' });
+  const { location } = await completed(get, `${base}/savepoints/bye`);
+  assert.deepEqual(await manager.done, { kind: 'canceled' });
+  assert.equal((await post(`${base}/savepoints`, request)).status, 202, 'the same one, again');
+  assert.equal((await post('/savepoint-disposal')).status, 400);
+  for (const triggerId of ['once', 'twice']) {
+    await post('/savepoint-disposal', { 'savepoint-path': location, triggerId });
+    assert.deepEqual(await completed(get, `/savepoint-disposal/${triggerId}`), {});
+    assert.equal(cluster.savepoints.get(location)?.objects.size, 0);
+  }
+  cluster.savepoints.set('memory://job', cluster.store);
+  await post('/savepoint-disposal', { 'savepoint-path': 'memory://job', triggerId: 'job' });
+  const refused = await completed(get, '/savepoint-disposal/job');
+  assert.match(refused['failure-cause']['stack-trace'], /is no savepoint/);
 });
 
 test('PATCH mode=cancel ends the job without a final checkpoint', async (t) => {

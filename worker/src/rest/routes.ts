@@ -1,10 +1,9 @@
 /** Which path answers what. Errors thrown here become {"errors": [...]} with their status. */
-import type { JobControl, JobView } from '../jobmanager/job-view.ts';
+import type { JobControl, JobView, SavepointRequest } from '../jobmanager/job-view.ts';
 import type { Bound, Bounds } from '../runtime/bound.ts';
-import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
-import { AsyncOperations } from './async-operations.ts';
+import type { AsyncOperations, Progress } from './async-operations.ts';
 import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import * as flink from './flink-json.ts';
 import { metricsText } from './metrics.ts';
@@ -14,13 +13,16 @@ import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
 
 /** `connections`: of the server that answers these. */
-export function routesOf(control: JobControl, env: Env, connections: () => Bound): Route[] {
-  const savepoints = new AsyncOperations(env);
-  const manual = new AsyncOperations(env);
+export function routesOf(
+  control: JobControl,
+  operations: Operations,
+  connections: () => Bound,
+): Route[] {
   const bounds = (): Bounds => ({
     rest_connections: connections(),
-    rest_savepoint_operations: savepoints.kept,
-    rest_checkpoint_operations: manual.kept,
+    rest_savepoint_operations: operations.savepoints.kept,
+    rest_checkpoint_operations: operations.manual.kept,
+    rest_disposal_operations: operations.disposals.kept,
   });
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
     method: 'GET',
@@ -57,22 +59,28 @@ export function routesOf(control: JobControl, env: Env, connections: () => Bound
         return { status: 200, body: text, contentType };
       },
     },
-    ...actions(control, savepoints, manual),
+    ...actions(control, operations),
+    ...disposal(control, operations),
   ];
 }
 
-function actions(
-  control: JobControl,
-  savepoints: AsyncOperations,
-  manual: AsyncOperations,
-): Route[] {
+/** Operations that clients trigger and ask for: one book for each kind, as trigger ids are. */
+export interface Operations {
+  savepoints: AsyncOperations;
+  manual: AsyncOperations;
+  disposals: AsyncOperations;
+}
+
+function actions(control: JobControl, { savepoints, manual }: Operations): Route[] {
   const accept = (
     operations: AsyncOperations,
     request: RouteRequest,
-    work: () => Promise<JsonObject>,
+    work: (progress: Progress) => Promise<JsonObject>,
   ): RouteAnswer => {
-    checkRunning(control.view(), request);
-    const id = operations.start(text(request, 'triggerId'), work);
+    const known = text(request, 'triggerId');
+    // Who asks again, because the answer was lost, may ask after the job has ended by it.
+    if (known === null || !operations.knows(known)) checkRunning(control.view(), request);
+    const id = operations.start(known, work);
     return { status: 202, body: { 'request-id': id } };
   };
   return [
@@ -80,10 +88,13 @@ function actions(
       method: 'POST',
       path: '/jobs/:jobid/savepoints',
       handler: (request) => {
-        const directory = text(request, 'target-directory') ?? undefined;
-        return accept(savepoints, request, async () => {
-          const { location } = await control.savepoint(directory);
-          if (request.body['cancel-job'] === true) void control.cancel().catch(() => undefined);
+        const directory = text(request, 'target-directory');
+        const cancel = flag(request, 'cancel-job');
+        return accept(savepoints, request, async (progress) => {
+          const wanted = savepointRequest(directory, progress);
+          const { location } = await (cancel
+            ? control.stopWithSavepoint({ ...wanted, drain: false, as: 'canceled' })
+            : control.savepoint(wanted));
           return { location };
         });
       },
@@ -92,11 +103,15 @@ function actions(
       method: 'POST',
       path: '/jobs/:jobid/stop',
       handler: (request) => {
-        const directory = text(request, 'targetDirectory') ?? undefined;
-        return accept(savepoints, request, async () => {
-          const { location } = await control.savepoint(directory);
-          // Not awaited: the REST server ends with the job, and the client wants this answer first.
-          void control.stop({ finalCheckpoint: true }).catch(() => undefined);
+        const directory = text(request, 'targetDirectory');
+        const drain = flag(request, 'drain');
+        return accept(savepoints, request, async (progress) => {
+          const wanted = savepointRequest(directory, progress);
+          const { location } = await control.stopWithSavepoint({
+            ...wanted,
+            drain,
+            as: 'finished',
+          });
           return { location };
         });
       },
@@ -104,7 +119,10 @@ function actions(
     {
       method: 'GET',
       path: '/jobs/:jobid/savepoints/:triggerid',
-      handler: (request) => outcome(control.view(), savepoints, request, failureCause),
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(savepoints, request, failureCause);
+      },
     },
     {
       method: 'POST',
@@ -115,10 +133,10 @@ function actions(
     {
       method: 'GET',
       path: '/jobs/:jobid/checkpoints/:triggerid',
-      handler: (request) =>
-        outcome(control.view(), manual, request, (failure) => ({
-          failureCause: cause(failure),
-        })),
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(manual, request, (failure) => ({ failureCause: cause(failure) }));
+      },
     },
     {
       method: 'PUT',
@@ -140,6 +158,29 @@ async function rescale(control: JobControl, request: RouteRequest): Promise<Rout
   return { status: 200, body: {} };
 }
 
+function disposal(control: JobControl, { disposals }: Operations): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/savepoint-disposal',
+      handler: (request) => {
+        const path = text(request, 'savepoint-path');
+        if (path === null) throw new RestError(400, 'savepoint-path is missing');
+        const id = disposals.start(text(request, 'triggerId'), async () => {
+          await control.disposeSavepoint(path);
+          return {};
+        });
+        return { status: 202, body: { 'request-id': id } };
+      },
+    },
+    {
+      method: 'GET',
+      path: '/savepoint-disposal/:triggerid',
+      handler: (request) => outcome(disposals, request, failureCause),
+    },
+  ];
+}
+
 function cancel(control: JobControl, request: RouteRequest): RouteAnswer {
   checkRunning(control.view(), request);
   const mode = request.query.get('mode') ?? 'cancel';
@@ -149,19 +190,27 @@ function cancel(control: JobControl, request: RouteRequest): RouteAnswer {
 }
 
 function outcome(
-  view: JobView,
   operations: AsyncOperations,
   request: RouteRequest,
   failed: (failure: string) => JsonObject,
 ): RouteAnswer {
-  checkJob(view, request.params['jobid'] ?? '');
   const id = request.params['triggerid'] ?? '';
   const result = operations.result(id);
   if (result === undefined)
     throw new RestError(404, `There is no operation with trigger id ${id}.`);
-  if (result === null) return { status: 200, body: { status: { id: 'IN_PROGRESS' } } };
+  if (result === null) {
+    const progress = operations.progress(id);
+    const status = { id: 'IN_PROGRESS' };
+    return { status: 200, body: progress === undefined ? { status } : { status, progress } };
+  }
   const operation = 'ok' in result ? result.ok : failed(result.failure);
   return { status: 200, body: { status: { id: 'COMPLETED' }, operation } };
+}
+
+function savepointRequest(directory: string | null, progress: Progress): SavepointRequest {
+  const onProgress: SavepointRequest['onProgress'] = ({ copiedBytes, totalBytes }) =>
+    progress({ 'copied-bytes': copiedBytes, 'total-bytes': totalBytes });
+  return directory === null ? { onProgress } : { directory, onProgress };
 }
 
 function failureCause(failure: string): JsonObject {
@@ -188,4 +237,10 @@ function text({ body }: RouteRequest, name: string): string | null {
   if (value === undefined || value === null) return null;
   if (typeof value === 'string' && value !== '') return value;
   throw new RestError(400, `${name} must be a non-empty string`);
+}
+
+function flag({ body }: RouteRequest, name: string): boolean {
+  const value = body[name] ?? false;
+  if (typeof value === 'boolean') return value;
+  throw new RestError(400, `${name} must be true or false`);
 }

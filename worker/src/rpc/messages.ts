@@ -8,7 +8,7 @@ import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SplitPosition } from '../source/source.ts';
 
-/** 2: the exchange between TaskManagers. 3: lost tasks are replaced alone. */
+/** 2: the exchange between TaskManagers. 3: held sources; lost tasks are replaced alone. */
 export const RPC_VERSION = 3;
 
 /** What one deployment of one subtask needs. */
@@ -95,6 +95,11 @@ export type Command =
     }
   | { type: 'notify'; leaderEpoch: number; attempt: number; checkpointId: number }
   | { type: 'abort'; leaderEpoch: number; attempt: number; checkpointId: number }
+  /**
+   * Sources emit no record until they are let go again; barriers pass. For stop-with-savepoint: no
+   * record behind the savepoint's barrier may have an effect.
+   */
+  | { type: 'hold-sources'; leaderEpoch: number; attempt: number; held: boolean }
   | {
       type: 'add-splits';
       leaderEpoch: number;

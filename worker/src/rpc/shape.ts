@@ -4,7 +4,7 @@
  */
 import type { Command, Report } from './messages.ts';
 
-type FieldType = 'string' | 'number' | 'object' | 'array';
+type FieldType = 'string' | 'number' | 'boolean' | 'object' | 'array';
 type Fields = Readonly<Record<string, FieldType>>;
 
 const TASK = { taskManagerId: 'string', attempt: 'number' } as const;
@@ -62,6 +62,7 @@ const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   },
   notify: { ...LEADER, attempt: 'number', checkpointId: 'number' },
   abort: { ...LEADER, attempt: 'number', checkpointId: 'number' },
+  'hold-sources': { ...LEADER, attempt: 'number', held: 'boolean' },
   'add-splits': { ...LEADER, attempt: 'number', subtask: 'number', splits: 'array' },
   shutdown: LEADER,
 };

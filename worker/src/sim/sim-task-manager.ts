@@ -123,6 +123,9 @@ export class SimTaskManager {
           });
         }
         return;
+      case 'hold-sources':
+        for (const { task } of this.#of(command.attempt)) task.holdSource(command.held);
+        return;
       case 'notify':
         return;
     }

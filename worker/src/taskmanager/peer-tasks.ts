@@ -24,9 +24,11 @@ export class PeerTasks {
     return attempt === this.#attempts[subtask] && !this.#lost.has(subtask);
   }
 
-  /** Keeps a frame of an attempt that we have not been told of. */
-  keepEarly(channel: number, attempt: number, frame: Frame): void {
+  /** false: not now; a frame of an attempt that we have not been told of is kept till then. */
+  takes(channel: number, attempt: number, frame: Frame): boolean {
+    if (this.admits(channel, attempt)) return true;
     if (attempt > this.#attempts[channel]!) this.#early.push({ channel, attempt, frame });
+    return false;
   }
 
   detach(subtasks: readonly number[]): void {

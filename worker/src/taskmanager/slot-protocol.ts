@@ -30,6 +30,7 @@ export interface SlotStart {
 export type SlotCommand =
   | { type: 'trigger'; checkpointId: number; triggeredAt: number; script: ScriptVersion }
   | { type: 'abort'; checkpointId: number }
+  | { type: 'hold-sources'; held: boolean }
   | { type: 'add-splits'; splits: SplitPosition[] }
   | { type: 'detach'; subtasks: number[] }
   | { type: 'replace'; attempts: number[] }

@@ -157,11 +157,7 @@ export class SlotTask {
 
   /** A frame of the sender's `attempt` came in on `channel`, in order. */
   receive(channel: number, frame: Frame, attempt: number): void {
-    if (this.#closed) return;
-    if (!this.#peers.admits(channel, attempt)) {
-      this.#peers.keepEarly(channel, attempt, frame);
-      return;
-    }
+    if (this.#closed || !this.#peers.takes(channel, attempt, frame)) return;
     try {
       this.#parts.gate.offer(channel, frame);
     } catch (fault) {
@@ -226,6 +222,10 @@ export class SlotTask {
 
   abort(checkpointId: number): void {
     this.#running?.barriers.abort(checkpointId);
+  }
+
+  holdSource(held: boolean): void {
+    this.#parts.source.hold(held);
   }
 
   addSplits(splits: readonly SplitPosition[]): void {

@@ -146,6 +146,9 @@ function obey(slot: SlotTask, command: Exclude<SlotCommand, { type: 'close' }>):
     case 'abort':
       slot.abort(command.checkpointId);
       return;
+    case 'hold-sources':
+      slot.holdSource(command.held);
+      return;
     case 'add-splits':
       slot.addSplits(command.splits);
       return;

@@ -473,6 +473,32 @@ test('a long batch gives the event loop turns, and a barrier may fall into it', 
   await stop(source, env, run);
 });
 
+test('a held source sends nothing behind the barrier, inside a batch or after it', async () => {
+  const { env, reader, frames, source, assign } = rig({}, 1e6);
+  assign(0);
+  const run = source.run();
+  reader.give(Array.from({ length: 2000 }, (_, n) => recordOf(n)));
+  await turns(2);
+  source.hold(true);
+  const { offset } = source.barrier(1, 0, SCRIPT)[0]!;
+  assert.ok(offset > 0 && offset < 2000, `at ${offset}`);
+  // Credit and the end of a stall wake it, and change nothing.
+  reader.give([recordOf(2000)]);
+  source.resume();
+  source.pause(false);
+  await env.advance(500);
+  assert.deepEqual(dividedBy(frames[0]!, 1)[1], []);
+  assert.equal(source.positions()[0]!.offset, offset);
+  source.hold(false);
+  await env.advance(500);
+  const [before, after] = dividedBy(frames[0]!, 1);
+  assert.deepEqual(
+    [...before, ...after],
+    Array.from({ length: 2001 }, (_, n) => n),
+  );
+  await stop(source, env, run);
+});
+
 test("the reader's refusal ends the run", async () => {
   const { reader, source, assign } = rig();
   assign(0);

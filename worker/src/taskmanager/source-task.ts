@@ -85,6 +85,7 @@ export class SourceTask {
   #closed = false;
   #assigned = false;
   #paused = false;
+  #held = false;
   #turnLeft = TURN_RECORDS;
   #loss: Loss | null = null;
   #goals: readonly AcceptedPosition[] | null = null;
@@ -237,13 +238,19 @@ export class SourceTask {
     if (!paused) this.resume();
   }
 
+  /** From the next record on nothing is emitted until it is let go; barriers are. */
+  hold(held: boolean): void {
+    this.#held = held;
+    if (!held) this.resume();
+  }
+
   /** Reads until `close`. Rejects with what only the JobManager can decide. */
   async run(): Promise<void> {
     const { env, reader } = this.#options;
     this.#sendClock();
     while (!this.#closed) {
       if (env.monotonic() >= this.#clockDue) this.#sendClock();
-      if (this.#paused) {
+      if (this.#paused || this.#held) {
         await this.#blocked();
         continue;
       }
@@ -276,6 +283,8 @@ export class SourceTask {
     const { records } = batch;
     let since = env.monotonic();
     for (let next = 0; ; ) {
+      while (this.#held && !this.#closed) await this.#blocked();
+      if (this.#closed) return;
       next = this.#emitTurn(split, records, next);
       if (next === records.count && this.#turnLeft > 0) break;
       this.#stats.busyMs += env.monotonic() - since;

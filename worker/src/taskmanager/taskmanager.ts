@@ -169,6 +169,9 @@ export class TaskManager {
       case 'abort':
         this.#toSlots(command.attempt, { type: 'abort', checkpointId: command.checkpointId });
         return;
+      case 'hold-sources':
+        this.#toSlots(command.attempt, { type: 'hold-sources', held: command.held });
+        return;
       case 'notify':
         // Offsets are committed and garbage collected by the JobManager; a task keeps nothing for
         // it.
