@@ -197,7 +197,7 @@ test("P34: a successor begins with its checkpoint's script, not with the attempt
   assert.equal(next.version, 'v3');
 });
 
-test('a job that is being stopped with a savepoint restarts whole: its sources are held', async (t) => {
+test('a job that is being stopped with a savepoint restarts whole: sources are held', async (t) => {
   const { manager, a, b, c } = await threeTaskManagers(t);
   for (const tm of [a, b, c]) tm.onTrigger = 'ignore';
   const stopped = assert.rejects(manager.stopWithSavepoint({ drain: false, as: 'finished' }));
