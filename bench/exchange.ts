@@ -43,6 +43,8 @@ function serve(secretFile: string | null): Promise<ShuffleServer> {
   return ShuffleServer.listen({ env: realEnv, log, host: HOST, port: 0, keys });
 }
 
+const BOTH = { sender: 1, receiver: 1 };
+
 function begin(
   server: ShuffleServer,
   self: string,
@@ -53,7 +55,9 @@ function begin(
     { taskManagerId: 'tm-1', host: HOST, port: 0, subtasks: SENDERS },
     { taskManagerId: 'tm-2', host: HOST, port, subtasks: RECEIVERS },
   ];
+  const attempts = [...SENDERS, ...RECEIVERS].map(() => 1);
   return server.begin({
+    attempts,
     ...{ jobId: 'bench', attempt: 1, secret: 'bench', self, members, credit: CREDIT },
     ...{ heartbeatMs: 1_000, timeoutMs: 10_000, ...events },
     // The other end has measured enough; a thread ends so, too.
@@ -71,7 +75,7 @@ async function sender({ secretFile, frameBytes, port }: Setup): Promise<void> {
     seqs.set(key, seq + 1);
     const bytes = given ?? new Uint8Array(frameBytes).fill(seq);
     const records = Math.floor(frameBytes / EVENT_BYTES);
-    attempt.send(channel, { kind: 'data', seq, bytes, length: frameBytes, records });
+    attempt.send(channel, { kind: 'data', seq, bytes, length: frameBytes, records }, BOTH);
   };
   const attempt = begin(server, 'tm-1', port, { deliver: () => undefined, granted: send });
   for (const from of SENDERS) {
@@ -90,7 +94,7 @@ async function measure(secretFile: string | null, frameBytes: number) {
       if (frame.kind !== 'data') return;
       bytes += frame.length;
       records += frame.records;
-      attempt.credit(channel);
+      attempt.credit(channel, BOTH);
     },
     granted: () => undefined,
   });

@@ -145,12 +145,13 @@ const task: SlotTask = new SlotTask(
     action: openActionExecutor(),
     deadLetter: { write: async () => {}, close: async () => {} },
     reader,
+    openReader: () => Promise.resolve(new Records()),
     report: (report) => {
       if (report.type === 'decline') console.log('declined:', report.reason);
       waits.get(report.type)?.();
     },
-    send: (_, frame) => task.receive(0, frame),
-    credit: (_, bytes) => task.credited(0, bytes),
+    send: (_, frame, attempt) => task.receive(0, frame, attempt),
+    credit: (_, bytes, attempt) => task.credited(0, bytes, attempt),
     fault: (fault) => {
       console.error(fault);
       process.exit(1);
@@ -162,6 +163,7 @@ const task: SlotTask = new SlotTask(
     plan: jobPlan,
     script,
     ranges: [range],
+    attempts: [1],
     task: {
       subtask: 0,
       slot: 0,
@@ -170,6 +172,7 @@ const task: SlotTask = new SlotTask(
       splits: [{ split, offset: 0, clock: -1 }],
       restore: [],
       restoredId: 0,
+      replaces: false,
     },
     spoolPath: join(folder, 'spool'),
     mutant: null,

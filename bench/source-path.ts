@@ -106,6 +106,7 @@ async function runSourceTask(chunks: readonly Chunk[], keep: DataFrame[] | null)
   const task = new SourceTask({
     env: realEnv,
     reader,
+    openReader: () => Promise.resolve(reader),
     senders,
     owners: ownerTable(RANGES, KEY_GROUPS),
     keyBy: 'user_id',
@@ -114,6 +115,8 @@ async function runSourceTask(chunks: readonly Chunk[], keep: DataFrame[] | null)
     bufferTimeoutMs: 5,
     restored: false,
     liveTimestamps: true,
+    onCaughtUp: () => {},
+    mutant: null,
   });
   task.assign([{ split: SPLIT, offset: 0, clock: -1 }]);
   await task.run();

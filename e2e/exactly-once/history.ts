@@ -118,6 +118,8 @@ export interface Sample {
   /** All that are registered; `pid` is the first one's. `tasks`: slots in use. */
   taskManagers: { pid: number; tasks: number }[];
   restarts: number;
+  /** Times that lost tasks were replaced alone; null: they are being replaced now. */
+  replaced: number | null;
   restored: number | null;
   lastCheckpoint: number | null;
   ledgerImbalance: number;

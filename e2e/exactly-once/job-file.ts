@@ -25,6 +25,7 @@ export interface JobFile {
   jobManager?: Block;
   checkpointing?: Block;
   heartbeat?: Block;
+  restartStrategy?: Block;
   scaling?: Block;
   deadLetter?: Block;
 }
@@ -64,7 +65,11 @@ export async function writeJobFile(path: string, job: JobFile): Promise<void> {
       ...job.checkpointing,
     },
     // Quick and without end: the killer decides how often the job restarts.
-    restartStrategy: { type: 'fixed-delay', fixedDelay: { attempts: 10_000, delay: '100ms' } },
+    restartStrategy: {
+      type: 'fixed-delay',
+      fixedDelay: { attempts: 10_000, delay: '100ms' },
+      ...job.restartStrategy,
+    },
     // The status changes with the heartbeat; the checker wants to see each second before a kill.
     heartbeat: { interval: '200ms', ...job.heartbeat },
     taskManager: { slots: 4, ...job.taskManager },

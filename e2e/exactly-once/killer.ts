@@ -11,7 +11,7 @@ import type { Kill, Phase, Sample } from './history.ts';
 import { nextPhase } from './phase-tail.ts';
 import type { Pipeline } from './pipeline.ts';
 import { seededRandom } from './random.ts';
-import { totalRead } from './status.ts';
+import { attemptIn, totalRead } from './status.ts';
 
 export interface KillPlan {
   seed: number;
@@ -137,7 +137,7 @@ function isBack(sample: Sample, { pid, attempt }: Kill): boolean {
   return (
     sample.taskManagers.length > 0 &&
     sample.taskManagers.every((one) => one.pid > 1 && one.pid !== pid) &&
-    sample.subtasks.every((subtask) => subtask.attempt > attempt) &&
+    (attemptIn(sample) ?? 0) > attempt &&
     totalRead(sample) > 0
   );
 }

@@ -32,6 +32,7 @@ function subtaskOf(json: Json): SubtaskSample {
 
 export function sampleOf(at: number, status: Json): Sample {
   const taskManagers = list(status['taskManagers']);
+  const replacements = (status['replacements'] ?? {}) as Json;
   return {
     at,
     state: typeof status['state'] === 'string' ? status['state'] : '',
@@ -41,6 +42,7 @@ export function sampleOf(at: number, status: Json): Sample {
       tasks: number(one['slots']) - number(one['freeSlots']),
     })),
     restarts: number(status['restarts']),
+    replaced: replacements['running'] === true ? null : number(replacements['done']),
     restored: idOf(status['restoredCheckpoint']),
     lastCheckpoint: idOf(status['lastCheckpoint']),
     ledgerImbalance: number(status['ledgerImbalance']),
@@ -52,10 +54,14 @@ export function sampleOf(at: number, status: Json): Sample {
   };
 }
 
-/** The attempt that all of its figures are of; null: it shows none, or those of two. */
+/**
+ * The attempt that all of its figures are of; null: it shows none, or those of two. Once lost tasks
+ * were replaced alone, tasks of several attempts are the rule, and it is the newest.
+ */
 export function attemptIn(sample: Sample): number | null {
   const attempts = new Set(sample.subtasks.map((one) => one.attempt));
-  return attempts.size === 1 ? [...attempts][0]! : null;
+  if (attempts.size > 1 && sample.replaced === 0) return null;
+  return attempts.size === 0 || sample.replaced === null ? null : Math.max(...attempts);
 }
 
 export function totalRead(sample: Sample): number {

@@ -106,6 +106,7 @@ function sample(at: number, pid: number, attempt: number, read: number): Sample 
     at,
     state: 'RUNNING',
     pid,
+    replaced: 0,
     restarts: attempt - 1,
     restored: attempt === 1 ? null : 1,
     lastCheckpoint: 1,

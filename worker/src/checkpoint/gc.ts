@@ -85,9 +85,9 @@ function isDeadManifest(name: string, { state, leaderEpoch }: GarbageFacts): boo
 function isDeadSegment(name: string, highest: number, tasks: readonly TaskRoots[]): boolean {
   const parsed = parseSegmentPath(name);
   if (parsed === null || parsed.attempt > highest) return false;
-  const running = tasks.filter((task) => task.attempt === parsed.attempt);
-  if (running.length === 0) return true;
-  return running.some((task) => task.subtask === parsed.subtask);
+  if (tasks.every((task) => task.attempt !== parsed.attempt)) return true;
+  // The task itself has given it up, or was lost and is replaced: its attempt runs on in others.
+  return tasks.some((task) => task.subtask === parsed.subtask && task.attempt >= parsed.attempt);
 }
 
 export interface GarbageReport {

@@ -18,7 +18,7 @@ import {
   savepointObjectPath,
 } from './paths.ts';
 import { storeManifest } from './publish.ts';
-import type { Deployment, Manifest, ObjectRef } from './snapshot.ts';
+import type { Manifest, ObjectRef, RecordedDeployment } from './snapshot.ts';
 
 /**
  * Who made a savepoint, for the retention of periodic ones: only the job in `store` deletes its
@@ -167,7 +167,7 @@ export async function restoreSavepoint(request: {
   to: ObjectStore;
   env: Pick<Env, 'id'>;
   savepoint: string;
-  deployment?: Deployment;
+  deployment?: RecordedDeployment;
 }): Promise<{ manifest: Manifest; ref: ObjectRef }> {
   const { log, from, to, env, savepoint, deployment } = request;
   const imported = await importSavepoint({ from, to, env, leaderEpoch: log.leaderEpoch });

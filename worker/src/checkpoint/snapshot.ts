@@ -107,7 +107,7 @@ export interface Manifest {
 }
 
 /** `restarts`: of the job so far, this deployment included. */
-export interface Deployment {
+export interface RecordedDeployment {
   attempt: number;
   parallelism: number;
   restarts: number;
@@ -142,7 +142,7 @@ export type LogRecord = {
       reason: string;
       savepoint: string | null;
       /** What is deployed from it, for the next leader (P45). Absent in older logs. */
-      deployment?: Deployment | null;
+      deployment?: RecordedDeployment | null;
     }
   | { kind: 'abort'; checkpointId: number; reason: string }
   /** Another parallelism was asked for: `wantedParallelism`. */

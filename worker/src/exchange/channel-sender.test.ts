@@ -156,3 +156,24 @@ test('a channel is overdrawn by one buffer at most, however many control frames 
   assert.ok(data <= 1, `${data} buffers beyond the credit`);
   assert.ok(sender.credit >= -1);
 });
+
+test('P51: what is for a lost receiver goes nowhere, and its successor begins anew', () => {
+  const { sender, frames, offsets } = channel(1);
+  sender.append(...record(0));
+  sender.append(...record(1));
+  sender.append(...record(2));
+  sender.append(...record(3));
+  assert.equal(sender.append(...record(4)), false);
+  sender.close();
+  frames.length = 0;
+  for (let n = 4; n < 50; n++) assert.ok(sender.append(...record(n)), 'no credit is waited for');
+  sender.control(barrier(7));
+  sender.flush();
+  assert.equal(frames.length, 0);
+  sender.reopen();
+  assert.equal(sender.credit, 1);
+  sender.append(...record(50));
+  sender.flush();
+  assert.deepEqual(offsets(), [50], 'nothing of what was buffered before');
+  assert.equal(frames[0]?.seq, 0);
+});

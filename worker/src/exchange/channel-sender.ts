@@ -8,11 +8,14 @@ import { type Frame, FrameBuilder, type Unnumbered, type ValueBytes } from './fr
 export class ChannelSender {
   readonly #builder: FrameBuilder;
   readonly #send: (frame: Frame) => void;
+  readonly #fullCredit: number;
   #credit: number;
   #seq = 0;
+  #closed = false;
 
   constructor(options: { bufferBytes: number; credit: number; send: (frame: Frame) => void }) {
     this.#builder = new FrameBuilder(options.bufferBytes);
+    this.#fullCredit = options.credit;
     this.#credit = options.credit;
     this.#send = options.send;
   }
@@ -23,6 +26,19 @@ export class ChannelSender {
 
   get buffered(): number {
     return this.#builder.records;
+  }
+
+  /** The receiver is lost: what is for it goes nowhere, without waiting for credit (P51). */
+  close(): void {
+    this.#closed = true;
+    this.#builder.take();
+  }
+
+  /** To its successor, from the first number on and with all of the credit. */
+  reopen(): void {
+    this.#closed = false;
+    this.#credit = this.#fullCredit;
+    this.#seq = 0;
   }
 
   /**
@@ -39,6 +55,7 @@ export class ChannelSender {
     start: number,
     end: number,
   ): boolean {
+    if (this.#closed) return true;
     // The one reserved buffer is in use: nothing more until the receiver has caught up.
     if (this.#credit < 0) return false;
     const builder = this.#builder;
@@ -55,6 +72,7 @@ export class ChannelSender {
 
   /** In-line: after everything appended before it. */
   control(frame: Unnumbered<Exclude<Frame, { kind: 'data' }>>): void {
+    if (this.#closed) return;
     this.#flushAnyway();
     this.#send({ ...frame, seq: this.#seq++ } as Frame);
   }

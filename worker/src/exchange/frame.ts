@@ -218,6 +218,21 @@ export class FrameCursor {
   }
 }
 
+/** Takes records out of a frame, in place: `rows` are their numbers in it. */
+export function cutRecords(frame: DataFrame, rows: ReadonlySet<number>): void {
+  const cursor = new FrameCursor(frame);
+  let kept = 0;
+  for (let row = 0; cursor.next(); row++) {
+    if (rows.has(row)) continue;
+    const from = cursor.start - RECORD_HEADER_BYTES;
+    const to = Math.max(cursor.start, cursor.end);
+    cursor.bytes.copyWithin(kept, from, to);
+    kept += to - from;
+  }
+  frame.length = kept;
+  frame.records -= rows.size;
+}
+
 /** All records of a data frame. Values are views: copy what outlives the frame. */
 export function readRecords(
   frame: { bytes: Uint8Array; length: number },

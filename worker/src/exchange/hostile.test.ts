@@ -116,6 +116,7 @@ function begin(
   change: { attempt?: number; deliver?(): void; lost?: ShuffleAttemptOptions['lost'] } = {},
 ): ShuffleAttempt {
   return server.begin({
+    attempts: members.map(() => change.attempt ?? ATTEMPT),
     ...{ jobId: 'job', attempt: ATTEMPT, secret: SECRET, self, members, credit: CREDIT },
     ...{ heartbeatMs: 50, timeoutMs: TIMEOUT_MS },
     ...{ deliver: () => undefined, granted: () => undefined, lost: () => undefined },
@@ -140,7 +141,8 @@ async function shuffleTarget(t: TestContext, keys: TransportKeys | null): Promis
     strangers: () => servers[1].strangers,
     alive: async () => {
       const before = heard;
-      caller.send({ from: 0, to: 1 }, { kind: 'clock', seq: seq++, time: 1 });
+      const attempts = { sender: ATTEMPT, receiver: ATTEMPT };
+      caller.send({ from: 0, to: 1 }, { kind: 'clock', seq: seq++, time: 1 }, attempts);
       await until('a frame', () => heard > before);
       assert.deepEqual(lost, []);
     },

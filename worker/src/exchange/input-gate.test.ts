@@ -175,3 +175,14 @@ test('stalled or not, every channel comes out whole and in order, intervals apar
     { seed: 10, numRuns: 300 },
   );
 });
+
+test('a lost sender: its frames are gone, those of its successor are numbered from 0', () => {
+  const { gate, aligner, offer } = gateOf(2);
+  offer(0, 'data', 3, 'data');
+  offer(1, 'data');
+  gate.reset(0);
+  assert.equal(gate.queued, 1);
+  assert.deepEqual(gate.takeBeforeBarriers(), [], 'its barrier is gone, too');
+  gate.offer(0, frameOf('clock', 0));
+  assert.deepEqual(drain(gate, aligner).sort(), ['0:0', '1:0']);
+});

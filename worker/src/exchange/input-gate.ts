@@ -44,6 +44,16 @@ export class InputGate {
     if (frame.kind === 'barrier') this.#barriersQueued++;
   }
 
+  /** The sender is lost: what it sent and nobody took is gone, its successor numbers from 0. */
+  reset(channel: number): void {
+    for (const { kind } of this.#queues[channel]!) {
+      this.#queued--;
+      if (kind === 'barrier') this.#barriersQueued--;
+    }
+    this.#queues[channel] = [];
+    this.#nextSeq[channel] = 0;
+  }
+
   /** The next frame of a channel that is not blocked, or null. */
   next(): Received | null {
     const channels = this.#queues.length;

@@ -77,17 +77,23 @@ export class ShuffleServer {
     this.end();
     const attempt = new ShuffleAttempt(options);
     this.#attempt = attempt;
-    const { self, timeoutMs } = options;
-    for (const { member } of attempt.peers) {
+    this.connect(attempt, attempt.peers);
+    return attempt;
+  }
+
+  /** Of `attempt`, those that have no link yet. */
+  connect(attempt: ShuffleAttempt, peers: ShuffleAttempt['peers']): void {
+    const { self, timeoutMs } = attempt.options;
+    for (const peer of peers) {
+      const { member } = peer;
       const { taskManagerId } = member;
       if (self < taskManagerId) void this.#dial(attempt, member);
       this.#env.timer(CONNECT_TIMEOUTS * timeoutMs, () => {
-        if (!attempt.expects(taskManagerId)) return;
+        if (peer.state !== 'connecting' || attempt.closed) return;
         const text = `no connection with ${taskManagerId} in ${CONNECT_TIMEOUTS * timeoutMs} ms`;
         attempt.lose(taskManagerId, new TriggerJobError('LINK_MISSING', text));
       });
     }
-    return attempt;
   }
 
   end(): void {
@@ -120,7 +126,7 @@ export class ShuffleServer {
   async #accept(socket: Socket, admit: () => void): Promise<void> {
     const { hello, rest } = await receiveHello(this.#env, socket);
     const attempt = this.#attempt;
-    const fault = attempt === null ? 'no job runs here' : helloFault(attempt.options, hello);
+    const fault = attempt === null ? 'no job runs here' : helloFault(attempt.identity, hello);
     const reason = fault ?? (attempt?.expects(hello.from) ? null : 'it had its connection');
     if (reason !== null || attempt === null) {
       // Also every caller that got its deployment first: it calls again.
@@ -131,7 +137,7 @@ export class ShuffleServer {
       return;
     }
     admit();
-    sendHello(socket, attempt.options, hello.from);
+    sendHello(socket, attempt.identity, hello.from);
     this.#open(attempt, hello.from, socket, rest);
   }
 
@@ -149,9 +155,9 @@ export class ShuffleServer {
           socket.destroy();
           return;
         }
-        sendHello(socket, attempt.options, taskManagerId);
+        sendHello(socket, attempt.identity, taskManagerId);
         const { hello, rest } = await receiveHello(this.#env, socket);
-        const fault = helloFault(attempt.options, hello);
+        const fault = helloFault(attempt.identity, hello);
         if (fault === null && hello.from === taskManagerId && attempt.expects(taskManagerId)) {
           this.#open(attempt, taskManagerId, socket, rest);
           return;

@@ -40,10 +40,15 @@ class End {
     this.server = server;
   }
 
-  begin(members: readonly AttemptMember[], change: { attempt?: number; secret?: string } = {}) {
+  begin(
+    members: readonly AttemptMember[],
+    change: { attempt?: number; attempts?: number[]; secret?: string } = {},
+  ) {
+    const subtasks = members.flatMap((member) => member.subtasks);
     this.attempt = this.server.begin({
       jobId: 'job',
       attempt: ATTEMPT,
+      attempts: subtasks.map(() => change.attempt ?? ATTEMPT),
       secret: SECRET,
       self: this.id,
       members,
@@ -109,15 +114,15 @@ test('three TaskManagers, one late: frames in order, credit back with its buffer
   a.begin(members);
   b.begin(members);
   const toC = { from: 0, to: 2 };
-  a.attempt!.send(toC, data(0, 7));
-  a.attempt!.send(toC, clock(1));
-  a.attempt!.send({ from: 3, to: 1 }, data(0, 8));
+  a.attempt!.send(toC, data(0, 7), BOTH);
+  a.attempt!.send(toC, clock(1), BOTH);
+  a.attempt!.send({ from: 3, to: 1 }, data(0, 8), BOTH);
   await delay(120);
   assert.equal(a.up, false);
   c.begin(members);
   await until('all connections', () => ends.every((end) => end.up));
-  a.attempt!.send(toC, data(2, 9, 256));
-  b.attempt!.send({ from: 1, to: 3 }, data(0, 1));
+  a.attempt!.send(toC, data(2, 9, 256), BOTH);
+  b.attempt!.send({ from: 1, to: 3 }, data(0, 1), BOTH);
   await until('frames at c', () => c.frames.length === 3);
   await until('frames elsewhere', () => b.frames.length === 1 && a.frames.length === 1);
   const [first, second, third] = c.frames;
@@ -127,7 +132,7 @@ test('three TaskManagers, one late: frames in order, credit back with its buffer
   assert.equal(first.frame.records, 2);
   assert.deepEqual(second?.frame, clock(1));
   assert.equal(third?.frame.kind === 'data' && third.frame.length, 256);
-  c.attempt!.credit(toC);
+  c.attempt!.credit(toC, BOTH);
   await until('credit at a', () => a.grants.length === 1);
   assert.deepEqual(a.grants[0]?.channel, toC);
   // The sender's own buffer, filled up by it before: no copy is made for the wire.
@@ -148,7 +153,7 @@ test('a connection that breaks is the loss of the peer for both ends (P51)', asy
   a.attempt!.lose('tm-b', new Error('x') as TriggerJobError);
   await until('loss at b', () => b.lost.length === 1);
   assert.deepEqual(b.lost, ['tm-a LINK_CLOSED']);
-  a.attempt!.send({ from: 0, to: 1 }, clock(0));
+  a.attempt!.send({ from: 0, to: 1 }, clock(0), BOTH);
   const { answer } = await stranger(members[1]!.port);
   assert.match(answer.refused ?? '', /had its connection/);
   // The next attempt begins with new connections.
@@ -247,4 +252,48 @@ test('a peer that never calls is lost, too', async (t) => {
   ends[1]!.begin(members);
   await until('loss', () => ends[1]!.lost.length === 1);
   assert.deepEqual(ends[1]!.lost, ['tm-a LINK_MISSING']);
+});
+
+test('a lost peer is replaced: new links for it alone, those of the others stay', async (t) => {
+  const { ends, members } = await cluster(t);
+  const [a, b, c] = ends as [End, End, End];
+  for (const end of ends) end.begin(members);
+  await until('all connections', () => ends.every((end) => end.up));
+  const between = { from: 0, to: 1 };
+  a.attempt!.send(between, data(0, 1), BOTH);
+  a.attempt!.send({ from: 0, to: 2 }, data(0, 2), BOTH);
+  await until('frames', () => b.frames.length === 1 && c.frames.length === 1);
+  c.server.end();
+  for (const end of [a, b]) {
+    end.attempt!.detach([2]);
+    end.attempt!.send({ from: 0, to: 2 }, data(1, 2), BOTH);
+  }
+  // Its successor takes its name and port.
+  const next = ATTEMPT + 1;
+  const attempts = [ATTEMPT, ATTEMPT, next, ATTEMPT];
+  c.begin(members, { attempt: next, attempts });
+  for (const end of [a, b]) {
+    const fresh = end.attempt!.replace({ attempt: next, attempts, members });
+    assert.deepEqual(
+      fresh.map(({ member }) => member.taskManagerId),
+      ['tm-c'],
+    );
+    end.server.connect(end.attempt!, fresh);
+  }
+  await until('the new connections', () => ends.every((end) => end.up));
+  const toC = { sender: ATTEMPT, receiver: next };
+  a.attempt!.send({ from: 0, to: 2 }, data(7, 3), BOTH);
+  a.attempt!.send({ from: 0, to: 2 }, data(0, 4), toC);
+  a.attempt!.send(between, data(1, 5), BOTH);
+  c.attempt!.send({ from: 2, to: 1 }, data(0, 6), { sender: next, receiver: ATTEMPT });
+  await until('frames after it', () => c.frames.length === 2 && b.frames.length === 3);
+  const [, taken] = c.frames;
+  assert.ok(taken?.frame.kind === 'data');
+  assert.deepEqual([taken.frame.seq, taken.frame.bytes[0]], [0, 4], 'not that for the lost one');
+  // Credit for a frame of before is none of the new channel's.
+  b.attempt!.credit({ from: 2, to: 1 }, { sender: ATTEMPT, receiver: ATTEMPT });
+  b.attempt!.credit({ from: 2, to: 1 }, { sender: ATTEMPT, receiver: next });
+  await until('credit', () => c.grants.length > 0);
+  assert.equal(c.grants.length, 1);
+  assert.deepEqual([...a.lost, ...b.lost], []);
 });

@@ -8,7 +8,9 @@
  * 3. Savepoints go first, then the last checkpoint, then manual ones, then the periodic one. Only
  * the
  *    periodic one waits for minPause, counted from the last completion.
- * 4. From `publish` to the shell's answer nothing may abort: the log record may already lie there.
+ * 4. While lost tasks are replaced nothing starts; requests wait. Tasks that run on may still have
+ *    to settle the one before (P7), so they are waited for afterwards.
+ * 5. From `publish` to the shell's answer nothing may abort: the log record may already lie there.
  */
 import {
   CHECKPOINT_FAILURES,
@@ -24,6 +26,7 @@ import type {
   CoordinatorResult,
   CoordinatorState,
   PendingCheckpoint,
+  RunningTasks,
 } from './coordinator-model.ts';
 
 /** Requests that may wait for their turn (I7). */
@@ -41,6 +44,7 @@ export function initialCoordinator(nextId: number): CoordinatorState {
   return {
     nextId,
     tasks: null,
+    paused: false,
     pending: null,
     queue: [],
     unsettled: new Set(),
@@ -78,7 +82,7 @@ export function nextWakeAt(plan: CoordinatorPlan, state: CoordinatorState): numb
   }
   if (state.tasks === null) return null;
   if (state.unsettled.size > 0) return state.blockedUntil;
-  return state.stopping ? null : periodicDue(plan, state);
+  return state.stopping || state.paused ? null : periodicDue(plan, state);
 }
 
 function handle(
@@ -91,7 +95,8 @@ function handle(
     case 'started':
       return only({
         ...state,
-        tasks: { attempt: event.attempt, parallelism: event.parallelism },
+        tasks: tasksOf(event),
+        paused: false,
         unsettled: new Set(),
         periodicAt: now + plan.intervalMs,
       });
@@ -99,7 +104,8 @@ function handle(
       return only({
         ...state,
         nextId: Math.max(state.nextId, event.checkpointId + 1),
-        tasks: { attempt: event.attempt, parallelism: event.parallelism },
+        tasks: tasksOf(event),
+        paused: false,
         unsettled: new Set(event.unsettled),
         lastTriggeredId: event.checkpointId,
         blockedUntil: now + plan.timeoutMs,
@@ -107,6 +113,16 @@ function handle(
       });
     case 'suspended':
       return suspend(plan, state, now);
+    case 'tasks-lost':
+      return pause(plan, state, event.subtasks, now);
+    case 'tasks-replaced': {
+      const { attempt, attempts } = event;
+      return only({
+        ...state,
+        paused: false,
+        tasks: state.tasks && { ...state.tasks, attempt, attempts },
+      });
+    }
     case 'tick':
       return tick(plan, state, now);
     case 'request':
@@ -130,10 +146,15 @@ function handle(
   }
 }
 
+function tasksOf({ attempt, parallelism }: Omit<RunningTasks, 'attempts'>): RunningTasks {
+  return { attempt, parallelism, attempts: new Array<number>(parallelism).fill(attempt) };
+}
+
 /** Starts what is due, if anything may start. */
 function decide(plan: CoordinatorPlan, state: CoordinatorState, now: number): CoordinatorResult {
   const { tasks } = state;
-  if (tasks === null || state.pending !== null || state.unsettled.size > 0) return only(state);
+  if (tasks === null || state.paused || state.pending !== null) return only(state);
+  if (state.unsettled.size > 0) return only(state);
   const chosen = state.queue.toSorted((a, b) => PRIORITY[a.kind] - PRIORITY[b.kind])[0] ?? null;
   if (chosen === null && (state.stopping || now < periodicDue(plan, state))) return only(state);
   const kind = chosen?.kind ?? 'periodic';
@@ -214,11 +235,19 @@ function judgeAck(
   event: { attempt: number; checkpointId: number; subtask: number },
 ): AckAnswer {
   const { tasks, pending } = state;
-  if (tasks === null || event.attempt !== tasks.attempt) return 'discarded';
+  if (tasks === null || isStranger(state, event)) return 'discarded';
   if (event.checkpointId > state.lastTriggeredId) return 'unknown';
   if (event.subtask < 0 || event.subtask >= tasks.parallelism) return 'unknown';
   if (pending === null || pending.id !== event.checkpointId) return 'discarded';
   return pending.acked.has(event.subtask) ? 'duplicate' : 'ok';
+}
+
+/** Of another attempt of the subtask than the one that runs. */
+function isStranger(
+  { tasks }: CoordinatorState,
+  { attempt, subtask }: { attempt: number; subtask: number },
+): boolean {
+  return attempt !== (tasks?.attempts[subtask] ?? tasks?.attempt);
 }
 
 /** The subtask's F(i) is written out. Reports of another attempt or checkpoint change nothing. */
@@ -226,7 +255,7 @@ function settle(
   state: CoordinatorState,
   event: { attempt: number; checkpointId: number; subtask: number },
 ): CoordinatorState {
-  if (event.attempt !== state.tasks?.attempt) return state;
+  if (isStranger(state, event)) return state;
   if (event.checkpointId !== state.lastTriggeredId || !state.unsettled.has(event.subtask)) {
     return state;
   }
@@ -241,7 +270,7 @@ function decline(
   event: CoordinatorEvent & { type: 'decline' },
   now: number,
 ): CoordinatorResult {
-  if (event.attempt !== state.tasks?.attempt) return only(state);
+  if (isStranger(state, event)) return only(state);
   const settled = settle(state, event);
   const { pending } = state;
   if (pending?.id !== event.checkpointId || pending.phase !== 'collecting') return only(settled);
@@ -274,8 +303,23 @@ function tick(plan: CoordinatorPlan, state: CoordinatorState, now: number): Coor
   return count(plan, blocked, 'NOT_DRAINED', detail);
 }
 
+/** What is being collected fails: an input of every task's alignment is gone (P21). */
+function pause(
+  plan: CoordinatorPlan,
+  state: CoordinatorState,
+  lost: readonly number[],
+  now: number,
+): CoordinatorResult {
+  const unsettled = new Set(state.unsettled);
+  for (const subtask of lost) unsettled.delete(subtask);
+  const paused = { ...state, unsettled, paused: true };
+  if (state.pending?.phase !== 'collecting') return only(paused);
+  return fail(plan, paused, state.pending.id, 'TASK_LOST', null, now);
+}
+
 function suspend(plan: CoordinatorPlan, state: CoordinatorState, now: number): CoordinatorResult {
-  const idle = { ...state, tasks: null, queue: [], unsettled: new Set<number>() };
+  const unsettled = new Set<number>();
+  const idle = { ...state, tasks: null, paused: false, queue: [], unsettled };
   const rejected = state.queue.map(
     (waiting): CoordinatorCommand => ({
       type: 'reject',

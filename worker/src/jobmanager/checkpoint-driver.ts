@@ -66,8 +66,9 @@ export type CheckpointReport = Report & { type: 'ack' | 'decline' | 'drained' };
 
 interface InFlight {
   readonly id: number;
+  /** The newest of the tasks' attempts, and each one's. */
   readonly attempt: number;
-  readonly parallelism: number;
+  readonly attempts: readonly number[];
   readonly triggeredAt: number;
   readonly script: ScriptVersion;
   readonly snapshots: Map<number, SubtaskSnapshot>;
@@ -118,6 +119,24 @@ export class CheckpointDriver {
     // Of a stop-with-savepoint that ended with its leader.
     this.#deps.send({ type: 'hold-sources', leaderEpoch, attempt, held: false });
     this.#feed({ type: 'adopted', attempt, parallelism, checkpointId: seen, unsettled });
+  }
+
+  /**
+   * These tasks are lost, the others run on. Resolves when nothing is appended any more before
+   * `tasksReplaced`.
+   */
+  async tasksLost(subtasks: readonly number[]): Promise<void> {
+    this.#feed({ type: 'tasks-lost', subtasks });
+    await this.#journalQueue;
+  }
+
+  tasksReplaced(attempt: number, attempts: readonly number[]): void {
+    this.#feed({ type: 'tasks-replaced', attempt, attempts });
+  }
+
+  /** The last checkpoint that this leader completed; null = none yet. */
+  get newest(): StoredCheckpoint | null {
+    return this.#published;
   }
 
   /** The attempt is over. Resolves when no record of it can be appended any more (P42). */
@@ -211,19 +230,15 @@ export class CheckpointDriver {
     }
     switch (report.type) {
       case 'drained':
-        this.#feed({ type: 'drained', attempt, checkpointId, subtask: report.subtask });
+      case 'decline':
+        this.#feed(report);
         return;
-      case 'decline': {
-        const { subtask, reason } = report;
-        this.#feed({ type: 'decline', attempt, checkpointId, subtask, reason });
-        return;
-      }
       case 'ack': {
         const { snapshot } = report;
         // Stored first: the last ack publishes at once. An ack that is refused belongs to no open
         // one.
         const open = this.#inFlight;
-        const fits = open?.id === checkpointId && open.attempt === attempt;
+        const fits = open?.id === checkpointId && open.attempts[snapshot.subtask] === attempt;
         if (fits && !open.snapshots.has(snapshot.subtask)) {
           open.snapshots.set(snapshot.subtask, snapshot);
           this.#deps.history.acknowledged(checkpointId, snapshot, this.#deps.env.now());
@@ -252,13 +267,11 @@ export class CheckpointDriver {
       case 'abort':
         this.#abort(command);
         return;
-      case 'reject':
-        this.#reject(
-          command.token,
-          `CHECKPOINT_${command.reason}`,
-          describeFailure(command.reason, null),
-        );
+      case 'reject': {
+        const { token, reason } = command;
+        this.#reject(token, `CHECKPOINT_${reason}`, describeFailure(reason, null));
         return;
+      }
       case 'fail-job':
         this.#deps.onFailJob(command.reason);
     }
@@ -267,13 +280,12 @@ export class CheckpointDriver {
   #trigger(command: CoordinatorCommand & { type: 'trigger' }): void {
     const { env, journal, history, scripts } = this.#deps;
     const { checkpointId } = command;
-    const { attempt, parallelism } = this.#state.tasks ?? { attempt: 0, parallelism: 0 };
+    const { attempt, attempts } = this.#state.tasks ?? { attempt: 0, attempts: [] };
     const triggeredAt = env.now();
     const script = scripts.wanted;
-    const snapshots = new Map<number, SubtaskSnapshot>();
-    const id = checkpointId;
-    this.#inFlight = { id, attempt, parallelism, triggeredAt, script, snapshots };
-    history.triggered(checkpointId, command.kind, triggeredAt, parallelism);
+    const tasks = { attempt, attempts };
+    this.#inFlight = { id: checkpointId, ...tasks, triggeredAt, script, snapshots: new Map() };
+    history.triggered(checkpointId, command.kind, triggeredAt, attempts.length);
     const { leaderEpoch } = journal;
     this.#deps.send({ type: 'trigger', leaderEpoch, attempt, checkpointId, triggeredAt, script });
     this.#hold('barrier', checkpointId);
@@ -307,7 +319,7 @@ export class CheckpointDriver {
       lineage: journal.lineage,
       leaderEpoch: journal.leaderEpoch,
       attempt: open.attempt,
-      parallelism: open.parallelism,
+      parallelism: open.attempts.length,
       checkpointId: open.id,
       triggeredAt: open.triggeredAt,
       completedAt: env.now(),
@@ -329,20 +341,18 @@ export class CheckpointDriver {
     const { env, log, journal, history, scripts, splits } = this.#deps;
     const { checkpointId, kind, token } = command;
     const stored = this.#published;
-    const attempt = this.#inFlight?.attempt ?? 0;
+    const { attempt, attempts } = this.#inFlight ?? { attempt: 0, attempts: [] };
     this.#inFlight = null;
     if (stored === null) return;
     const { manifest } = stored;
     history.completed(checkpointId, stored.ref.name, env.now());
-    log.info(
-      { checkpointId, durationMs: manifest.completedAt - manifest.triggeredAt },
-      'checkpoint',
-    );
+    const durationMs = manifest.completedAt - manifest.triggeredAt;
+    log.info({ checkpointId, durationMs }, 'checkpoint');
     if (kind === 'savepoint' || kind === 'stop') this.#pinned.add(stored);
     scripts.inForce(manifest.script);
     this.#deps.send({ type: 'notify', leaderEpoch: journal.leaderEpoch, attempt, checkpointId });
     splits.completed(manifest.splits.filter((position) => position.held !== true));
-    this.#collectGarbage(attempt);
+    this.#collectGarbage(attempts);
     if (token === null) return;
     this.#waiters.get(token)?.resolve(stored);
     this.#waiters.delete(token);
@@ -361,13 +371,13 @@ export class CheckpointDriver {
     this.#enqueue(() => journal.abort(checkpointId, reason));
   }
 
-  #collectGarbage(attempt: number): void {
+  #collectGarbage(attempts: readonly number[]): void {
     const { log, plan, journal, history } = this.#deps;
     if (this.#collecting) return;
     this.#collecting = true;
     const pinned = [...this.#pinned];
     journal
-      .collectGarbage({ retained: plan.checkpointing.retained, pinned, attempt })
+      .collectGarbage({ retained: plan.checkpointing.retained, pinned, attempts })
       .then((retained) => history.markDiscarded(retained))
       // Never fatal here: what stays is collected after a later checkpoint.
       .catch((error: unknown) => log.warn({ error: messageOf(error) }, 'garbage collection failed'))

@@ -9,6 +9,7 @@ export const CHECKPOINT_FAILURES = {
   FINALIZE_FAILED: { text: 'the manifest could not be published', counted: true },
   NOT_DRAINED: { text: 'tasks still write out the checkpoint before it', counted: true },
   JOB_RESTARTING: { text: 'a task was lost, the job restarts', counted: false },
+  TASK_LOST: { text: 'a task was lost and is replaced alone', counted: false },
   JOB_NOT_RUNNING: { text: 'the tasks of the job are not running', counted: false },
   STOPPING: { text: 'the job is being stopped', counted: false },
   QUEUE_FULL: { text: 'too many requests wait', counted: false },

@@ -25,10 +25,20 @@ export interface PendingCheckpoint {
   readonly phase: 'collecting' | 'publishing';
 }
 
+export interface RunningTasks {
+  /** The newest of the tasks' attempts. */
+  readonly attempt: number;
+  readonly parallelism: number;
+  /** Of each task: attempts[subtask]. */
+  readonly attempts: readonly number[];
+}
+
 export interface CoordinatorState {
   readonly nextId: number;
   /** The running deployment; null while there is none. */
-  readonly tasks: { readonly attempt: number; readonly parallelism: number } | null;
+  readonly tasks: RunningTasks | null;
+  /** Lost tasks are being replaced: nothing starts until they have caught up (P54). */
+  readonly paused: boolean;
   readonly pending: PendingCheckpoint | null;
   readonly queue: readonly CheckpointRequest[];
   /** Subtasks that have not settled the last triggered checkpoint, and since when that blocks. */
@@ -57,6 +67,10 @@ export type CoordinatorEvent =
       unsettled: readonly number[];
     }
   | { type: 'suspended' }
+  /** The other tasks run on. */
+  | { type: 'tasks-lost'; subtasks: readonly number[] }
+  /** All tasks are where they would be without the loss. */
+  | { type: 'tasks-replaced'; attempt: number; attempts: readonly number[] }
   | { type: 'tick' }
   | { type: 'request'; kind: CheckpointRequest['kind']; token: string }
   | { type: 'ack'; attempt: number; checkpointId: number; subtask: number }

@@ -6,9 +6,11 @@ import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
 import {
   type Command,
+  type Deployment,
   type Report,
   RPC_VERSION,
   type RunningAttempt,
+  type RunningTask,
   type ScriptVersion,
   type SubtaskMetrics,
   type TaskDeployment,
@@ -26,6 +28,10 @@ export class FakeTaskManager {
   /** Undelivered, of each subtask. */
   inOutbox = 0;
   onTrigger: OnTrigger = 'ack';
+  /** Next offsets of split 0 and on, as `detached` tells them. */
+  accepted: number[] = [];
+  /** Answers `replay`. */
+  catchesUp = true;
   runs = true;
   readonly #client: RpcClient;
   readonly #chains = new Map<number, SubtaskSnapshot['deltas']>();
@@ -156,7 +162,21 @@ export class FakeTaskManager {
   #on(command: Command): void {
     this.commands.push(command);
     const taskManagerId = this.id;
-    if (command.type === 'deploy') this.#deploy(command.tasks);
+    if (command.type === 'deploy') {
+      this.tasks.clear();
+      this.#lastBarrier.clear();
+      this.#deploy(command.tasks);
+    }
+    if (command.type === 'replace') {
+      this.#deploy(command.tasks);
+      this.send({ type: 'replaced', taskManagerId, attempt: command.attempt });
+    }
+    if (command.type === 'detach') this.#detached();
+    if (command.type === 'replay' && this.catchesUp) {
+      for (const { attempt, subtask } of this.tasks.values()) {
+        this.send({ type: 'caught-up', taskManagerId, attempt, subtask });
+      }
+    }
     if (command.type === 'cancel') {
       this.send({ type: 'canceled', taskManagerId, attempt: command.attempt });
     }
@@ -169,9 +189,14 @@ export class FakeTaskManager {
     });
   }
 
+  #detached(): void {
+    const positions = this.accepted.map((offset, split) => ({ split, offset }));
+    for (const { attempt, subtask } of this.tasks.values()) {
+      this.send({ type: 'detached', taskManagerId: this.id, attempt, subtask, positions });
+    }
+  }
+
   #deploy(tasks: readonly TaskDeployment[]): void {
-    this.tasks.clear();
-    this.#lastBarrier.clear();
     for (const task of tasks) {
       this.tasks.set(task.subtask, task);
       // After a rescale its key groups lie in several of the old subtasks' chains.
@@ -195,6 +220,19 @@ export class FakeTaskManager {
       }
     }
   }
+}
+
+/** What a TaskManager that has got this deployment says of itself to the next leader. */
+export function runningOf(
+  deploy: Deployment,
+  change: (task: RunningTask) => RunningTask = (task) => task,
+): RunningAttempt {
+  const { facts, attempt, attempts, ranges, members, secret } = deploy;
+  const tasks = deploy.tasks.map(({ subtask, slot, splits }) =>
+    change({ subtask, slot, running: true, seen: 0, taken: 0, drained: true, splits }),
+  );
+  const ids = members.map(({ taskManagerId }) => taskManagerId);
+  return { ...facts, attempt, attempts, ranges, members: ids, lostPeers: [], secret, tasks };
 }
 
 const NO_METRICS: SubtaskMetrics = {

@@ -12,7 +12,7 @@ import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
 import { fetchObject } from '../checkpoint/segment-reader.ts';
-import type { AskedParallelism, Deployment, Manifest } from '../checkpoint/snapshot.ts';
+import type { AskedParallelism, Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -105,7 +105,7 @@ export class JobJournal implements Journal {
 
   restore(
     reason: string,
-    deployment: Deployment,
+    deployment: RecordedDeployment,
     verify: 'manifest' | 'full' = 'manifest',
   ): Promise<StoredCheckpoint> {
     return this.#inTurn(() => this.#restore(reason, deployment, verify));
@@ -137,7 +137,7 @@ export class JobJournal implements Journal {
 
   async #restore(
     reason: string,
-    deployment: Deployment,
+    deployment: RecordedDeployment,
     verify: 'manifest' | 'full',
   ): Promise<StoredCheckpoint> {
     const { log, store, logger, retained } = this.#options;
@@ -176,7 +176,7 @@ export class JobJournal implements Journal {
   async collectGarbage(options: {
     retained: number;
     pinned: readonly StoredCheckpoint[];
-    attempt: number;
+    attempts: readonly number[];
   }): Promise<ReadonlySet<number>> {
     const { env, log, store, logger } = this.#options;
     const pinned = new Set(
@@ -189,9 +189,9 @@ export class JobJournal implements Journal {
     const { deleted, refused } = await collectGarbage({
       log,
       store,
-      tasks: (listed) => Promise.resolve(this.#taskRoots(options.attempt, named, listed)),
+      tasks: (listed) => Promise.resolve(this.#taskRoots(options.attempts, named, listed)),
       pinned: () => pinned,
-      highestAttempt: options.attempt,
+      highestAttempt: Math.max(0, ...options.attempts),
       retained: options.retained,
       minAgeMs: GARBAGE_MIN_AGE_MS,
       now: () => env.now(),
@@ -203,28 +203,27 @@ export class JobJournal implements Journal {
   }
 
   /**
-   * What the running tasks may still need, without asking them: every segment of their attempt that
-   * no published manifest has named yet. Only what the sweep has listed can be deleted by it, so
-   * nothing else matters. `named`: what was named before the listing began.
+   * What the running tasks may still need, without asking them: every segment of their attempts
+   * that no published manifest has named yet. Only what the sweep has listed can be deleted by it,
+   * so nothing else matters. `named`: what was named before the listing began.
    */
   #taskRoots(
-    attempt: number,
+    attempts: readonly number[],
     named: readonly string[],
     listed: readonly StoredObject[],
   ): TaskRoots[] {
-    const bySubtask = new Map<number, string[]>();
+    const roots = attempts.map((attempt, subtask) => ({ attempt, subtask, names: [] as string[] }));
     const present = new Set<string>();
     for (const { name } of listed) {
       present.add(name);
       const segment = parseSegmentPath(name);
-      if (segment === null || segment.attempt !== attempt) continue;
-      const names = bySubtask.get(segment.subtask) ?? [];
-      if (!this.#named.has(name)) names.push(name);
-      bySubtask.set(segment.subtask, names);
+      const task = segment === null ? undefined : roots[segment.subtask];
+      if (task === undefined || segment?.attempt !== task.attempt) continue;
+      if (!this.#named.has(name)) task.names.push(name);
     }
     // Bounded by the store: what is gone from it needs no memory here.
     for (const name of named) if (!present.has(name)) this.#named.delete(name);
-    return [...bySubtask].map(([subtask, names]) => ({ attempt, subtask, names }));
+    return roots;
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {

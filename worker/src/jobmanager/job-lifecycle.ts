@@ -4,48 +4,31 @@
  * an attempt is a value; this file alone decides what follows it.
  */
 import type { Logger } from 'pino';
-import type { Deployment, Manifest } from '../checkpoint/snapshot.ts';
+import type { Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
-import type { RunningAttempt } from '../rpc/messages.ts';
+import type { Report, RunningAttempt } from '../rpc/messages.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { adoptedSplits, adoptedTasks } from './adoption.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
+import { DAMAGE_CODES, FATAL_CODES } from './failure-codes.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { Journal, StoredCheckpoint } from './journal.ts';
 import { planDigest } from './plan-digest.ts';
 import type { Reattachment } from './reattach.ts';
+import { type ReplacementCounts, Replacements } from './replacements.ts';
 import { NO_RESTARTS, onFailure, type RestartState } from './restart-strategy.ts';
 import type { JobScaling } from './scaling.ts';
 import type { ScriptSwitch } from './script-switch.ts';
 import type { SplitBook } from './split-book.ts';
 import { type AttemptEnd, type AttemptFailure, TaskAttempt } from './task-attempt.ts';
-import type { TaskManagers } from './task-managers.ts';
+import type { TaskManager, TaskManagers } from './task-managers.ts';
 
-/** A task could not restore from the checkpoint it was given. */
-const DAMAGE_CODES: ReadonlySet<string> = new Set([
-  'SEGMENT_CORRUPT',
-  'SEGMENT_MISSING',
-  'SEGMENT_VERSION',
-  'CHAIN_GAP',
-]);
-
-/**
- * Restarting can't help: records are gone or are not the ones the checkpoint knows (issue: never
- * skip).
- */
-const FATAL_CODES: ReadonlySet<string> = new Set([
-  'SOURCE_OFFSET_OUT_OF_RANGE',
-  'SOURCE_TOPIC_RECREATED',
-]);
 /** Between two tries to ask the source or the store while nothing runs. */
 const RETRY_MS = 1_000;
-/** How long TaskManagers may take to end after `shutdown`. */
-const SHUTDOWN_LIMIT_MS = 10_000;
-const SHUTDOWN_POLL_MS = 20;
 
 export type JobOutcome =
   | { kind: 'finished' }
@@ -77,6 +60,7 @@ export class JobLifecycle {
   #attempt: number;
   #current: TaskAttempt | null = null;
   #restarts = 0;
+  readonly #replacing: Replacements;
   #restartState: RestartState = NO_RESTARTS;
   readonly #stopped = new AbortController();
   #endAs: 'finished' | 'canceled' = 'canceled';
@@ -86,6 +70,11 @@ export class JobLifecycle {
     this.#deps = deps;
     this.#attempt = first.attempt;
     this.#restarts = first.restarts;
+    this.#replacing = new Replacements({
+      ...deps,
+      granted: (failure) => this.#granted(failure),
+      restore: (reason, parallelism) => this.#restoreLost(reason, parallelism),
+    });
   }
 
   get current(): TaskAttempt | null {
@@ -98,6 +87,11 @@ export class JobLifecycle {
 
   get restarts(): number {
     return this.#restarts;
+  }
+
+  /** Of lost tasks alone, by selective replay. */
+  get replacements(): ReplacementCounts {
+    return this.#replacing.counts;
   }
 
   /** Rejects only when the leader itself can't go on (journal lost). */
@@ -128,6 +122,17 @@ export class JobLifecycle {
       if (!(await this.#restorePositions(checkpoint.manifest))) return this.#close();
       this.#deps.job.move('CREATED', this.#deps.env.now());
     }
+  }
+
+  /** A slot came: lost tasks may be waiting for it. */
+  slotsChanged(): void {
+    this.#replacing.changed();
+  }
+
+  /** What is no matter of checkpoints. */
+  report(taskManager: TaskManager, report: Report): void {
+    this.#current?.report(taskManager, report);
+    this.#replacing.report(taskManager, report);
   }
 
   fail(failure: AttemptFailure): void {
@@ -198,7 +203,7 @@ export class JobLifecycle {
     return attempt;
   }
 
-  get #deployment(): Deployment {
+  get #deployment(): RecordedDeployment {
     const { wanted: parallelism } = this.#deps.scaling;
     return { attempt: this.#attempt, parallelism, restarts: this.#restarts };
   }
@@ -241,8 +246,30 @@ export class JobLifecycle {
         driver.started(attempt);
         scaling.running(attempt);
       },
+      onTasksLost: (loss) => this.#replacing.begin(attempt, checkpoint, loss),
     });
     return attempt;
+  }
+
+  /** The wait before a loss is made good, or null: no restart. */
+  #granted(failure: AttemptFailure): number | null {
+    const { env, plan, exceptions } = this.#deps;
+    if (this.#stopped.signal.aborted) return null;
+    const now = env.monotonic();
+    const decision = onFailure(plan.restartStrategy, this.#restartState, now, env.random());
+    if (!decision.restart) return null;
+    this.#restartState = decision.state;
+    exceptions.add({ ...failure, at: env.now(), attempt: this.#attempt });
+    return decision.delayMs;
+  }
+
+  /** The record names the successors' attempt, so no later leader adopts what ran before (P45). */
+  async #restoreLost(reason: string, parallelism: number) {
+    const next = { ...this.#deployment, attempt: this.#attempt + 1, parallelism };
+    const checkpoint = await this.#deps.journal.restore(reason, next);
+    this.#noteRestore(checkpoint);
+    this.#attempt = next.attempt;
+    return { checkpoint, attempt: next.attempt };
   }
 
   #noteRestore({ manifest, ref }: StoredCheckpoint): void {
@@ -301,7 +328,8 @@ export class JobLifecycle {
   }
 
   async #endAttempt(suspended: Promise<void>): Promise<void> {
-    this.#deps.scaling.ended();
+    // Slots were waited for since the loss already.
+    this.#deps.scaling.ended(this.#replacing.takeLostAt());
     await this.#cancelTasks();
     await suspended;
   }
@@ -312,6 +340,8 @@ export class JobLifecycle {
       taskManagers.drop(taskManager, reason),
     );
     this.#current = null;
+    // It may be about to append a record.
+    await this.#replacing.ended;
     totals.endAttempt(this.#attempt);
   }
 
@@ -319,7 +349,7 @@ export class JobLifecycle {
     const { env, log, job } = this.#deps;
     job.move('FAILED', env.now());
     log.error({ code: end.code }, `the job failed: ${end.message}`);
-    await this.#shutdown();
+    await this.#deps.taskManagers.shutdown();
     return { kind: 'failed', code: end.code, message: end.message };
   }
 
@@ -336,18 +366,8 @@ export class JobLifecycle {
       job.move('CANCELED', env.now());
     }
     await suspended;
-    await this.#shutdown();
+    await this.#deps.taskManagers.shutdown();
     return { kind };
-  }
-
-  /** Tells every TaskManager to end, and waits for that, but not for ever. */
-  async #shutdown(): Promise<void> {
-    const { env, taskManagers } = this.#deps;
-    taskManagers.shutdown();
-    const until = env.monotonic() + SHUTDOWN_LIMIT_MS;
-    while (taskManagers.all().length > 0 && env.monotonic() < until) {
-      await sleep(env, SHUTDOWN_POLL_MS);
-    }
   }
 
   /** false: stopped meanwhile. */

@@ -52,6 +52,7 @@ export function viewOf(parts: ViewParts): JobView {
     parallelism,
     scaling: { wanted, rescales, events },
     restarts: lifecycle.restarts,
+    replacements: lifecycle.replacements,
     tasks: tasks.map(({ subtask, status, taskManager, deployedAt, runningAt }) => {
       const { id, host } = taskManager;
       return { subtask, status, taskManagerId: id, host, deployedAt, runningAt };

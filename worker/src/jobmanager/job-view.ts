@@ -49,6 +49,8 @@ export interface JobView {
   parallelism: number;
   scaling: { wanted: number; rescales: number; events: readonly ScalingEvent[] };
   restarts: number;
+  /** Of lost tasks alone, by selective replay. */
+  replacements: { running: boolean; done: number; givenUp: number };
   tasks: TaskView[];
   taskManagers: TaskManagerView[];
   checkpoints: CheckpointHistory;

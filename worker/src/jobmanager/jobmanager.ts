@@ -333,6 +333,7 @@ class RunningJobManager implements JobManager {
         onRegistered: () => {
           this.#parts?.reattachment?.look();
           this.#parts?.scaling.slotsChanged();
+          this.#parts?.lifecycle.slotsChanged();
         },
         onLost: (taskManager, reason) => {
           this.#parts?.reattachment?.look();
@@ -366,12 +367,9 @@ class RunningJobManager implements JobManager {
       case 'drained':
         driver.report(report);
         return;
-      case 'peer-lost':
-        this.#started.reattachment?.look();
-        lifecycle.current?.report(taskManager, report);
-        return;
       default:
-        lifecycle.current?.report(taskManager, report);
+        if (report.type === 'peer-lost') this.#started.reattachment?.look();
+        lifecycle.report(taskManager, report);
     }
   }
 

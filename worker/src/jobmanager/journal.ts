@@ -5,7 +5,12 @@
  */
 import type { CopyProgress } from '../checkpoint/copy-objects.ts';
 import type { SavepointOrigin } from '../checkpoint/savepoint.ts';
-import type { AskedParallelism, Deployment, Manifest, ObjectRef } from '../checkpoint/snapshot.ts';
+import type {
+  AskedParallelism,
+  Manifest,
+  ObjectRef,
+  RecordedDeployment,
+} from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 
 /** A checkpoint the job can start from, and the manifest object it lies in. */
@@ -42,7 +47,7 @@ export interface Journal {
    */
   restore(
     reason: string,
-    deployment: Deployment,
+    deployment: RecordedDeployment,
     verify?: 'manifest' | 'full',
   ): Promise<StoredCheckpoint>;
   /** Rejects with LEADERSHIP_LOST once a higher takeover is in the log. */
@@ -59,12 +64,12 @@ export interface Journal {
   ): Promise<string>;
   /**
    * Deletes what neither the newest `retained` checkpoints nor `pinned` ones need (P46-P48).
-   * Answers the retained checkpoint ids. `attempt` is the running one: its unreferenced segments
-   * may be owed.
+   * Answers the retained checkpoint ids. `attempts` are those of the running tasks, by subtask:
+   * their unreferenced segments may be owed.
    */
   collectGarbage(options: {
     retained: number;
     pinned: readonly StoredCheckpoint[];
-    attempt: number;
+    attempts: readonly number[];
   }): Promise<ReadonlySet<number>>;
 }

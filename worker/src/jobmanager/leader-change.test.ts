@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { decodeRecord } from '../checkpoint/log-record.ts';
-import type { Command, RunningAttempt, RunningTask } from '../rpc/messages.ts';
-import { FakeTaskManager } from './fake-task-manager.ts';
+import type { RunningAttempt, RunningTask } from '../rpc/messages.ts';
+import { FakeTaskManager, runningOf } from './fake-task-manager.ts';
 import type { JobManager } from './jobmanager.ts';
 import { TestCluster } from './test-cluster.ts';
 
@@ -14,24 +14,6 @@ async function until(what: string, done: () => boolean): Promise<void> {
     await delay(5);
   }
   assert.fail(`never: ${what}`);
-}
-
-type Deploy = Command & { type: 'deploy' };
-
-/** What a TaskManager that has got this deployment says of itself to the next leader. */
-function runningOf(deploy: Deploy, change: (task: RunningTask) => RunningTask = (t) => t) {
-  const tasks = deploy.tasks.map(({ subtask, slot, splits }) =>
-    change({ subtask, slot, running: true, seen: 0, taken: 0, drained: true, splits }),
-  );
-  const running: RunningAttempt = {
-    ...deploy.facts,
-    attempt: deploy.tasks[0]?.attempt ?? 0,
-    ranges: deploy.ranges,
-    members: deploy.members.map(({ taskManagerId }) => taskManagerId),
-    lostPeers: [],
-    tasks,
-  };
-  return running;
 }
 
 /** A job that runs, with one checkpoint, whose leader has gone without a word. */

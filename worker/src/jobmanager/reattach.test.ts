@@ -22,6 +22,7 @@ const task = (subtask: number, change: Partial<RunningTask> = {}): RunningTask =
 
 const attempt = (tasks: RunningTask[], change: Partial<RunningAttempt> = {}): RunningAttempt => ({
   attempt: 5,
+  attempts: [5, 5],
   planDigest: 'd',
   restarts: 2,
   jobStartedAt: 1,
@@ -31,6 +32,7 @@ const attempt = (tasks: RunningTask[], change: Partial<RunningAttempt> = {}): Ru
   ],
   members: ['a', 'b'],
   lostPeers: [],
+  secret: 's',
   tasks,
   ...change,
 });
@@ -47,6 +49,18 @@ const B = candidate('b', attempt([task(1)]));
 test('P45: the very attempt of the log, whole, is adopted', () => {
   assert.deepEqual(judge(EXPECTED, [A, B], 0), { kind: 'adopt' });
   assert.deepEqual(judge(EXPECTED, [B, A, candidate('spare', null)], 0), { kind: 'adopt' });
+});
+
+test('P45: tasks of several attempts are not adopted, nor what is left beside lost ones', () => {
+  const mixed = { attempts: [4, 5] };
+  const survivor = candidate('a', attempt([task(0)], mixed));
+  assert.deepEqual(judge(EXPECTED, [survivor, candidate('b', attempt([task(1)], mixed))], 0), {
+    kind: 'refuse',
+    reason: 'attempt 5 has tasks of several attempts',
+  });
+  const detached = candidate('a', attempt([task(0)], { lostPeers: ['b'] }));
+  const verdict = judge(EXPECTED, [detached], 0);
+  assert.deepEqual(verdict, { kind: 'refuse', reason: 'TaskManager b is lost to its peers' });
 });
 
 test('who is missing is waited for, no longer than for a bounded time', () => {

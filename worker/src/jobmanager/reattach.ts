@@ -58,6 +58,9 @@ export function judge(
   if (running.some((one) => one.planDigest !== planDigest)) {
     return refuse(`attempt ${attempt} runs another plan`);
   }
+  if (running.some(({ attempts }) => attempts.some((one) => one !== attempt))) {
+    return refuse(`attempt ${attempt} has tasks of several attempts`);
+  }
   const lost = running.flatMap(({ lostPeers }) => lostPeers);
   if (lost.length > 0) return refuse(`TaskManager ${lost[0]} is lost to its peers`);
   const missing = first.members.filter(

@@ -146,11 +146,11 @@ export class JobScaling {
     this.#look();
   }
 
-  /** The attempt is over; the wait for slots is counted from now. */
-  ended(): void {
+  /** The attempt is over; the wait for slots is counted from now, or from `since`. */
+  ended(since = this.#deps.env.monotonic()): void {
     this.#attempt = null;
     this.#timer?.cancel();
-    this.#since = this.#deps.slots() > 0 ? this.#deps.env.monotonic() : null;
+    this.#since = this.#deps.slots() > 0 ? since : null;
   }
 
   /** The loop found an attempt ended by `rescale`. */

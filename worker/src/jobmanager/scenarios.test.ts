@@ -121,7 +121,7 @@ function coordinatorPlayer(): Player {
     };
     if (event.verb === 'wake?') return [String(nextWakeAt(plan, state) ?? 'never')];
     const input = coordinatorEvent(event, event.named('attempt', attempt));
-    if (input.type === 'started') attempt = input.attempt;
+    if (input.type === 'started' || input.type === 'tasks-replaced') attempt = input.attempt;
     const result = coordinate(plan, state, input, now);
     state = result.state;
     const answer = result.answer === undefined ? [] : [result.answer];
@@ -136,6 +136,12 @@ function coordinatorEvent(words: Words, attempt: number): CoordinatorEvent {
       return { type: 'started', attempt: words.number(1), parallelism: words.named('tasks', 1) };
     case 'suspend':
       return { type: 'suspended' };
+    case 'lost':
+      return { type: 'tasks-lost', subtasks: [words.number(1)] };
+    case 'replaced': {
+      const attempts = words.plain.slice(1).map(Number);
+      return { type: 'tasks-replaced', attempt: Math.max(...attempts), attempts };
+    }
     case 'tick':
       return { type: 'tick' };
     case 'request': {

@@ -10,7 +10,7 @@ import type { OpenOptions } from '../checkpoint/open-store.ts';
 import { leaderPath } from '../checkpoint/paths.ts';
 import { loadCheckpoint, recoverJob } from '../checkpoint/recover.ts';
 import { restoreSavepoint } from '../checkpoint/savepoint.ts';
-import type { Deployment, Manifest } from '../checkpoint/snapshot.ts';
+import type { Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { Env } from '../runtime/env.ts';
@@ -171,7 +171,7 @@ async function choose(
   request: StartRequest,
   log: JobLog,
   journal: Journal,
-  deployment: Deployment,
+  deployment: RecordedDeployment,
 ): Promise<StoredCheckpoint | null> {
   const { plan, store, from } = request;
   if (typeof from === 'number') return goBack(log, store, from, deployment);
@@ -200,7 +200,7 @@ async function goBack(
   log: JobLog,
   store: ObjectStore,
   id: number,
-  deployment: Deployment,
+  deployment: RecordedDeployment,
 ): Promise<StoredCheckpoint> {
   const { line } = log.state;
   const found = line.find((candidate) => candidate.checkpointId === id);

@@ -10,11 +10,14 @@ import type { Command, Report, RunningAttempt, TaskManagerMetrics } from '../rpc
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import type { Bound } from '../runtime/bound.ts';
-import type { Env, Timer } from '../runtime/env.ts';
+import { type Env, sleep, type Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
 /** Looks at heartbeats this often within one timeout. */
 const CHECKS_PER_TIMEOUT = 4;
+/** How long they may take to end after `shutdown`. */
+const SHUTDOWN_LIMIT_MS = 10_000;
+const SHUTDOWN_POLL_MS = 20;
 
 export interface TaskManager {
   readonly id: string;
@@ -97,10 +100,17 @@ export class TaskManagers {
     for (const member of this.all()) member.send(command);
   }
 
-  /** Tells all of them to end. One whose connection closes from now on did as it was told. */
-  shutdown(): void {
+  /**
+   * Tells all of them to end, and waits for that, but not for ever. One whose connection closes
+   * from now on did as it was told.
+   */
+  async shutdown(): Promise<void> {
     this.#ending = true;
     this.broadcast({ type: 'shutdown', leaderEpoch: this.#leaderEpoch });
+    const until = this.#env.monotonic() + SHUTDOWN_LIMIT_MS;
+    while (this.#members.size > 0 && this.#env.monotonic() < until) {
+      await sleep(this.#env, SHUTDOWN_POLL_MS);
+    }
   }
 
   /** Its first message must be `register`, within one heartbeat timeout. */

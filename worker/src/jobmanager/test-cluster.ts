@@ -96,6 +96,7 @@ export function testPlan(change: Partial<JobPlan['checkpointing']> = {}): JobPla
     periodicSavepoints: { everyMs: null, maxCount: 10 },
     restoreSavepoint: null,
     restartStrategy: { type: 'fixed-delay', attempts: 100, delayMs: 1 },
+    selectiveReplay: false,
     scaling: { resourceWaitMs: 10_000, stabilizationMs: 20, minIntervalMs: 0 },
     memory: {
       processBytes: 1 << 30,

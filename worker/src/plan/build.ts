@@ -69,6 +69,7 @@ export function buildPlan(job: CompleteTriggerJob, script: ScriptText, site: Sit
     },
     restoreSavepoint,
     restartStrategy: restartStrategyOf(spec),
+    selectiveReplay: spec.restartStrategy.failover === 'region',
     scaling: {
       resourceWaitMs: ms(spec.scaling.resourceWait),
       stabilizationMs: ms(spec.scaling.stabilization),

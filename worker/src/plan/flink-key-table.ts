@@ -55,11 +55,7 @@ const checkpointing: Table = {
     doc: 'state is always exactly once',
     words: { exactly_once: 'EXACTLY_ONCE', 'exactly-once': 'EXACTLY_ONCE' },
   },
-  'execution.checkpointing.timeout': field(
-    'duration',
-    'spec.checkpointing.timeout',
-    'a slower checkpoint is aborted',
-  ),
+  'execution.checkpointing.timeout': field('duration', 'spec.checkpointing.timeout', 'its limit'),
   'execution.checkpointing.min-pause': field(
     'duration',
     'spec.checkpointing.minPause',
@@ -266,7 +262,11 @@ const processes: Table = {
   'jobmanager.rpc.address': none('text', "TaskManagers find the leader by the job's Service"),
   'jobmanager.rpc.port': field('integer', 'spec.jobManager.rpc.port', 'where TaskManagers connect'),
   'jobmanager.bind-host': field('text', 'spec.jobManager.rpc.bindAddress', 'address to listen on'),
-  'jobmanager.execution.failover-strategy': none('text', 'recovery chooses what to restart itself'),
+  'jobmanager.execution.failover-strategy': field(
+    'text',
+    'spec.restartStrategy.failover',
+    'what restarts when a TaskManager is lost',
+  ),
   'rest.port': field('integer', 'spec.jobManager.rest.port', 'REST API and user interface'),
   'rest.bind-address': field('text', 'spec.jobManager.rest.bindAddress', 'address to listen on'),
   'rest.address': none('text', "the REST API is found by the job's Service"),

@@ -313,6 +313,7 @@ describe('the table', () => {
       'taskmanager.memory.network.max': '90m',
       'taskmanager.memory.task.heap.size': '400m',
       'taskmanager.memory.segment-size': '64kb',
+      'jobmanager.execution.failover-strategy': 'region',
       'restart-strategy': 'none',
       'restart-strategy.type': 'none',
       'restart-strategy.fixed-delay.attempts': 9,

@@ -223,6 +223,8 @@ export interface JobPlan {
   /** Savepoint to start from, once (P43); null = none. */
   restoreSavepoint: string | null;
   restartStrategy: RestartStrategyPlan;
+  /** A lost TaskManager's tasks are replaced alone; else all tasks restart. */
+  selectiveReplay: boolean;
   scaling: ScalingPlan;
   memory: MemoryPlan;
   heartbeatIntervalMs: number;

@@ -150,6 +150,14 @@ export const restartStrategySchema = block('How a failed job is started again.',
     ]),
     'exponential-delay',
   ),
+  failover: defaulted(
+    choice(
+      'What restarts when a TaskManager is lost: all tasks, or its own alone while the others ' +
+        'run on (Flink calls it a region).',
+      ['full', 'region'],
+    ),
+    'full',
+  ),
   exponentialDelay: defaulted(
     block('Growing waits, without end. Only with type exponential-delay.', {
       initialBackoff: defaulted(duration('First wait.', '500ms'), '1s'),

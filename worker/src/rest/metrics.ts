@@ -69,6 +69,9 @@ export async function metricsText(
   }
   if (view.lag !== null) gauge('lag_records', 'Records still to read', view.lag);
   count('restarts_total', 'Restarts of the job', view.restarts);
+  const { done, givenUp } = view.replacements;
+  count('replacements_total', 'Losses after which the other tasks ran on', done);
+  count('replacements_given_up_total', 'Losses that ended in a restart after all', givenUp);
   gauge('parallelism', 'Deployed subtasks; 0 between two deployments', view.tasks.length);
   gauge('parallelism_wanted', 'Subtasks that are wanted', view.scaling.wanted);
   count('rescales_total', 'Deployments ended for another parallelism', view.scaling.rescales);

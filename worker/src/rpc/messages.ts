@@ -4,14 +4,15 @@
  * older one than it has seen (P38).
  */
 import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SplitPosition } from '../source/source.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered.
+ * answered. 5: lost tasks are replaced alone.
  */
-export const RPC_VERSION = 4;
+export const RPC_VERSION = 5;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -28,6 +29,8 @@ export interface TaskDeployment {
   restore: SubtaskSnapshot[];
   /** The restored checkpoint; the first interval of the task is (restoredId, next]. 0 = fresh. */
   restoredId: number;
+  /** It takes a lost task's place beside tasks that run on: its source waits for `replay`. */
+  replaces: boolean;
 }
 
 /** Where the subtasks of an attempt are, and the shuffle address of who runs them. */
@@ -55,13 +58,18 @@ export interface DeploymentFacts {
 
 /** The attempt that a TaskManager runs while it registers with a new leader. */
 export interface RunningAttempt extends DeploymentFacts {
+  /** The newest that it was told of. */
   attempt: number;
+  /** Of all tasks of the job, attempts[s]: several once lost tasks were replaced alone. */
+  attempts: number[];
   /** Key-group owner table of the attempt. */
   ranges: KeyGroupRange[];
   /** All TaskManagers of the attempt, this one included. */
   members: string[];
-  /** Of those, the ones whose connection with this one broke (P51). */
+  /** Of those, the ones whose connection with this one broke, or whose tasks were lost (P51). */
   lostPeers: string[];
+  /** Lets another TaskManager into its shuffle port. */
+  secret: string;
   tasks: RunningTask[];
 }
 
@@ -79,7 +87,28 @@ export interface RunningTask {
   splits: SplitPosition[];
 }
 
-/** JobManager -> TaskManager. */
+/** Tasks for one TaskManager, and whom they speak with. */
+export interface Deployment {
+  leaderEpoch: number;
+  /** The newest of the tasks' attempts. */
+  attempt: number;
+  jobId: string;
+  lineage: string;
+  plan: JobPlan;
+  script: ScriptVersion;
+  /** Key-group owner table: subtask s owns ranges[s]. */
+  ranges: KeyGroupRange[];
+  /** Attempts of all tasks: attempts[s]. They differ once lost tasks were replaced alone. */
+  attempts: number[];
+  tasks: TaskDeployment[];
+  /** All TaskManagers with tasks, the addressed one included. */
+  members: AttemptMember[];
+  /** Lets them into each other's shuffle port, until all tasks are deployed anew. */
+  secret: string;
+  facts: DeploymentFacts;
+}
+
+/** JobManager -> TaskManager. `attempt`: the newest one that was deployed or told by `replace`. */
 export type Command =
   | { type: 'registered'; version: number; leaderEpoch: number; taskManagerId: string }
   /** `standby`: this one does not lead; `leader` is host:port of who does, null = unknown. */
@@ -89,21 +118,20 @@ export type Command =
    * time, ms) has been told (P37); 0 = it has not looked yet, null = there never are new ones.
    */
   | { type: 'alive'; leaderEpoch: number; discoveredAt: number | null }
+  | ({ type: 'deploy' } & Deployment)
+  /** The tasks of these subtasks are lost; all others run on (P51). */
+  | { type: 'detach'; leaderEpoch: number; attempt: number; subtasks: number[] }
+  /** Their successors' attempts and places, beside what runs; `tasks` are those for this one. */
+  | ({ type: 'replace' } & Deployment)
+  /** All tasks know the successors, which have restored: sources read once more (P52, P53). */
   | {
-      type: 'deploy';
+      type: 'replay';
       leaderEpoch: number;
-      jobId: string;
-      lineage: string;
-      plan: JobPlan;
-      script: ScriptVersion;
-      /** Key-group owner table: subtask s owns ranges[s]. */
-      ranges: KeyGroupRange[];
-      tasks: TaskDeployment[];
-      /** All TaskManagers of the attempt, the addressed one included. */
-      members: AttemptMember[];
-      /** Lets them into each other's shuffle port, for this attempt only. */
-      secret: string;
-      facts: DeploymentFacts;
+      attempt: number;
+      /** Of the restored checkpoint. */
+      positions: SplitPosition[];
+      /** What the others have accepted of the lost sources' splits. */
+      goals: AcceptedPosition[];
     }
   | { type: 'cancel'; leaderEpoch: number; attempt: number }
   | {
@@ -152,6 +180,18 @@ export type Report =
     }
   | { type: 'heartbeat'; taskManagerId: string; leaderEpoch: number; metrics: TaskManagerMetrics }
   | { type: 'running'; taskManagerId: string; attempt: number; subtask: number; restoreMs: number }
+  /** Nothing of the lost tasks is in it any more, beyond what it accepted up to `positions`. */
+  | {
+      type: 'detached';
+      taskManagerId: string;
+      attempt: number;
+      subtask: number;
+      positions: AcceptedPosition[];
+    }
+  /** The TaskManager knows the successors. */
+  | { type: 'replaced'; taskManagerId: string; attempt: number }
+  /** Its source is where it would be without the loss. */
+  | { type: 'caught-up'; taskManagerId: string; attempt: number; subtask: number }
   /** The source of the task took the barrier; the coordinator counts progress by it. */
   | {
       type: 'ack';

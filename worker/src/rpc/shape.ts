@@ -30,6 +30,9 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
   },
   heartbeat: { taskManagerId: 'string', leaderEpoch: 'number', metrics: 'object' },
   running: { ...TASK, subtask: 'number', restoreMs: 'number' },
+  detached: { ...TASK, subtask: 'number', positions: 'array' },
+  replaced: TASK,
+  'caught-up': { ...TASK, subtask: 'number' },
   ack: { ...TASK, checkpointId: 'number', snapshot: 'object' },
   decline: { ...TASK, checkpointId: 'number', subtask: 'number', reason: 'string' },
   drained: { ...TASK, checkpointId: 'number', subtask: 'number' },
@@ -39,22 +42,28 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
 };
 
 const LEADER = { leaderEpoch: 'number' } as const;
+const DEPLOYMENT: Fields = {
+  ...LEADER,
+  jobId: 'string',
+  attempt: 'number',
+  lineage: 'string',
+  plan: 'object',
+  script: 'object',
+  ranges: 'array',
+  attempts: 'array',
+  tasks: 'array',
+  members: 'array',
+  secret: 'string',
+  facts: 'object',
+};
 const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   registered: { version: 'number', leaderEpoch: 'number', taskManagerId: 'string' },
   refused: { reason: 'string', code: 'string', leader: 'string or null' },
   alive: { ...LEADER, discoveredAt: 'number or null' },
-  deploy: {
-    ...LEADER,
-    jobId: 'string',
-    lineage: 'string',
-    plan: 'object',
-    script: 'object',
-    ranges: 'array',
-    tasks: 'array',
-    members: 'array',
-    secret: 'string',
-    facts: 'object',
-  },
+  deploy: DEPLOYMENT,
+  detach: { ...LEADER, attempt: 'number', subtasks: 'array' },
+  replace: DEPLOYMENT,
+  replay: { ...LEADER, attempt: 'number', positions: 'array', goals: 'array' },
   cancel: { ...LEADER, attempt: 'number' },
   trigger: {
     ...LEADER,

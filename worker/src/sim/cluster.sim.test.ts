@@ -7,8 +7,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BRANCHES } from './branches.ts';
 import { LEADER_CHANGES } from './leader-checks.ts';
-import { MUTANTS } from './mutants.ts';
-import { JOBMANAGER_POINTS, RESCALE_POINTS, TASKMANAGER_POINTS } from './scenario.ts';
+import { MUTANTS, REPLAY_MUTANTS } from './mutants.ts';
+import { JOBMANAGER_POINTS, RESCALE_POINTS, scenarioOf, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
 import { runSeed } from './world.ts';
 
@@ -57,9 +57,11 @@ if (only !== undefined) {
     assert.deepEqual(missed, [], 'these were never hit');
   });
 
-  for (const mutant of MUTANTS) {
+  for (const mutant of [...MUTANTS, ...REPLAY_MUTANTS]) {
     test(`red: ${mutant}`, async (t) => {
+      const isOfReplay = REPLAY_MUTANTS.some((one) => one === mutant);
       for (let seed = 1; seed <= MUTANT_SEEDS; seed++) {
+        if (isOfReplay && !scenarioOf(seed).plan.selectiveReplay) continue;
         try {
           await runSeed(seed, new Hits(), { mutant, ledgers: false });
         } catch (fault) {

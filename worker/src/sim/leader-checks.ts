@@ -10,6 +10,7 @@ import type { SimProcess } from './virtual-time.ts';
 export const LEADER_CHANGES = [
   'adopted the running tasks',
   'refused tasks of another plan',
+  'refused tasks of several attempts',
   'refused tasks that lost a peer',
   'refused tasks that are not all there',
   'succeeded a dead one',
@@ -102,6 +103,7 @@ export class LeaderChecks {
     }
     const reason = line.reason ?? '';
     if (/another plan/.test(reason)) hit('leader: refused tasks of another plan');
+    else if (/several attempts/.test(reason)) hit('leader: refused tasks of several attempts');
     else if (/lost to its peers/.test(reason)) hit('leader: refused tasks that lost a peer');
     else if (/is stopped/.test(reason)) hit('leader: stopped while it waited for tasks');
     else this.#refused(reason, taskManagers());

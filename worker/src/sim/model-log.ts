@@ -176,11 +176,14 @@ export class ModelReader implements SplitReader {
   readonly #log: ModelLog;
   readonly #env: Env;
   readonly #positions: (SplitPosition & { answeredAt: number })[] = [];
+  readonly #connectedAt: number;
   #closed = false;
 
-  constructor(log: ModelLog, env: Env) {
+  /** `connectMs`: nothing is read before it has found its brokers. */
+  constructor(log: ModelLog, env: Env, connectMs: number) {
     this.#log = log;
     this.#env = env;
+    this.#connectedAt = env.now() + connectMs;
   }
 
   assign(positions: readonly SplitPosition[]): void {
@@ -200,6 +203,7 @@ export class ModelReader implements SplitReader {
   }
 
   #next(): SourceBatch | null {
+    if (this.#env.now() < this.#connectedAt) return null;
     for (let tried = 0; tried < this.#positions.length; tried++) {
       const position = this.#positions.shift()!;
       this.#positions.push(position);

@@ -1,5 +1,5 @@
 /**
- * Defects on purpose, to see the checks go red. Two are built into the slot (SlotConfig.mutant);
+ * Defects on purpose, to see the checks go red. Some are built into the slot (SlotConfig.mutant);
  * these act on what passes between the parts, as if the code behind it had the bug.
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
@@ -7,7 +7,7 @@ import { SegmentWriter } from '../checkpoint/segment.ts';
 import { openSegment } from '../checkpoint/segment-reader.ts';
 import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { overlapping, splitsBySubtask } from '../jobmanager/assign.ts';
-import type { Command } from '../rpc/messages.ts';
+import type { Deployment } from '../rpc/messages.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
 import { readLine } from './stored-job.ts';
 
@@ -20,7 +20,14 @@ export const MUTANTS = [
   'older-checkpoint-restored',
   'claims-over-a-fresh-takeover',
 ] as const;
-export type Mutant = (typeof MUTANTS)[number];
+/** Of selective replay. */
+export const REPLAY_MUTANTS = [
+  'handover-off-by-one',
+  'vector-ignored',
+  'live-overtakes',
+  'goals-ignored',
+] as const;
+export type Mutant = (typeof MUTANTS)[number] | (typeof REPLAY_MUTANTS)[number];
 
 export interface RunOptions {
   mutant?: Mutant;
@@ -90,10 +97,8 @@ async function withoutRows(
   return { ...snapshot, volatile };
 }
 
-type Deploy = Extract<Command, { type: 'deploy' }>;
-
 /** The checkpoint before the one that the log says. */
-export function deploymentOf(command: Deploy, { mutant, objects }: Mutation): Deploy {
+export function deploymentOf(command: Deployment, { mutant, objects }: Mutation): Deployment {
   if (mutant !== 'older-checkpoint-restored') return command;
   const older = readLine(objects).at(-2);
   if (older === undefined || older.kind === 'initial') return command;

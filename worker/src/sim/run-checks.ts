@@ -10,7 +10,7 @@
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
-import type { Command } from '../rpc/messages.ts';
+import type { Deployment } from '../rpc/messages.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
 import { checkBalance, checkState } from './checkpoint-checks.ts';
 import { checkDeliveries, type StartedAttempt } from './delivery-checks.ts';
@@ -32,6 +32,7 @@ export interface RunChecksOptions {
   hit: (what: string) => void;
   /** false: only what users would see counts, to show that the effects alone give a defect away. */
   ledgers: boolean;
+  wasEnded: (attempt: number, subtask: number) => boolean;
 }
 
 export class RunChecks {
@@ -50,7 +51,9 @@ export class RunChecks {
   #newest: Manifest | null = null;
   #healedAt: number | null = null;
   #runningAt = Number.POSITIVE_INFINITY;
-  #awaited = { attempt: 0, tasks: 0 };
+  /** Reports after which all tasks run, or have caught up with a replacement. */
+  #awaited = { type: 'running', attempt: 0, tasks: 0 };
+  #running: readonly number[] = [];
   #calm = false;
 
   constructor(options: RunChecksOptions) {
@@ -74,22 +77,29 @@ export class RunChecks {
   }
 
   told(report: TaskReport): void {
-    if (report.type !== 'running' || report.attempt !== this.#awaited.attempt) return;
+    const { type, attempt } = this.#awaited;
+    if (report.type !== type || (type === 'running' && report.attempt !== attempt)) return;
     if (--this.#awaited.tasks === 0) this.#runningAt = this.#options.time.nowMs;
   }
 
-  deployed(taskManager: string, command: Extract<Command, { type: 'deploy' }>): void {
-    const attempt = command.tasks[0]!.attempt;
+  deployed(taskManager: string, command: Deployment): void {
+    const { attempt, attempts } = command;
     const highest = Math.max(0, ...this.#attempts.keys());
     const told = this.#told.get(attempt) ?? new Set();
     if (attempt < highest || told.has(taskManager)) {
       throw new Error(`P10: attempt ${attempt} after ${highest}`);
     }
     this.#told.set(attempt, told.add(taskManager));
+    if (command.tasks.some((task) => task.replaces && task.splits.length > 0)) {
+      this.#options.hit('replay: a lost source');
+    }
     if (told.size > 1) return;
     const { length: parallelism } = command.ranges;
-    this.#awaited = { attempt, tasks: parallelism };
+    const replaces = attempts.some((one) => one < attempt);
+    this.#awaited = { type: replaces ? 'caught-up' : 'running', attempt, tasks: parallelism };
     this.#runningAt = Number.POSITIVE_INFINITY;
+    this.#running = attempts;
+    if (replaces) this.#survivors();
     const objects = new Map(this.#options.objects);
     const restored = readLine(objects).at(-1)!;
     if (restored.parallelism > parallelism) this.#options.hit('restored: fewer subtasks');
@@ -101,10 +111,27 @@ export class RunChecks {
       const { parked, outbox } = await readVolatile(objects, restored);
       started.parked = parked;
       started.outbox = outbox;
+      if (replaces && parked.size > 0) this.#options.hit('replay: parked events restored');
+      if (replaces && outbox.size > 0) this.#options.hit('replay: outbox entries restored');
       if (parked.size > 0) this.#options.hit('restored: parked events');
       if (outbox.size > 0) this.#options.hit('restored: outbox entries');
       if (restored.splits.some(({ held }) => held)) this.#options.hit('restored: a held split');
     });
+  }
+
+  /** A replacement is over: the tasks that ran on are still those of before. */
+  replaced(): void {
+    this.#survivors();
+    this.#options.hit('replay: survivors ran on');
+  }
+
+  #survivors(): void {
+    const newest = Math.max(...this.#running);
+    for (const [subtask, attempt] of this.#running.entries()) {
+      if (attempt < newest && this.#options.wasEnded(attempt, subtask)) {
+        throw new Error(`P52: subtask ${subtask} of attempt ${attempt} was not left alone`);
+      }
+    }
   }
 
   /** An object was created; a log record may have come into being. */

@@ -125,3 +125,9 @@ export function leaderOf(all: ReadonlyMap<string, SimJobManager>): SimJobManager
   const epoch = (one: SimJobManager) => one.manager?.view().leaderEpoch ?? 0;
   return leading.toSorted((a, b) => epoch(b) - epoch(a))[0] ?? null;
 }
+
+/** All runs, at the parallelism that is wanted. */
+export function isWhole(all: ReadonlyMap<string, SimJobManager>): boolean {
+  const view = leaderOf(all)?.manager?.view();
+  return view?.status === 'RUNNING' && view.parallelism === view.scaling.wanted;
+}

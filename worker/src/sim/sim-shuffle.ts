@@ -16,6 +16,12 @@ export class SimShuffle {
     this.#early.delete(key);
   }
 
+  /** The task was ended, though its process lives. */
+  wasEnded(attempt: number, subtask: number): boolean {
+    return this.#slots.get(`${attempt}/${subtask}`)?.ended ?? true;
+  }
+
+  /** `attempt`: of the subtask that is meant. */
   reach(attempt: number, subtask: number, act: (slot: SimSlot) => void): void {
     const key = `${attempt}/${subtask}`;
     const slot = this.#slots.get(key);

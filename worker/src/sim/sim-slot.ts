@@ -4,7 +4,7 @@
  */
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { Frame } from '../exchange/frame.ts';
-import type { Command } from '../rpc/messages.ts';
+import type { Deployment } from '../rpc/messages.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { UserRow } from '../state/user-state.ts';
@@ -15,8 +15,6 @@ import { type ModelLog, ModelReader } from './model-log.ts';
 import { ModelDeadLetter, ModelProfileApi, ModelWebhook, type Outside } from './model-services.ts';
 import type { SimShuffle } from './sim-shuffle.ts';
 import type { SimProcess } from './virtual-time.ts';
-
-type Deploy = Extract<Command, { type: 'deploy' }>;
 
 /** What a slot is given by the world. */
 export interface SlotWorld {
@@ -30,13 +28,13 @@ export interface SlotWorld {
   told(report: TaskReport): void;
   /** Reports and deployments as a defect on purpose makes them (mutants.ts). */
   mutate(report: TaskReport): Promise<TaskReport>;
-  deployment(command: Deploy): Deploy;
+  deployment(command: Deployment): Deployment;
   mutant: string | null;
 }
 
 export interface SlotPeers {
-  /** Another slot of this attempt, here or in another process. */
-  reach(subtask: number, act: (slot: SimSlot) => void): void;
+  /** A slot in that attempt, here or in another process. */
+  reach(subtask: number, attempt: number, act: (slot: SimSlot) => void): void;
   report(report: TaskReport): void;
   failed(subtask: number, code: string, error: string): void;
 }
@@ -68,6 +66,7 @@ export class SimSlot {
   readonly #barriers = new Map<number, number>();
   /** When the last message on the way to a peer arrives there: channels keep their order. */
   readonly #lastAt = new Map<number, number>();
+  #toldAt = 0;
   #draining = false;
   #closed = false;
 
@@ -77,7 +76,7 @@ export class SimSlot {
     this.#config = config;
     this.#peers = peers;
     const { attempt, subtask } = config.task;
-    const { outside, log } = world;
+    const { outside } = world;
     this.#task = new SlotTask(
       {
         env: process.env,
@@ -86,10 +85,11 @@ export class SimSlot {
         profileApi: new ModelProfileApi(process, outside),
         action: new ModelWebhook(process, outside, attempt, subtask),
         deadLetter: new ModelDeadLetter(process, outside, attempt),
-        reader: new ModelReader(log, process.env),
+        reader: this.#reader(),
+        openReader: () => Promise.resolve(this.#reader()),
         report: (report) => this.#report(report),
-        send: (target, frame) => this.#send(target, frame),
-        credit: (channel, bytes) => this.#credit(channel, bytes),
+        send: (target, frame, to) => this.#send(target, frame, to),
+        credit: (channel, bytes, to) => this.#credit(channel, bytes, to),
         fault: (fault) => this.#fault(fault),
       },
       config,
@@ -105,6 +105,10 @@ export class SimSlot {
 
   get backendStalled(): boolean {
     return this.#world.outside.isDown('backend', this.subtask);
+  }
+
+  get ended(): boolean {
+    return this.process.alive && this.#closed;
   }
 
   get task(): SlotTask {
@@ -124,11 +128,24 @@ export class SimSlot {
     if (this.#draining) this.#world.outside.point(this.process, 'rows written mid-drain');
   }
 
+  /** A command of the main thread: late, and in order. */
+  later(act: () => void): Promise<void> {
+    const { time } = this.process;
+    const at = Math.max(this.#toldAt, time.nowMs + this.#world.frameDelayMs());
+    this.#toldAt = at;
+    return new Promise((resolve) => {
+      time.after(at - time.nowMs, () => {
+        if (this.process.alive && !this.#closed) act();
+        resolve();
+      });
+    });
+  }
+
   /** From the slot of `channel`; its own frames come at once, as in a thread. */
-  receive(channel: number, frame: Frame): void {
+  receive(channel: number, frame: Frame, attempt: number): void {
     if (this.#closed || !this.process.alive) return;
     this.process.time.sign();
-    this.#task.receive(channel, frame);
+    this.#task.receive(channel, frame, attempt);
     if (frame.kind !== 'barrier') return;
     const count = (this.#barriers.get(frame.checkpointId) ?? 0) + 1;
     this.#barriers.set(frame.checkpointId, count);
@@ -142,30 +159,32 @@ export class SimSlot {
     this.#world.outside.point(this.process, all ? 'all barriers came' : 'some barriers came');
   }
 
-  credited(channel: number, bytes: Uint8Array): void {
+  credited(channel: number, bytes: Uint8Array, attempt: number): void {
     if (this.#closed || !this.process.alive) return;
     this.process.time.sign();
-    this.#task.credited(channel, bytes);
+    this.#task.credited(channel, bytes, attempt);
   }
 
-  #send(target: number, frame: Frame): void {
+  #send(target: number, frame: Frame, to: number): void {
+    const { attempt } = this;
     if (target === this.subtask) {
-      this.receive(target, frame);
+      this.receive(target, frame, attempt);
       return;
     }
     // A transfer, as between threads: the sender must not look at the buffer again.
     const sent = frame.kind === 'data' ? { ...frame, bytes: moved(frame.bytes) } : { ...frame };
     this.#later(target, () =>
-      this.#peers.reach(target, (slot) => slot.receive(this.subtask, sent)),
+      this.#peers.reach(target, to, (slot) => slot.receive(this.subtask, sent, attempt)),
     );
   }
 
-  #credit(channel: number, bytes: Uint8Array): void {
+  #credit(channel: number, bytes: Uint8Array, to: number): void {
+    const { attempt } = this;
     const back = moved(bytes);
-    if (channel === this.subtask) this.credited(channel, back);
+    if (channel === this.subtask) this.credited(channel, back, attempt);
     else {
       this.#later(channel, () =>
-        this.#peers.reach(channel, (slot) => slot.credited(this.subtask, back)),
+        this.#peers.reach(channel, to, (slot) => slot.credited(this.subtask, back, attempt)),
       );
     }
   }
@@ -179,6 +198,7 @@ export class SimSlot {
 
   #report(report: TaskReport): void {
     if (report.type === 'drained') this.#draining = false;
+    if (report.type === 'ack') this.#noteReplay();
     this.#world.outside.hit(`task: ${report.type}`);
     this.#world.told(report);
     this.#world.outside.point(this.process, `before ${report.type}`);
@@ -190,6 +210,19 @@ export class SimSlot {
         this.#world.outside.point(this.process, `after ${report.type}`);
       })
       .catch((fault: unknown) => this.process.time.fail(fault));
+  }
+
+  #reader(): ModelReader {
+    const { outside, log } = this.#world;
+    const connectMs = outside.rng.chance(0.4) ? outside.rng.between(100, 900) : 0;
+    return new ModelReader(log, this.process.env, connectMs);
+  }
+
+  #noteReplay(): void {
+    const { extra } = this.#task.metrics(0);
+    for (const name of ['repeats_dropped', 'splits_handed_over', 'catch_up_records']) {
+      if (extra[name]! > 0) this.#world.outside.hit(`replay: ${name}`);
+    }
   }
 
   #fault(fault: unknown): void {

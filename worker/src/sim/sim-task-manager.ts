@@ -4,9 +4,8 @@
  * heard for too long; its way to the leader is the real one.
  */
 import { pino } from 'pino';
-import type { Report, RunningAttempt } from '../rpc/messages.ts';
+import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
-import { sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
 import {
@@ -24,7 +23,7 @@ const CLOSE_LIMIT_MS = 5000;
 type Untold<Type extends Report['type']> = Omit<Extract<Report, { type: Type }>, 'taskManagerId'>;
 
 export interface TaskManagerHooks {
-  deployed(taskManager: string, command: Deploy): void;
+  deployed(taskManager: string, command: Deployment): void;
   /** A code that only a bug brings. */
   slotFailed(code: string, error: string): void;
   /** The process has nothing more to do. */
@@ -33,18 +32,18 @@ export interface TaskManagerHooks {
   connect(address: string): Promise<LeaderConnection>;
 }
 
-type Deploy = Extract<LeaderCommand, { type: 'deploy' }>;
-
 export class SimTaskManager {
   readonly process: SimProcess;
   readonly #link: LeaderLink;
   readonly #world: SlotWorld;
   readonly #hooks: TaskManagerHooks;
   #slots: SimSlot[] = [];
-  #deployed: Deploy | null = null;
+  #deployed: Deployment | null = null;
+  /** The newest attempt that was deployed or told of. */
+  #attempt = 0;
   readonly #lostPeers = new Set<string>();
   /** Commands on their way to a slot. */
-  #toSlots = new Set<Promise<void>>();
+  readonly #toSlots = new Set<Promise<void>>();
   #count = 0;
 
   constructor(
@@ -92,7 +91,7 @@ export class SimTaskManager {
 
   /** null: it runs nothing. */
   get attempt(): number | null {
-    return this.#slots[0]?.attempt ?? null;
+    return this.#slots.length === 0 ? null : this.#attempt;
   }
 
   get tasks(): number {
@@ -104,15 +103,15 @@ export class SimTaskManager {
     return this.#deployed?.ranges.length ?? 0;
   }
 
-  /** The connection with it broke; for both ends the attempt is over (P51). */
-  peerLost(peer: string): void {
-    const attempt = this.#slots[0]?.attempt;
+  /** The connection with it broke (P51). */
+  peerLost(peer: string, silent: boolean): void {
     const members = this.#deployed?.members ?? [];
-    if (!this.process.alive || attempt === undefined) return;
+    if (!this.process.alive || this.#slots.length === 0) return;
     if (!members.some(({ taskManagerId }) => taskManagerId === peer)) return;
     this.#world.outside.hit('a peer was lost');
     this.#lostPeers.add(peer);
-    this.#report({ type: 'peer-lost', attempt, peer, code: 'LINK_RESET', error: 'reset' });
+    const code = silent ? 'LINK_SILENT' : 'LINK_RESET';
+    this.#report({ type: 'peer-lost', attempt: this.#attempt, peer, code, error: 'lost' });
   }
 
   run(slots: number): void {
@@ -128,10 +127,12 @@ export class SimTaskManager {
     if (deployed === null || this.#slots.length === 0) return null;
     return {
       ...deployed.facts,
-      attempt: this.#slots[0]!.attempt,
+      attempt: deployed.attempt,
+      attempts: deployed.attempts,
       ranges: deployed.ranges,
       members: deployed.members.map(({ taskManagerId }) => taskManagerId),
       lostPeers: [...this.#lostPeers],
+      secret: deployed.secret,
       tasks: this.#slots.map(({ task }) => task.describe()),
     };
   }
@@ -145,6 +146,14 @@ export class SimTaskManager {
         await this.#closeSlots();
         this.#deploy(command);
         return;
+      case 'detach':
+      case 'replay':
+        if (command.type === 'detach') this.#noteLost(command);
+        this.#pass(command);
+        return;
+      case 'replace':
+        if (this.#slots.length > 0) this.#replace(command);
+        return;
       case 'cancel':
         await this.#closeSlots();
         this.#report({ type: 'canceled', attempt: command.attempt });
@@ -154,15 +163,21 @@ export class SimTaskManager {
         this.#end();
         return;
       case 'add-splits':
-        this.#of(command.attempt)
-          .find(({ subtask }) => subtask === command.subtask)
-          ?.task.addSplits(command.splits);
+        for (const slot of this.#of(command.attempt)) {
+          if (slot.subtask === command.subtask) {
+            this.#toSlot(slot, () => slot.task.addSplits(command.splits));
+          }
+        }
         return;
       case 'trigger':
         this.#trigger(command);
         return;
       case 'abort':
-        for (const { task } of this.#of(command.attempt)) task.abort(command.checkpointId);
+        for (const slot of this.#of(command.attempt)) {
+          this.#toSlot(slot, () => {
+            if (this.#slots.includes(slot)) slot.task.abort(command.checkpointId);
+          });
+        }
         return;
       case 'hold-sources':
         for (const { task } of this.#of(command.attempt)) task.holdSource(command.held);
@@ -172,35 +187,70 @@ export class SimTaskManager {
     }
   }
 
+  #noteLost({ attempt, subtasks }: Extract<LeaderCommand, { type: 'detach' }>): void {
+    if (attempt !== this.#attempt) return;
+    for (const { taskManagerId, subtasks: its } of this.#deployed?.members ?? []) {
+      if (its.some((subtask) => subtasks.includes(subtask))) this.#lostPeers.add(taskManagerId);
+    }
+  }
+
+  #toSlot(slot: SimSlot, act: () => void): void {
+    const told = slot.later(act).finally(() => this.#toSlots.delete(told));
+    this.#toSlots.add(told);
+  }
+
   /** The threads get it at their own time: a crash may fall between two. */
   #trigger(command: Extract<LeaderCommand, { type: 'trigger' }>): void {
     const { checkpointId, triggeredAt, script } = command;
     for (const slot of this.#of(command.attempt)) {
-      const told = sleep(this.process.env, this.#world.frameDelayMs()).then(() => {
-        this.#toSlots.delete(told);
+      this.#toSlot(slot, () => {
         this.#world.outside.point(this.process, 'before barrier');
         if (!this.process.alive || !this.#slots.includes(slot)) return;
         slot.task.trigger(checkpointId, triggeredAt, script);
         this.#world.outside.point(this.process, 'barrier sent');
       });
-      this.#toSlots.add(told);
     }
   }
 
-  #deploy(command: Deploy): void {
+  /** The threads get it at their own time, each in order. */
+  #pass(command: Extract<LeaderCommand, { type: 'detach' | 'replay' }>): void {
+    for (const slot of this.#of(command.attempt)) {
+      this.#toSlot(slot, () => {
+        if (!this.process.alive || !this.#slots.includes(slot)) return;
+        if (command.type === 'detach') slot.task.detach(command.subtasks);
+        else slot.task.replay(command.positions, command.goals);
+      });
+    }
+  }
+
+  #replace(command: Deployment): void {
+    const { attempt, attempts } = command;
+    for (const slot of this.#slots) {
+      this.#toSlot(slot, () => {
+        if (this.process.alive && this.#slots.includes(slot)) slot.task.replace(attempts);
+      });
+    }
+    this.#deploy(command);
+    this.#report({ type: 'replaced', attempt });
+  }
+
+  #deploy(command: Deployment): void {
     if (!this.process.alive) return;
     this.#hooks.deployed(this.process.name, command);
-    const { jobId, lineage, plan, script, ranges, tasks } = this.#world.deployment(command);
+    const { jobId, lineage, plan, script, ranges, attempts, tasks } =
+      this.#world.deployment(command);
     const { mutant, shuffle } = this.#world;
     const { heartbeatTimeoutMs, leaderElection } = plan;
     this.#link.limit({ heartbeatTimeoutMs, graceMs: leaderElection.graceMs });
     this.#deployed = command;
+    this.#attempt = command.attempt;
     const slots: SimSlot[] = [];
     for (const task of tasks) {
-      const config = { jobId, lineage, plan, script, ranges, task, spoolPath: null, mutant };
+      const given = { jobId, lineage, plan, script, ranges, attempts, task };
+      const config = { ...given, spoolPath: null, mutant };
       const peers = {
-        reach: (subtask: number, act: (slot: SimSlot) => void) =>
-          shuffle.reach(task.attempt, subtask, act),
+        reach: (subtask: number, attempt: number, act: (slot: SimSlot) => void) =>
+          shuffle.reach(attempt, subtask, act),
         report: (report: TaskReport) => this.#report(report),
         failed: (subtask: number, code: string, error: string) => {
           this.#hooks.slotFailed(code, error);
@@ -210,13 +260,13 @@ export class SimTaskManager {
       };
       slots.push(new SimSlot(this.process, this.#world, config, peers));
     }
-    this.#slots = slots;
+    this.#slots.push(...slots);
     for (const slot of slots) shuffle.add(slot);
     for (const slot of slots) slot.run();
   }
 
   #of(attempt: number): SimSlot[] {
-    return this.#slots.filter((slot) => slot.attempt === attempt);
+    return attempt === this.#attempt ? this.#slots : [];
   }
 
   async #closeSlots(): Promise<void> {
@@ -230,7 +280,7 @@ export class SimTaskManager {
     await Promise.race([Promise.all(slots.map((slot) => slot.close())), limit]);
   }
 
-  #report(report: TaskReport | Untold<'canceled' | 'peer-lost'>): void {
+  #report(report: TaskReport | Untold<'canceled' | 'peer-lost' | 'replaced'>): void {
     this.#link.send({ ...report, taskManagerId: this.process.name } as Report);
   }
 

@@ -10,12 +10,14 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { LeaderConnection } from '../taskmanager/leader-link.ts';
+import { Faults } from './faults.ts';
 import { SCRIPT_TEXTS } from './fold.ts';
 import { LeaderChecks } from './leader-checks.ts';
 import { ModelLog, makeSplits } from './model-log.ts';
 import type { Outside, Receipt, Service } from './model-services.ts';
 import { deploymentOf, mutated, type RunOptions } from './mutants.ts';
 import { judgeEnd } from './process-ends.ts';
+import { ReplayWatch } from './replay-watch.ts';
 import { Links } from './rpc-link.ts';
 import { RunChecks } from './run-checks.ts';
 import {
@@ -27,7 +29,7 @@ import {
   scenarioOf,
 } from './scenario.ts';
 import { Hits, Seeded } from './seeded.ts';
-import { leaderOf, SimJobManager } from './sim-job-manager.ts';
+import { isWhole, leaderOf, SimJobManager } from './sim-job-manager.ts';
 import { SimShuffle } from './sim-shuffle.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
@@ -68,8 +70,7 @@ class World implements Outside {
   readonly #options: RunOptions;
   readonly #objects: StoredObjects = new Map();
   readonly #log: ModelLog;
-  readonly #down = new Map<Service, { untilMs: number; only?: number | undefined }>();
-  readonly #crashes: { role: string; point: string; nth: number }[];
+  readonly #faults: Faults;
   readonly #links = new Links();
   #healed = false;
   #ended = false;
@@ -80,6 +81,10 @@ class World implements Outside {
   /** By address: who leads and who stands by; a twin takes its predecessor's place. */
   readonly #jobManagers = new Map<string, SimJobManager>();
   readonly #leaders: LeaderChecks;
+  readonly #replays = new ReplayWatch({
+    hit: (what) => this.hit(what),
+    replaced: () => this.checks.replaced(),
+  });
   readonly #addresses: readonly string[];
   readonly #taskManagers = new Map<SimProcess, SimTaskManager>();
   readonly #shuffle = new SimShuffle();
@@ -90,7 +95,7 @@ class World implements Outside {
     this.rng = new Seeded(scenario.seed * 31 + 7);
     this.#parallelism = scenario.parallelism;
     this.#addresses = ['jm-a', 'jm-b'].slice(0, scenario.jobManagers);
-    this.#crashes = scenario.crashPoints.map((point) => ({ ...point }));
+    this.#faults = new Faults(scenario.crashPoints);
     const splits = makeSplits(scenario, new Seeded(scenario.seed * 17 + 3));
     this.#log = new ModelLog(
       splits,
@@ -104,6 +109,7 @@ class World implements Outside {
       time: this.time,
       hit: (what) => this.hit(what),
       ledgers: options.ledgers ?? true,
+      wasEnded: (attempt, subtask) => this.#shuffle.wasEnded(attempt, subtask),
     });
     this.#leaders = new LeaderChecks({
       hit: (what) => this.hit(what),
@@ -135,8 +141,7 @@ class World implements Outside {
     this.time.after(FAULTS_END_MS, () => {});
     await this.time.run(() => this.time.nowMs >= healAt, FAULTS_END_MS * 2);
     this.#healed = true;
-    this.#down.clear();
-    this.#crashes.length = 0;
+    this.#faults.heal();
     this.#trace('healed');
     this.checks.healed();
     const drained = await this.time.run(() => this.checks.drained(), DRAIN_LIMIT_MS);
@@ -144,7 +149,7 @@ class World implements Outside {
     this.time.throwFailure();
     if (!drained) throw new Error(`I10: not drained ${DRAIN_LIMIT_MS} ms after healing`);
     // All slots are back for good, so all subtasks must be.
-    const whole = await this.time.run(() => this.#whole(), WHOLE_LIMIT_MS);
+    const whole = await this.time.run(() => isWhole(this.#jobManagers), WHOLE_LIMIT_MS);
     this.time.throwFailure();
     if (!whole) throw new Error(`not at the wanted parallelism ${WHOLE_LIMIT_MS} ms later`);
     this.checks.final();
@@ -157,8 +162,7 @@ class World implements Outside {
   }
 
   isDown(service: Service, subtask?: number): boolean {
-    const { untilMs, only } = this.#down.get(service) ?? { untilMs: 0 };
-    return this.time.nowMs < untilMs && (only === undefined || only === subtask);
+    return this.#faults.isDown(service, this.time.nowMs, subtask);
   }
 
   hit(what: string): void {
@@ -171,9 +175,7 @@ class World implements Outside {
     this.hits.add(`at ${process.role}: ${name}`);
     if (name === 'after replace leader') this.#leaders.signed(process);
     this.#trace(`${process.name}: ${name}`);
-    const hit = this.#crashes.find((crash) => crash.role === process.role && crash.point === name);
-    if (hit === undefined || --hit.nth > 0) return;
-    this.#crashes.splice(this.#crashes.indexOf(hit), 1);
+    if (!this.#faults.dies(process, name)) return;
     this.hit(`crash of ${process.role}: ${name}`);
     this.#crash(process, false);
   }
@@ -181,11 +183,6 @@ class World implements Outside {
   arrived(receipt: Receipt): void {
     this.#trace(`${receipt.to} got ${receipt.partition}/${receipt.offset} of ${receipt.userId}`);
     this.checks.arrived(receipt);
-  }
-
-  #whole(): boolean {
-    const view = leaderOf(this.#jobManagers)?.manager?.view();
-    return view?.status === 'RUNNING' && view.parallelism === view.scaling.wanted;
   }
 
   #act(action: Action): void {
@@ -202,10 +199,7 @@ class World implements Outside {
         return;
       }
       case 'outage':
-        this.#down.set(action.service, {
-          untilMs: this.time.nowMs + action.ms,
-          only: action.subtask,
-        });
+        this.#faults.outage(action.service, this.time.nowMs + action.ms, action.subtask);
         return;
       case 'script':
         this.#script = action.version;
@@ -255,13 +249,14 @@ class World implements Outside {
 
   #crash(process: SimProcess, silent: boolean, awayMs?: number): void {
     if (!process.alive) return;
+    this.#replays.ended(process);
     process.kill();
     this.#links.died(process, silent);
     this.#taskManagers.delete(process);
     const { heartbeatTimeoutMs } = this.#scenario.plan;
     for (const peer of this.#taskManagers.values()) {
       const delayMs = silent ? heartbeatTimeoutMs : this.rng.between(0, 8);
-      this.time.after(delayMs, () => peer.peerLost(process.name));
+      this.time.after(delayMs, () => peer.peerLost(process.name, silent));
     }
     this.#restart(process, awayMs ?? this.rng.between(50, 900));
   }
@@ -300,7 +295,11 @@ class World implements Outside {
       script: this.#scriptVersion(),
       store: this.#openStore(process),
       log: this.#log,
-      said: (line) => this.#leaders.said(process, line),
+      said: (line) => {
+        if (this.#ended) return;
+        this.#leaders.said(process, line);
+        this.#replays.said(process, line);
+      },
       claims: (after) => (mutant === 'claims-over-a-fresh-takeover' ? null : after),
     });
     this.#jobManagers.set(address, jobManager);
@@ -339,7 +338,7 @@ class World implements Outside {
       connect: (address) => this.#connect(address, process),
     });
     this.#taskManagers.set(process, taskManager);
-    taskManager.run(MAX_PARALLELISM / this.#scenario.taskManagers);
+    taskManager.run(Math.ceil(MAX_PARALLELISM / this.#scenario.taskManagers));
   }
 
   async #connect(address: string, process: SimProcess): Promise<LeaderConnection> {
@@ -360,6 +359,8 @@ class World implements Outside {
       openStore: (process) => this.#openStore(process),
       frameDelayMs: () => this.rng.between(0, this.#scenario.frameDelayMs),
       told: (report) => {
+        if (report.type === 'decline' && this.#replays.replacing)
+          this.hit('replay: loss during alignment');
         if (report.type === 'decline') this.hit(`declined: ${report.reason.split(/:| \d/)[0]}`);
         this.checks.told(report);
       },

@@ -42,6 +42,7 @@ function portsOf(env: HandEnv, reports: TaskReport[], sent: Frame[][]): SlotPort
     action: { maxInFlight: 1, deliver: () => never, stats: () => ({}), close: async () => {} },
     deadLetter: { write: () => never, close: async () => {} },
     reader: { assign: () => {}, poll: () => never, close: async () => {} },
+    openReader: () => never,
     report: (report) => reports.push(report),
     send: (target, frame) => sent[target]!.push(frame),
     credit: () => {},
@@ -60,7 +61,8 @@ function configOf(mutant: string | null): SlotConfig {
       { first: 0, last: 3 },
       { first: 4, last: 7 },
     ],
-    task: { ...task, restoredId: 0 },
+    attempts: [4, 4],
+    task: { ...task, restoredId: 0, replaces: false },
     spoolPath: null,
     mutant,
   };
@@ -73,7 +75,12 @@ function rig(mutant: string | null = null) {
   const sent: Frame[][] = [[], []];
   const ports = portsOf(env, reports, sent);
   const config = configOf(mutant);
-  const parts = buildSlotParts(ports, config, { progress: () => {}, fault: refuse });
+  const parts = buildSlotParts(ports, config, {
+    progress: () => {},
+    fault: refuse,
+    attemptOf: () => 4,
+    caughtUp: () => {},
+  });
   const checkpointer = new WatchedCheckpointer({
     env,
     store: ports.store,

@@ -59,6 +59,14 @@ export class TaskBarriers {
     this.#decline(checkpointId, 'aborted before the barrier was complete');
   }
 
+  /** A barrier that is waited for may never come (P21). */
+  inputLost(): void {
+    const { pending } = this.#options.parts.aligner;
+    if (pending === null) return;
+    this.#cancel(pending);
+    this.#decline(pending, 'an input was lost');
+  }
+
   #cancel(checkpointId: number): void {
     this.#options.parts.aligner.cancel(checkpointId);
     this.#options.parts.pauses.cancel(checkpointId);

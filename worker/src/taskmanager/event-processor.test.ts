@@ -68,7 +68,14 @@ class Rig {
   progress = 0;
   #offset = 0;
 
-  constructor(options: { api?: boolean; filter?: CompiledFilter; cacheBytes?: number } = {}) {
+  constructor(
+    options: {
+      api?: boolean;
+      filter?: CompiledFilter;
+      cacheBytes?: number;
+      replayUntil?: number;
+    } = {},
+  ) {
     const onFault = (fault: unknown) => this.faults.push(fault);
     this.manager = new UserStateManager(this.backend, realEnv, {
       limits: { historyMaxEvents: 10, maxBytesPerUser: 1 << 20 },
@@ -103,12 +110,13 @@ class Rig {
       profileApi: options.api === false ? null : this.#api(),
       ledger: this.ledger,
       filter: options.filter ?? TRIGGERABLE,
+      mutant: null,
       onProgress: () => {
         this.progress++;
       },
       onFault,
     });
-    this.processor.addSplits([SPLIT], 0);
+    this.processor.addSplits([SPLIT], options.replayUntil ?? 0);
   }
 
   #api() {
@@ -388,8 +396,9 @@ test('a record of a split that was never announced ends the task', () => {
 });
 
 test('a repeat counts as divergent only where the profile was fetched again (P33)', async () => {
-  const rig = new Rig();
-  rig.processor.addSplits([SPLIT], 2);
+  const rig = new Rig({ replayUntil: 2 });
+  // The successor of a lost source says it again, of its own replay: that is none of this task's.
+  rig.processor.addSplits([SPLIT], 99);
   const [a, b] = OWN;
   rig.arrive(
     rig.event(a, { triggerable: true }),
@@ -501,4 +510,16 @@ test('conservation at every moment and order per user, for any mix (I9, I4)', as
     { seed: 16, numRuns: 60 },
   );
   for (const [name, count] of Object.entries(seen)) assert.ok(count > 5, `${name}: ${count}`);
+});
+
+test('P50: a record that was accepted before is cut out of its frame, unparsed', () => {
+  const rig = new Rig({ api: false });
+  const [a, b] = OWN;
+  const [first, second, third] = [rig.event(a), rig.event(b), rig.event(a)];
+  rig.arrive(first, second);
+  rig.arrive(first, third, second);
+  const { processed, repeats } = rig.processor.stats;
+  assert.deepEqual([processed, repeats], [3, 2]);
+  assert.equal(rig.ledger.totals(0, 0).accepted, 3);
+  assert.deepEqual(rig.processor.accepted.positions(), [{ split: SPLIT.index, offset: 3 }]);
 });

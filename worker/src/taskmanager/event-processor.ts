@@ -9,6 +9,7 @@
 import type { Delivery } from '../action/action.ts';
 import { deliveryId } from '../action/delivery-id.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
+import { AcceptedOffsets } from '../exchange/accepted-offsets.ts';
 import { type DataFrame, FrameCursor } from '../exchange/frame.ts';
 import { contains, keyGroupOf } from '../exchange/key-groups.ts';
 import type { CompiledFilter } from '../filter/filter.ts';
@@ -62,6 +63,8 @@ export interface ProcessorDeps {
   filter: CompiledFilter;
   /** Of this task; above 1, events may be replayed (P33). */
   attempt: number;
+  /** A deliberate defect, for tests of the checkers only. */
+  mutant: string | null;
   /** Parked events were handled: there may be room again. */
   onProgress: () => void;
   onFault: (fault: unknown) => void;
@@ -72,6 +75,8 @@ export interface ProcessorStats {
   matched: number;
   filterErrors: number;
   divergent: number;
+  /** Records that were accepted before, from a source that has a successor (P50). */
+  repeats: number;
 }
 
 /** Heap bytes of a parked record per byte of its value: text, parsed object, fields. */
@@ -82,6 +87,7 @@ const NOTHING: ProfileAnswer = { kind: 'found', profile: '{}', visit: '{}', hist
 
 export class EventProcessor {
   readonly #deps: ProcessorDeps;
+  readonly accepted: AcceptedOffsets;
   readonly #splits = new Map<number, Split>();
   readonly #replayUntil = new Map<number, number>();
   /** Users whose profile is being fetched, with their events in order (P2, P19). */
@@ -95,11 +101,12 @@ export class EventProcessor {
   #filter: CompiledFilter;
   #parked = 0;
   #parkedBytes = 0;
-  #stats: ProcessorStats = { processed: 0, matched: 0, filterErrors: 0, divergent: 0 };
+  readonly #stats = { processed: 0, matched: 0, filterErrors: 0, divergent: 0, repeats: 0 };
 
   constructor(deps: ProcessorDeps) {
     this.#deps = deps;
     this.#filter = deps.filter;
+    this.accepted = new AcceptedOffsets(deps.mutant === 'vector-ignored');
     this.#scope = new UserScope(deps.manager.stored);
     this.setFilter(deps.filter);
     this.#take = (bytes) => deps.outbox.bodies.take(bytes);
@@ -133,6 +140,8 @@ export class EventProcessor {
   /** `replayUntil`: records below it may repeat what an earlier attempt did (P33). */
   addSplits(splits: readonly Split[], replayUntil: number): void {
     for (const split of splits) {
+      // Again from a lost source's successor: what it repeats is dropped here, so nothing new can.
+      if (this.#splits.has(split.index)) continue;
       this.#splits.set(split.index, split);
       this.#replayUntil.set(split.index, replayUntil);
     }
@@ -153,10 +162,15 @@ export class EventProcessor {
     return [...this.#loading.values()].flat();
   }
 
-  /** The records of one buffer are accepted here and now (P35), whenever they are handled. */
+  /**
+   * The records of one buffer are accepted here and now (P35), whenever they are handled; those
+   * that were accepted before are cut out of it (P50).
+   */
   accept(frame: DataFrame): void {
-    const cursor = new FrameCursor(frame);
-    while (cursor.next()) this.#deps.ledger.add('accepted', cursor.keyGroup);
+    const { ledger } = this.#deps;
+    this.#stats.repeats += this.accepted.accept(frame, (keyGroup) => {
+      ledger.add('accepted', keyGroup);
+    });
   }
 
   /** Handles the accepted records of some buffers as one micro-batch; keeps none of their bytes. */

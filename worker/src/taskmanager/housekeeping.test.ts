@@ -42,6 +42,7 @@ function rig() {
     action: { maxInFlight: 1, deliver: () => never, stats: () => ({}), close: async () => {} },
     deadLetter: { write: async () => {}, close: async () => {} },
     reader: { assign: () => {}, poll: () => never, close: async () => {} },
+    openReader: () => never,
     report: () => {},
     send: () => {},
     credit: () => {},
@@ -54,12 +55,18 @@ function rig() {
     plan: PLAN,
     script: SCRIPT,
     ranges: [WHOLE, WHOLE],
-    task: { ...task, restoredId: 0 },
+    attempts: [1, 1],
+    task: { ...task, restoredId: 0, replaces: false },
     spoolPath: null,
     mutant: null,
   };
   const fault = (thrown: unknown) => faults.push(thrown);
-  const parts = buildSlotParts(ports, config, { progress: () => {}, fault });
+  const parts = buildSlotParts(ports, config, {
+    progress: () => {},
+    fault,
+    attemptOf: () => 1,
+    caughtUp: () => {},
+  });
   let rounds = 0;
   const done = () => {
     rounds++;

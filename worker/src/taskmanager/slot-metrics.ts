@@ -103,6 +103,9 @@ function extras(parts: SlotMetricParts, api: Record<string, number>): Record<str
   const extra: Record<string, number> = {
     skewed_records: parts.source.skewedRecords,
     dirty_users: parts.manager.stats.dirty,
+    repeats_dropped: parts.processor.stats.repeats,
+    splits_handed_over: parts.source.handedOver,
+    catch_up_records: parts.source.caughtUpRecords,
     frozen_users: parts.manager.frozenUsers,
     ...backend,
     ...flattened(bounds(parts, api, backend)),

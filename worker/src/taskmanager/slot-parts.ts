@@ -36,11 +36,13 @@ export interface SlotPorts {
   action: ActionExecutor;
   deadLetter: DeadLetterWriter;
   reader: SplitReader;
+  /** One more of the same source. */
+  openReader(): Promise<SplitReader>;
   report(report: TaskReport): void;
-  /** Sends in order, never loses silently. */
-  send(target: number, frame: Frame): void;
-  /** Gives a frame's buffer and its credit back to the sender on `channel`. */
-  credit(channel: number, bytes: Uint8Array): void;
+  /** To that attempt of `target`. Sends in order, never loses silently. */
+  send(target: number, frame: Frame, attempt: number): void;
+  /** Gives a frame's buffer and its credit back to the sender on `channel`, if it is that one. */
+  credit(channel: number, bytes: Uint8Array, attempt: number): void;
   /** The task can't go on: crash-only. */
   fault(fault: unknown): void;
 }
@@ -51,6 +53,8 @@ export interface SlotConfig {
   plan: JobPlan;
   script: ScriptVersion;
   ranges: readonly KeyGroupRange[];
+  /** Of all subtasks, by number. */
+  attempts: readonly number[];
   task: TaskDeployment;
   /** Prefix of spool files; null in the simulation. */
   spoolPath: string | null;
@@ -62,6 +66,9 @@ export interface SlotConfig {
 export interface SlotHooks {
   /** There may be something to do: room in the outbox, an answer. */
   progress(): void;
+  /** With which attempt of a subtask to speak. */
+  attemptOf(subtask: number): number;
+  caughtUp(): void;
   fault(fault: unknown): void;
 }
 
@@ -91,7 +98,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   const credit = channelCredit(plan, channels);
   const { bufferBytes } = plan;
   const senders = ranges.map((_, target) => {
-    const send = (frame: Frame) => ports.send(target, frame);
+    const send = (frame: Frame) => ports.send(target, frame, hooks.attemptOf(target));
     return new ChannelSender({ bufferBytes, credit, send });
   });
   const manager = buildManager(ports, config);
@@ -109,7 +116,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     aligner,
     gate: new InputGate(channels, aligner),
     senders,
-    source: buildSource(ports, config, senders),
+    source: buildSource(ports, config, senders, hooks.caughtUp),
     manager,
     ledger,
     outbox,
@@ -123,6 +130,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
       ledger,
       filter: compileVersion(plan, config.script),
       attempt: task.attempt,
+      mutant: config.mutant,
       onProgress: hooks.progress,
       onFault: hooks.fault,
     }),
@@ -134,11 +142,13 @@ function buildSource(
   ports: SlotPorts,
   config: SlotConfig,
   senders: readonly ChannelSender[],
+  onCaughtUp: () => void,
 ): SourceTask {
-  const { plan, task, ranges } = config;
+  const { plan, task, ranges, mutant } = config;
   return new SourceTask({
     env: ports.env,
     reader: ports.reader,
+    openReader: () => ports.openReader(),
     senders,
     owners: ownerTable(ranges, plan.maxParallelism),
     keyBy: plan.keyBy,
@@ -147,6 +157,8 @@ function buildSource(
     bufferTimeoutMs: plan.bufferTimeoutMs,
     restored: task.attempt > 1,
     liveTimestamps: plan.source.kind === 'kafka',
+    onCaughtUp,
+    mutant,
   });
 }
 

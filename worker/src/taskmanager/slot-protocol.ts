@@ -3,7 +3,9 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
+import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { Frame } from '../exchange/frame.ts';
+import type { Attempts } from '../exchange/wire.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type {
   RunningTask,
@@ -21,6 +23,7 @@ export interface SlotStart {
   plan: JobPlan;
   script: ScriptVersion;
   ranges: KeyGroupRange[];
+  attempts: number[];
   task: TaskDeployment;
   localStateDir: string;
   logLevel: string;
@@ -36,6 +39,9 @@ export type SlotCommand =
   | { type: 'add-splits'; splits: SplitPosition[] }
   | { type: 'discovered'; at: number }
   | { type: 'describe' }
+  | { type: 'detach'; subtasks: number[] }
+  | { type: 'replace'; attempts: number[] }
+  | { type: 'replay'; positions: SplitPosition[]; goals: AcceptedPosition[] }
   | { type: 'close' };
 
 export type SlotMessage =
@@ -48,5 +54,5 @@ export type SlotMessage =
 
 /** On the port of a pair: frames one way, credit (with the buffer) the other. */
 export type PeerMessage =
-  | { type: 'frame'; frame: Frame }
-  | { type: 'credit'; bytes: Uint8Array | null };
+  | { type: 'frame'; frame: Frame; attempts: Attempts }
+  | { type: 'credit'; bytes: Uint8Array | null; attempts: Attempts };

@@ -5,14 +5,17 @@
  *   source -> senders -> (ports) -> gate -> processor -> outbox
  *                          barrier: gate aligned -> capture -> freeze -> slices -> checkpointer
  */
-import { type DataFrame, type Frame, type FrameRecord, readRecords } from '../exchange/frame.ts';
+import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
+import type { DataFrame, Frame } from '../exchange/frame.ts';
 import type { Received } from '../exchange/input-gate.ts';
 import type { RunningTask, ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
 import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
 import { Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
+import { DeferredFrames } from './deferred-frames.ts';
 import { Housekeeping } from './housekeeping.ts';
+import { PeerTasks } from './peer-tasks.ts';
 import { slotMetrics } from './slot-metrics.ts';
 import { buildSlotParts, type SlotConfig, type SlotParts, type SlotPorts } from './slot-parts.ts';
 import { restoreVolatile, type VolatileState } from './volatile.ts';
@@ -35,11 +38,14 @@ export class SlotTask {
   readonly #config: SlotConfig;
   readonly #parts: SlotParts;
   readonly #housekeeping: Housekeeping;
-  /** Accepted before a barrier while the task could not process: kept in order (P17). */
-  #deferred: { channel: number; frame: DataFrame }[] = [];
-  /** null while the state is being restored. */
+  readonly #deferred = new DeferredFrames();
+  readonly #peers: PeerTasks;
+  /** Splits that came while the state was being restored. */
   readonly #added: (readonly SplitPosition[])[] = [];
+  /** null until then. */
   #running: RunningParts | null = null;
+  /** It replaces a lost task, and not all others know yet. */
+  #waitsForReplay: boolean;
   #scheduled = false;
   #closed = false;
   #faulted = false;
@@ -56,9 +62,17 @@ export class SlotTask {
     };
     this.#ports = { ...ports, report };
     this.#config = config;
+    const { attempt, subtask } = config.task;
+    this.#peers = new PeerTasks(config.attempts);
+    this.#waitsForReplay = config.task.replaces;
     const fault = (thrown: unknown) => this.#fault(thrown);
     const progress = () => this.#schedule();
-    this.#parts = buildSlotParts(this.#ports, config, { progress, fault });
+    this.#parts = buildSlotParts(this.#ports, config, {
+      progress,
+      fault,
+      attemptOf: (subtask) => this.#peers.attemptOf(subtask),
+      caughtUp: () => this.#ports.report({ type: 'caught-up', attempt, subtask }),
+    });
     this.#housekeeping = new Housekeeping({
       ports: this.#ports,
       config,
@@ -89,7 +103,8 @@ export class SlotTask {
     for (const splits of this.#added) source.assign(splits);
     const { attempt, subtask } = task;
     report({ type: 'running', attempt, subtask, restoreMs: this.#restoreMs });
-    source.run().catch((fault: unknown) => this.#fault(fault));
+    // A successor's source begins when all others know of it.
+    if (!this.#waitsForReplay) source.run().catch((fault: unknown) => this.#fault(fault));
     this.#housekeeping.start();
     this.#schedule();
   }
@@ -97,7 +112,7 @@ export class SlotTask {
   async #restore(): Promise<{ running: RunningParts; volatile: VolatileState }> {
     const { env, store, backend, report } = this.#ports;
     const { task } = this.#config;
-    const { manager, ledger } = this.#parts;
+    const { manager, ledger, processor } = this.#parts;
     const { range, restore, restoredId, subtask, attempt } = task;
     const restored = await restoreState({
       store,
@@ -128,15 +143,15 @@ export class SlotTask {
       config: this.#config,
       parts: this.#parts,
       checkpointer,
-      deferred: () => this.#deferredRecords(),
+      deferred: () => this.#deferred.read((index) => processor.splitOf(index)),
       opened: () => this.#schedule(),
     });
     return { running: { checkpointer, barriers }, volatile };
   }
 
-  /** A frame came in on `channel`, in order. */
-  receive(channel: number, frame: Frame): void {
-    if (this.#closed) return;
+  /** A frame of the sender's `attempt` came in on `channel`, in order. */
+  receive(channel: number, frame: Frame, attempt: number): void {
+    if (this.#closed || !this.#peers.takes(channel, attempt, frame)) return;
     try {
       this.#parts.gate.offer(channel, frame);
     } catch (fault) {
@@ -145,9 +160,48 @@ export class SlotTask {
     this.#schedule();
   }
 
-  credited(target: number, bytes: Uint8Array | null): void {
+  /** Credit of the receiver's `attempt`. */
+  credited(target: number, bytes: Uint8Array | null, attempt: number): void {
+    if (!this.#peers.admits(target, attempt)) return;
     this.#parts.senders[target]!.grant(bytes);
     this.#parts.source.resume();
+  }
+
+  /**
+   * The tasks of these subtasks are lost (P51): nothing goes to them, what they sent and was not
+   * accepted is dropped, and no barrier of theirs is waited for (P21).
+   */
+  detach(subtasks: readonly number[]): void {
+    const { gate, source, processor } = this.#parts;
+    this.#peers.detach(subtasks);
+    for (const subtask of subtasks) gate.reset(subtask);
+    this.#deferred.detach(subtasks);
+    this.#running?.barriers.inputLost();
+    source.detach(subtasks);
+    const positions = processor.accepted.positions();
+    const { attempt, subtask } = this.#config.task;
+    this.#ports.report({ type: 'detached', attempt, subtask, positions });
+    this.#schedule();
+  }
+
+  /** Who runs the lost subtasks now. */
+  replace(attempts: readonly number[]): void {
+    for (const { channel, frame } of this.#peers.replace(attempts)) {
+      this.receive(channel, frame, this.#peers.attemptOf(channel));
+    }
+  }
+
+  /**
+   * Every task knows every other: a successor's source starts, the others' read once more what the
+   * successors need, from `positions` on. `goals`: what was accepted of each split by others.
+   */
+  replay(positions: readonly SplitPosition[], goals: readonly AcceptedPosition[]): void {
+    const { source } = this.#parts;
+    const starts = this.#waitsForReplay;
+    this.#waitsForReplay = false;
+    const done = starts ? source.run() : source.catchUp(positions);
+    done.catch((fault: unknown) => this.#fault(fault));
+    if (starts) source.replaces(goals);
   }
 
   trigger(checkpointId: number, triggeredAt: number, script: ScriptVersion): void {
@@ -188,9 +242,16 @@ export class SlotTask {
     const drained = running?.checkpointer.draining !== true;
     const known = this.#parts.source.known();
     const indexes = new Set(known.map((position) => position.split.index));
-    const deployed = splits.filter((position) => !indexes.has(position.split.index));
-    const all = running === null ? [...known, ...deployed] : known;
-    return { subtask, slot, running: running !== null, seen, taken, drained, splits: all };
+    const later = running === null ? splits.filter((one) => !indexes.has(one.split.index)) : [];
+    return {
+      subtask,
+      slot,
+      running: running !== null,
+      seen,
+      taken,
+      drained,
+      splits: [...known, ...later],
+    };
   }
 
   metrics(cpuSeconds: number): SubtaskMetrics {
@@ -200,7 +261,7 @@ export class SlotTask {
       plan: this.#config.plan,
       cpuSeconds,
       source: this.#parts.source.stats,
-      deferred: this.#deferred.reduce((sum, { frame }) => sum + frame.records, 0),
+      deferred: this.#deferred.records,
       deferredFrames: this.#deferred.length,
       owedBytes: this.#running?.checkpointer.owedBytes ?? 0,
       stateBusyMs: this.#stateBusyMs,
@@ -287,10 +348,10 @@ export class SlotTask {
   }
 
   #step(barriers: TaskBarriers): boolean {
-    const deferred = this.#deferred.shift();
+    const deferred = this.#deferred.next();
     if (deferred !== undefined) {
       this.#parts.processor.handleFrames([deferred.frame]);
-      this.#ports.credit(deferred.channel, deferred.frame.bytes);
+      if (deferred.owed) this.#giveBack(deferred);
       return true;
     }
     const item = this.#parts.gate.next();
@@ -305,9 +366,9 @@ export class SlotTask {
    */
   #stepStalled(barriers: TaskBarriers): boolean {
     const { gate, processor } = this.#parts;
-    for (const { channel, frame } of gate.takeBeforeBarriers()) {
-      processor.accept(frame);
-      this.#deferred.push({ channel, frame });
+    for (const one of gate.takeBeforeBarriers()) {
+      processor.accept(one.frame);
+      this.#deferred.push(one);
     }
     const item = gate.nextControl();
     if (item !== null) this.#take(item, barriers);
@@ -321,14 +382,11 @@ export class SlotTask {
     pauses.fed();
     for (const { frame } of batch) processor.accept(frame);
     processor.handleFrames(batch.map(({ frame }) => frame));
-    for (const { channel, frame } of batch) this.#ports.credit(channel, frame.bytes);
+    for (const one of batch) this.#giveBack(one);
   }
 
-  #deferredRecords(): FrameRecord[] {
-    const { processor } = this.#parts;
-    return this.#deferred.flatMap(({ frame }) =>
-      readRecords(frame, (index) => processor.splitOf(index)),
-    );
+  #giveBack({ channel, frame }: { channel: number; frame: DataFrame }): void {
+    this.#ports.credit(channel, frame.bytes, this.#peers.attemptOf(channel));
   }
 
   #take({ channel, frame }: Received, barriers: TaskBarriers): void {
@@ -343,10 +401,8 @@ export class SlotTask {
         this.#parts.processor.addSplits(frame.splits, frame.replayUntil);
         return;
       case 'clock':
-        // Never ahead of deferred records: their users would be purged before they are handled
-        // (P37).
+        // Never ahead of deferred records: users would be purged before they are handled (P37).
         if (this.#deferred.length === 0) this.#housekeeping.clock(channel, frame.time);
-        return;
     }
   }
 }

@@ -47,13 +47,18 @@ async function openTask(start: SlotStart, tell: (message: SlotMessage) => void):
       deadLetter: await openDeadLetterWriter(plan.deadLetter, env, store, self, log),
       reader: await createSplitReader(plan.source, env),
       report: (report) => tell({ type: 'report', report }),
-      send: (target, frame) => {
-        if (target === self) slot.receive(self, frame);
-        else sendFrame(start, target, frame);
+      openReader: () => createSplitReader(plan.source, env),
+      send: (target, frame, receiver) => {
+        if (target === self) slot.receive(self, frame, receiver);
+        else sendFrame(start, target, frame, receiver);
       },
-      credit: (channel, bytes) => {
-        if (channel === self) slot.credited(self, bytes);
-        else postPeer(start, channel, { type: 'credit', bytes }, [bytes.buffer as ArrayBuffer]);
+      credit: (channel, bytes, receiver) => {
+        if (channel === self) slot.credited(self, bytes, receiver);
+        else {
+          const attempts = { sender: task.attempt, receiver };
+          const message: PeerMessage = { type: 'credit', bytes, attempts };
+          postPeer(start, channel, message, [bytes.buffer as ArrayBuffer]);
+        }
       },
       fault: (fault) => {
         const code = fault instanceof TriggerJobError ? fault.code : 'SLOT_FAULT';
@@ -74,9 +79,10 @@ async function openProfileApi(plan: JobPlan, env: Env, log: Logger): Promise<Pro
   return openHttpProfileApi(profileApi, env, log);
 }
 
-function sendFrame(start: SlotStart, target: number, frame: Frame): void {
+function sendFrame(start: SlotStart, target: number, frame: Frame, receiver: number): void {
   const transfer = frame.kind === 'data' ? [frame.bytes.buffer as ArrayBuffer] : [];
-  postPeer(start, target, { type: 'frame', frame }, transfer);
+  const attempts = { sender: start.task.attempt, receiver };
+  postPeer(start, target, { type: 'frame', frame, attempts }, transfer);
 }
 
 function postPeer(
@@ -93,8 +99,9 @@ function postPeer(
 function listen(slot: SlotTask, start: SlotStart): void {
   start.peers.forEach((port, peer) => {
     port?.on('message', (message: PeerMessage) => {
-      if (message.type === 'frame') slot.receive(peer, message.frame);
-      else slot.credited(peer, message.bytes);
+      const { sender } = message.attempts;
+      if (message.type === 'frame') slot.receive(peer, message.frame, sender);
+      else slot.credited(peer, message.bytes, sender);
     });
   });
 }
@@ -113,40 +120,57 @@ async function main(): Promise<void> {
     tell({ type: 'metrics', metrics: slot.metrics(cpuSeconds) });
   });
   main.on('message', (command: SlotCommand) => {
-    switch (command.type) {
-      case 'trigger':
-        slot.trigger(command.checkpointId, command.triggeredAt, command.script);
-        return;
-      case 'abort':
-        slot.abort(command.checkpointId);
-        return;
-      case 'hold-sources':
-        slot.holdSource(command.held);
-        return;
-      case 'add-splits':
-        slot.addSplits(command.splits);
-        return;
-      case 'discovered':
-        slot.discovered(command.at);
-        return;
-      case 'describe':
-        tell({ type: 'described', task: slot.describe() });
-        return;
-      case 'close':
-        metrics.cancel();
-        slot
-          .close()
-          .catch(() => {})
-          .finally(() => {
-            tell({ type: 'closed' });
-            for (const port of start.peers) port?.close();
-            main.close();
-          });
-        return;
+    if (command.type !== 'close') {
+      obey(slot, command, tell);
+      return;
     }
+    metrics.cancel();
+    slot
+      .close()
+      .catch(() => {})
+      .finally(() => {
+        tell({ type: 'closed' });
+        for (const port of start.peers) port?.close();
+        main.close();
+      });
   });
   listen(slot, start);
   await slot.start();
+}
+
+function obey(
+  slot: SlotTask,
+  command: Exclude<SlotCommand, { type: 'close' }>,
+  tell: (message: SlotMessage) => void,
+): void {
+  switch (command.type) {
+    case 'trigger':
+      slot.trigger(command.checkpointId, command.triggeredAt, command.script);
+      return;
+    case 'abort':
+      slot.abort(command.checkpointId);
+      return;
+    case 'hold-sources':
+      slot.holdSource(command.held);
+      return;
+    case 'add-splits':
+      slot.addSplits(command.splits);
+      return;
+    case 'discovered':
+      slot.discovered(command.at);
+      return;
+    case 'describe':
+      tell({ type: 'described', task: slot.describe() });
+      return;
+    case 'detach':
+      slot.detach(command.subtasks);
+      return;
+    case 'replace':
+      slot.replace(command.attempts);
+      return;
+    case 'replay':
+      slot.replay(command.positions, command.goals);
+  }
 }
 
 /** A repeating timer on Env's one-shot ones. */

@@ -5,27 +5,27 @@
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Frame } from '../exchange/frame.ts';
-import type { Channel } from '../exchange/wire.ts';
+import type { Attempts, Channel } from '../exchange/wire.ts';
 import type { PeerMessage } from './slot-protocol.ts';
 
 /** What the main thread does with what a slot sends to a subtask elsewhere. */
 export interface Outside {
-  send(channel: Channel, frame: Frame): void;
-  credit(channel: Channel): void;
+  send(channel: Channel, frame: Frame, attempts: Attempts): void;
+  credit(channel: Channel, attempts: Attempts): void;
 }
 
 export class SlotWiring {
   readonly #slotEnds = new Map<number, (MessagePort | null)[]>();
-  /** Our ends of the ports to other processes, by our subtask and theirs. */
+  /** Our ends of the ports that lead through here, by our subtask and the other one. */
   readonly #outer = new Map<number, (MessagePort | null)[]>();
+  readonly #count: number;
+  readonly #outside: Outside;
 
   /** `own`: the subtasks of this process, of `count` in all. */
   constructor(own: readonly number[], count: number, outside: Outside) {
-    const none = () => new Array<MessagePort | null>(count).fill(null);
-    for (const subtask of own) {
-      this.#slotEnds.set(subtask, none());
-      this.#outer.set(subtask, none());
-    }
+    this.#count = count;
+    this.#outside = outside;
+    for (const subtask of own) this.#prepare(subtask);
     for (const here of own) {
       for (let peer = 0; peer < count; peer++) {
         const isOwn = this.#slotEnds.has(peer);
@@ -33,8 +33,19 @@ export class SlotWiring {
         const { port1, port2 } = new MessageChannel();
         this.#slotEnds.get(here)![peer] = port1;
         if (isOwn) this.#slotEnds.get(peer)![here] = port2;
-        else this.#bridge(here, peer, port2, outside);
+        else this.#bridge(here, peer, port2);
       }
+    }
+  }
+
+  /** A slot that comes later: running threads get no new port, so all of its ports lead here. */
+  add(subtask: number): void {
+    this.#prepare(subtask);
+    for (let peer = 0; peer < this.#count; peer++) {
+      if (peer === subtask) continue;
+      const { port1, port2 } = new MessageChannel();
+      this.#slotEnds.get(subtask)![peer] = port1;
+      this.#bridge(subtask, peer, port2);
     }
   }
 
@@ -44,15 +55,15 @@ export class SlotWiring {
   }
 
   /** From elsewhere, to the slot at the end of the channel. */
-  deliver({ from, to }: Channel, frame: Frame): void {
+  deliver({ from, to }: Channel, frame: Frame, attempts: Attempts): void {
     const transfer = frame.kind === 'data' ? [frame.bytes.buffer as ArrayBuffer] : [];
-    this.#post(to, from, { type: 'frame', frame }, transfer);
+    this.#post(to, from, { type: 'frame', frame, attempts }, transfer);
   }
 
   /** From elsewhere, to the slot at the channel's beginning. */
-  granted({ from, to }: Channel, bytes: Uint8Array | null): void {
+  granted({ from, to }: Channel, bytes: Uint8Array | null, attempts: Attempts): void {
     const transfer = bytes === null ? [] : [bytes.buffer as ArrayBuffer];
-    this.#post(from, to, { type: 'credit', bytes }, transfer);
+    this.#post(from, to, { type: 'credit', bytes, attempts }, transfer);
   }
 
   close(): void {
@@ -62,12 +73,28 @@ export class SlotWiring {
     this.#outer.clear();
   }
 
-  #bridge(here: number, peer: number, port: MessagePort, outside: Outside): void {
+  #prepare(subtask: number): void {
+    const none = () => new Array<MessagePort | null>(this.#count).fill(null);
+    this.#slotEnds.set(subtask, none());
+    this.#outer.set(subtask, none());
+  }
+
+  #bridge(here: number, peer: number, port: MessagePort): void {
     this.#outer.get(here)![peer] = port;
+    const outside = this.#outside;
     port.on('message', (message: PeerMessage) => {
-      if (message.type === 'frame') outside.send({ from: here, to: peer }, message.frame);
+      const { attempts } = message;
+      const isHere = this.#outer.has(peer);
+      if (message.type === 'frame') {
+        const channel = { from: here, to: peer };
+        if (isHere) this.deliver(channel, message.frame, attempts);
+        else outside.send(channel, message.frame, attempts);
+        return;
+      }
+      const channel = { from: peer, to: here };
+      if (isHere) this.granted(channel, message.bytes, attempts);
       // The buffer of a frame from elsewhere was made here, for that frame alone.
-      else outside.credit({ from: peer, to: here });
+      else outside.credit(channel, attempts);
     });
   }
 

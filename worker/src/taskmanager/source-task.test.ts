@@ -102,6 +102,7 @@ function rig(
   const source = new SourceTask({
     env,
     reader,
+    openReader: () => Promise.resolve(new HandReader(env)),
     senders,
     owners: ownerTable(RANGES, GROUPS),
     keyBy: 'user_id',
@@ -110,6 +111,8 @@ function rig(
     bufferTimeoutMs: 5,
     restored: false,
     liveTimestamps: true,
+    onCaughtUp: () => {},
+    mutant: null,
     ...options,
   });
   if (led) source.discovered(Number.POSITIVE_INFINITY);

@@ -3,24 +3,20 @@
  * the record to the buffer of the subtask that owns its key group. Positions move with the append,
  * so a barrier triggered between two records divides them exactly (P27).
  */
-import type { ChannelSender } from '../exchange/channel-sender.ts';
-import { murmur3 } from '../exchange/murmur3.ts';
+import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
-import type { Env, Timer } from '../runtime/env.ts';
+import type { Timer } from '../runtime/env.ts';
 import { sleep } from '../runtime/env.ts';
-import { KeyRouter } from '../source/key-router.ts';
+import { invariant } from '../runtime/errors.ts';
 import type { RecordColumns } from '../source/record-columns.ts';
 import type { SourceBatch, SplitPosition, SplitReader } from '../source/source.ts';
+import { CatchUp } from './catch-up.ts';
+import { RecordRouter, type RecordRouterOptions, type Targets } from './record-router.ts';
 
-export interface SourceTaskOptions {
-  env: Env;
+export interface SourceTaskOptions extends RecordRouterOptions {
   reader: SplitReader;
-  senders: readonly ChannelSender[];
-  /** keyGroup -> subtask. */
-  owners: Uint16Array;
-  keyBy: string;
-  maxParallelism: number;
-  allowedSkewMs: number;
+  /** One more reader of the same source, for a catch-up. */
+  openReader: () => Promise<SplitReader>;
   bufferTimeoutMs: number;
   /** The attempt began from a checkpoint: its first records may be a replay. */
   restored: boolean;
@@ -29,6 +25,9 @@ export interface SourceTaskOptions {
    * now (P37). Not so for a generated or recorded stream: its users would all expire at its end.
    */
   liveTimestamps: boolean;
+  /** No catch-up is under way, and every split has passed its goal. Once per `replay`. */
+  onCaughtUp: () => void;
+  mutant: string | null;
 }
 
 interface OpenSplit {
@@ -38,6 +37,18 @@ interface OpenSplit {
   announced: boolean;
   /** Wall clock, ms, at which the source last said where this split ends. */
   answeredAt: number;
+  /** To whom its records go; null = to all. */
+  targets: Targets | null;
+}
+
+/** Subtasks whose tasks were lost, until each split has been handed over to us again. */
+interface Loss {
+  readonly subtasks: readonly number[];
+  readonly lost: Targets;
+  readonly others: Targets;
+  /** Their successors are there: splits assigned from now on are read for all. */
+  replaying: boolean;
+  catchUp: CatchUp | null;
 }
 
 export interface SourceStats {
@@ -48,6 +59,9 @@ export interface SourceStats {
   skewedRecords: number;
   pendingRecords: number;
   openSplits: number;
+  /** By catch-ups: splits, and records that were looked at for the lost key groups. */
+  handedOver: number;
+  caughtUpRecords: number;
 }
 
 const POLL_MS = 100;
@@ -63,7 +77,7 @@ const TURN_RECORDS = 512;
 
 export class SourceTask {
   readonly #options: SourceTaskOptions;
-  readonly #router: KeyRouter;
+  readonly #router: RecordRouter;
   readonly #splits = new Map<number, OpenSplit>();
   #wake: (() => void) | null = null;
   #flushTimer: Timer | null = null;
@@ -75,12 +89,14 @@ export class SourceTask {
   #paused = false;
   #held = false;
   #turnLeft = TURN_RECORDS;
-  #stats = { recordsRead: 0, bytesRead: 0, busyMs: 0, backPressuredMs: 0, skewedRecords: 0 };
+  #loss: Loss | null = null;
+  #goals: readonly AcceptedPosition[] | null = null;
+  #stats = { recordsRead: 0, busyMs: 0, backPressuredMs: 0, handedOver: 0, caughtUpRecords: 0 };
 
   constructor(options: SourceTaskOptions) {
     this.#options = options;
     this.#discoveredAt = options.env.now();
-    this.#router = new KeyRouter(options.keyBy, options.maxParallelism);
+    this.#router = new RecordRouter(options);
   }
 
   get stats(): SourceStats {
@@ -90,7 +106,8 @@ export class SourceTask {
       if (!finished) openSplits++;
       if (!finished && endOffset >= 0) pendingRecords += Math.max(0, endOffset - position.offset);
     }
-    return { ...this.#stats, pendingRecords, openSplits };
+    const { bytes: bytesRead, skewed: skewedRecords } = this.#router;
+    return { ...this.#stats, bytesRead, skewedRecords, pendingRecords, openSplits };
   }
 
   /**
@@ -110,6 +127,7 @@ export class SourceTask {
         finished: false,
         announced: false,
         answeredAt: 0,
+        targets: this.#loss?.replaying === false ? this.#loss.others : null,
       });
     }
     this.#options.reader.assign(positions.map((position) => ({ ...position })));
@@ -143,9 +161,93 @@ export class SourceTask {
 
   /** Credit came back. */
   resume(): void {
+    this.#loss?.catchUp?.resume();
     const wake = this.#wake;
     this.#wake = null;
     wake?.();
+  }
+
+  /** The tasks of these subtasks are lost: their records are passed over from now on (P51). */
+  detach(subtasks: readonly number[]): void {
+    invariant(this.#loss === null, 'tasks were lost before those before them were caught up with');
+    const { senders } = this.#options;
+    const lost = new Uint8Array(senders.length);
+    for (const subtask of subtasks) lost[subtask] = 1;
+    const others = lost.map((one) => 1 - one);
+    this.#loss = { subtasks, lost, others, replaying: false, catchUp: null };
+    for (const split of this.#splits.values()) split.targets = others;
+    for (const subtask of subtasks) senders[subtask]!.close();
+    this.resume();
+  }
+
+  /**
+   * The successors of the detached tasks wait for the records from `positions` on; live records
+   * follow those, split by split (P53).
+   */
+  async catchUp(positions: readonly SplitPosition[]): Promise<void> {
+    const loss = this.#loss;
+    invariant(loss?.replaying === false, 'a catch-up without a loss');
+    const { senders, openReader, mutant } = this.#options;
+    const from = this.#startingAt(positions);
+    loss.replaying = true;
+    for (const subtask of loss.subtasks) senders[subtask]!.reopen();
+    for (const { split } of from) this.#announce(this.#splits.get(split.index)!, loss.subtasks);
+    if (mutant === 'live-overtakes')
+      for (const split of this.#splits.values()) split.targets = null;
+    const reader = await openReader();
+    if (this.#closed) return await reader.close();
+    loss.catchUp = new CatchUp({
+      reader,
+      router: new RecordRouter(this.#options),
+      from,
+      targets: loss.lost,
+      live: (index) => this.#splits.get(index)!.position,
+      handOver: (index, { clock }) => this.#handOver(index, clock),
+      routed: (records) => {
+        this.#stats.caughtUpRecords += records;
+        this.#armFlush();
+      },
+      mutant,
+    });
+    await loss.catchUp.run();
+    if (this.#closed || this.#loss !== loss) return;
+    this.#loss = null;
+    this.#options.onCaughtUp();
+  }
+
+  #startingAt(positions: readonly SplitPosition[]): SplitPosition[] {
+    const from: SplitPosition[] = [];
+    for (const { position } of this.#splits.values()) {
+      if (position.held === true) continue;
+      const { index } = position.split;
+      const known = positions.find(({ split }) => split.index === index);
+      invariant(known !== undefined, `no position to read split ${index} from once more`);
+      from.push(known);
+    }
+    return from;
+  }
+
+  /** We replace a lost source: others have got its splits' records before `goals` already (P50). */
+  replaces(goals: readonly AcceptedPosition[]): void {
+    this.#goals = goals;
+    this.#checkGoals();
+  }
+
+  #handOver(index: number, clock: number): void {
+    const split = this.#splits.get(index)!;
+    this.#stats.handedOver++;
+    split.targets = null;
+    split.position.clock = Math.max(split.position.clock, clock);
+  }
+
+  #checkGoals(): void {
+    const reached = this.#goals?.every(({ split, offset }) => {
+      const position = this.#splits.get(split)?.position;
+      return position === undefined || position.offset >= offset;
+    });
+    if (reached !== true && this.#options.mutant !== 'goals-ignored') return;
+    this.#goals = null;
+    this.#options.onCaughtUp();
   }
 
   /** The state stage can't take more (P17); records stay in the log. */
@@ -184,7 +286,7 @@ export class SourceTask {
     this.#closed = true;
     this.#flushTimer?.cancel();
     this.resume();
-    await this.#options.reader.close();
+    await Promise.all([this.#options.reader.close(), this.#loss?.catchUp?.close()]);
   }
 
   async #emit(batch: SourceBatch): Promise<void> {
@@ -192,7 +294,10 @@ export class SourceTask {
     const split = this.#splits.get(batch.splitIndex)!;
     split.endOffset = batch.endOffset;
     split.answeredAt = batch.answeredAt ?? env.now();
-    if (!split.announced) this.#announce(split, batch.endOffset);
+    if (!split.announced) {
+      split.announced = true;
+      this.#announce(split);
+    }
     const { records } = batch;
     let since = env.monotonic();
     for (let next = 0; ; ) {
@@ -211,65 +316,27 @@ export class SourceTask {
     // Beyond control records and gaps at the end of the batch (sparse offsets, P27).
     split.position.offset = Math.max(split.position.offset, batch.nextOffset);
     split.finished = batch.finished;
+    if (this.#goals !== null) this.#checkGoals();
     this.#stats.busyMs += env.monotonic() - since;
     this.#armFlush();
   }
 
-  /**
-   * Emits from record `first` on, until the batch or the turn ends or a channel is full; returns
-   * the record to go on with. The position moves with each record: whatever a send leads to, a
-   * barrier finds it exact (P27).
-   */
+  /** Emits from record `first` on, until the batch or the turn ends or a channel is full. */
   #emitTurn(split: OpenSplit, records: RecordColumns, first: number): number {
-    const { senders, owners, env, allowedSkewMs } = this.#options;
-    const { offsets, timestamps, starts, ends } = records;
-    const { position } = split;
-    const { index } = position.split;
-    // P36: the split's running maximum, a record's time capped. One look at the clock per turn.
-    const cap = env.now() + allowedSkewMs;
     const until = Math.min(records.count, first + this.#turnLeft);
-    let row = first;
-    let bytes = 0;
-    for (; row < until; row++) {
-      const offset = offsets[row]!;
-      const timestamp = timestamps[row]!;
-      const start = starts[row]!;
-      const end = ends[row]!;
-      const time = Math.max(position.clock, Math.min(timestamp, cap));
-      const keyGroup = this.#keyGroup(split, records, row);
-      const sender = senders[owners[keyGroup]!]!;
-      if (!sender.append(index, keyGroup, offset, time, timestamp, records, start, end)) break;
-      if (timestamp > cap && timestamp > position.clock) this.#stats.skewedRecords++;
-      position.clock = time;
-      position.offset = offset + 1;
-      if (end >= 0) bytes += end - start;
-    }
+    const row = this.#router.route(split.position, records, first, until, split.targets);
     this.#turnLeft -= row - first;
     this.#stats.recordsRead += row - first;
-    this.#stats.bytesRead += bytes;
     return row;
   }
 
-  #announce(split: OpenSplit, endOffset: number): void {
-    split.announced = true;
-    const replayUntil = this.#options.restored ? Math.max(0, endOffset) : 0;
-    const { index, id, sourceId, partition } = split.position.split;
-    for (const sender of this.#options.senders) {
-      sender.control({
-        kind: 'splits',
-        splits: [{ index, id, sourceId, partition }],
-        replayUntil,
-      });
-    }
-  }
-
-  /** Records without a key go by their place; the state task parses and dead-letters them. */
-  #keyGroup(split: OpenSplit, records: RecordColumns, row: number): number {
-    const end = records.ends[row]!;
-    const keyGroup = end < 0 ? -1 : this.#router.keyGroup(records, records.starts[row]!, end);
-    if (keyGroup >= 0) return keyGroup;
-    const place = `${split.position.split.id}:${records.offsets[row]!}`;
-    return murmur3(place) % this.#options.maxParallelism;
+  #announce({ position, endOffset }: OpenSplit, to?: readonly number[]): void {
+    const replayUntil = this.#options.restored || to !== undefined ? Math.max(0, endOffset) : 0;
+    const { index, id, sourceId, partition } = position.split;
+    const splits = [{ index, id, sourceId, partition }];
+    const { senders } = this.#options;
+    const told = to?.map((subtask) => senders[subtask]!) ?? senders;
+    for (const sender of told) sender.control({ kind: 'splits', splits, replayUntil });
   }
 
   async #blocked(): Promise<void> {
@@ -310,6 +377,10 @@ export class SourceTask {
       const now = Math.max(position.clock, Math.min(answeredAt, this.#discoveredAt));
       time = Math.min(time, atEnd ? now : position.clock);
     }
-    for (const sender of senders) sender.control({ kind: 'clock', time });
+    // Whose records come from a catch-up is behind: its clock stands still till then.
+    const behind = this.#loss?.lost ?? null;
+    senders.forEach((sender, subtask) => {
+      if (behind?.[subtask] !== 1) sender.control({ kind: 'clock', time });
+    });
   }
 }

@@ -2,29 +2,25 @@
  * The TaskManager process: registers with the leader (leader-link.ts), runs a thread per slot,
  * passes commands down and reports up, sends heartbeats. Two things it decides itself: to end when
  * a slot fails (crash-only), and to end when it stood still for so long that the others have given
- * it up. The loss of a peer is none of them, it is reported, the JobManager cancels, and this
- * process takes the next deployment; nor is the loss of the leader: the tasks go on, and the next
- * one is told what runs (P45).
+ * it up. The loss of a peer is none of them: it is reported, and the JobManager cancels, after
+ * which this process takes the next deployment, or has only the lost tasks replaced. Nor is the
+ * loss of the leader: the tasks go on, and the next one is told what runs (P45).
  */
-import { rm } from 'node:fs/promises';
-import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
-import { channelCredit } from '../exchange/credit.ts';
-import type { ShuffleAttempt } from '../exchange/shuffle-attempt.ts';
 import type { ShuffleServer } from '../exchange/shuffle-server.ts';
-import type { Report, RunningAttempt, RunningTask, SubtaskMetrics } from '../rpc/messages.ts';
+import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
-import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { TriggerJobError } from '../runtime/errors.ts';
 import {
   type LeaderCommand,
   type LeaderConnection,
   LeaderLink,
   type Register,
 } from './leader-link.ts';
-import { slotFolder } from './local-state.ts';
-import type { SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
-import { SlotWiring } from './slot-wiring.ts';
+import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
+import { SlotWorker } from './slot-worker.ts';
+import { TaskExchange } from './task-exchange.ts';
 
 export interface TaskManagerOptions {
   env: Env;
@@ -44,42 +40,23 @@ export interface TaskManagerOptions {
   slotCacheBytes: number | null;
 }
 
-interface RunningSlot {
-  subtask: number;
-  attempt: number;
-  worker: Worker;
-  /** Its RocksDB and spool files. */
-  folder: string;
-  metrics: SubtaskMetrics | null;
-  closed: Promise<void>;
-  /** Answers of the thread that somebody waits for. */
-  described: ((task: RunningTask | null) => void)[];
-}
-
-type Deploy = Extract<LeaderCommand, { type: 'deploy' }>;
-
-/** A slot that does not close by itself by then is terminated. */
-const CLOSE_LIMIT_MS = 5000;
-/**
- * Room for young objects: with V8's 16 MB an event's objects are promoted before they die, and the
- * collector marks the whole heap of live users more often (bench/one-slot.ts).
- */
-const YOUNG_MB = 64;
 const FIRST_HEARTBEAT_MS = 1000;
 
 export class TaskManager {
   readonly #options: TaskManagerOptions;
-  #slots: RunningSlot[] = [];
+  #slots: SlotWorker[] = [];
   readonly #link: LeaderLink;
   /** Of the running attempt. */
-  #deployed: Deploy | null = null;
+  #deployed: Deployment | null = null;
   readonly #lostPeers = new Set<string>();
   /** Until the first deployment brings the plan's. */
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
   #beatAt: number | null = null;
   #heartbeatTimeoutMs = Number.POSITIVE_INFINITY;
-  #exchange: { attempt: ShuffleAttempt; wiring: SlotWiring } | null = null;
+  #exchange: TaskExchange | null = null;
+  /** The newest attempt that was deployed or told of: commands that bear another come too late. */
+  #attempt = 0;
   #end: ((fault: unknown) => void) | null = null;
   #closing = false;
 
@@ -121,7 +98,7 @@ export class TaskManager {
     this.#closing = true;
     this.#heartbeat?.cancel();
     this.#link.close();
-    await Promise.all(this.#slots.map(({ worker }) => worker.terminate()));
+    await Promise.all(this.#slots.map((slot) => slot.terminate()));
   }
 
   async #describe(leaderEpoch: number): Promise<Register> {
@@ -144,20 +121,19 @@ export class TaskManager {
   async #running(): Promise<RunningAttempt | null> {
     const deployed = this.#deployed;
     if (deployed === null || this.#slots.length === 0) return null;
-    const answers = this.#slots.map((slot) => {
-      const answer = Promise.withResolvers<RunningTask | null>();
-      slot.described.push(answer.resolve);
-      slot.worker.postMessage({ type: 'describe' } satisfies SlotCommand);
-      return Promise.race([answer.promise, slot.closed.then(() => null)]);
-    });
-    const tasks = (await Promise.all(answers)).filter((task) => task !== null);
-    if (tasks.length < deployed.tasks.length) return null;
+    const slots = [...this.#slots];
+    const tasks = (await Promise.all(slots.map((slot) => slot.describe()))).filter(
+      (task) => task !== null,
+    );
+    if (tasks.length < slots.length) return null;
     return {
       ...deployed.facts,
-      attempt: deployed.tasks[0]?.attempt ?? 0,
+      attempt: deployed.attempt,
+      attempts: deployed.attempts,
       ranges: deployed.ranges,
       members: deployed.members.map((member) => member.taskManagerId),
       lostPeers: [...this.#lostPeers],
+      secret: deployed.secret,
       tasks,
     };
   }
@@ -167,6 +143,17 @@ export class TaskManager {
       case 'deploy':
         await this.#deploy(command);
         return;
+      case 'detach':
+        if (command.attempt === this.#attempt) this.#detach(command.subtasks);
+        return;
+      case 'replace':
+        this.#replace(command);
+        return;
+      case 'replay': {
+        const { attempt, positions, goals } = command;
+        this.#toSlots(attempt, { type: 'replay', positions, goals });
+        return;
+      }
       case 'cancel':
         await this.#closeSlots();
         this.#report({ type: 'canceled', attempt: command.attempt });
@@ -186,8 +173,9 @@ export class TaskManager {
         return;
       case 'add-splits': {
         const { attempt, subtask, splits } = command;
-        const slot = this.#slots.find((one) => one.attempt === attempt && one.subtask === subtask);
-        slot?.worker.postMessage({ type: 'add-splits', splits } satisfies SlotCommand);
+        if (attempt !== this.#attempt) return;
+        const slot = this.#slots.find((one) => one.subtask === subtask);
+        slot?.post({ type: 'add-splits', splits });
         return;
       }
       case 'shutdown':
@@ -197,116 +185,85 @@ export class TaskManager {
     }
   }
 
-  async #deploy(command: Deploy): Promise<void> {
+  async #deploy(command: Deployment): Promise<void> {
     await this.#closeSlots();
-    const { tasks, plan, ranges } = command;
+    const { plan } = command;
     const { heartbeatTimeoutMs } = plan;
     this.#heartbeatMs = plan.heartbeatIntervalMs;
     this.#heartbeatTimeoutMs = heartbeatTimeoutMs;
     this.#link.limit({ heartbeatTimeoutMs, graceMs: plan.leaderElection.graceMs });
-    this.#deployed = command;
-    const { slotCacheBytes } = this.#options;
-    if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
-    const wiring = this.#openExchange(command);
-    for (const task of tasks) {
-      const peers = wiring.portsOf(task.subtask);
-      const { jobId, lineage, script } = command;
-      const { localStateDir, mutant, log } = this.#options;
-      const start: SlotStart = {
-        jobId,
-        lineage,
-        plan,
-        script,
-        ranges,
-        task,
-        localStateDir,
-        logLevel: log.level,
-        mutant,
-        peers,
-      };
-      this.#slots.push(this.#startSlot(start));
-    }
-  }
-
-  #openExchange(command: Deploy): SlotWiring {
-    const { shuffle, taskManagerId } = this.#options;
-    const { jobId, members, secret, plan, ranges, tasks } = command;
-    const attempt = tasks[0]?.attempt ?? 0;
-    let exchange: ShuffleAttempt | null = null;
-    const wiring = new SlotWiring(
-      tasks.map(({ subtask }) => subtask),
-      ranges.length,
-      {
-        send: (channel, frame) => exchange?.send(channel, frame),
-        credit: (channel) => exchange?.credit(channel),
-      },
-    );
-    exchange = shuffle.begin({
-      jobId,
-      attempt,
-      secret,
-      self: taskManagerId,
-      members,
-      credit: channelCredit(plan, ranges.length),
-      heartbeatMs: plan.heartbeatIntervalMs,
-      timeoutMs: plan.heartbeatTimeoutMs,
-      deliver: (channel, frame) => wiring.deliver(channel, frame),
-      granted: (channel, bytes) => wiring.granted(channel, bytes),
-      lost: (peer, { code, message }) => {
-        this.#options.log.info({ peer, attempt, code, message }, 'connection with a peer lost');
+    const { shuffle, taskManagerId, log } = this.#options;
+    this.#exchange = new TaskExchange({
+      log,
+      shuffle,
+      taskManagerId,
+      deployment: command,
+      lost: (peer, attempt, { code, message }) => {
         this.#lostPeers.add(peer);
         this.#report({ type: 'peer-lost', attempt, peer, code, error: message });
       },
     });
-    this.#exchange = { attempt: exchange, wiring };
-    return wiring;
+    this.#startSlots(command, this.#exchange);
   }
 
-  #startSlot(start: SlotStart): RunningSlot {
-    const { plan, task } = start;
-    const worker = new Worker(new URL('./slot-thread.ts', import.meta.url), {
-      workerData: start,
-      transferList: start.peers.filter((port) => port !== null),
-      name: `slot-${task.slot}`,
-      resourceLimits: {
-        maxOldGenerationSizeMb: slotHeapMb(plan),
-        maxYoungGenerationSizeMb: YOUNG_MB,
-      },
-    });
-    let closed = () => {};
-    const slot: RunningSlot = {
-      subtask: task.subtask,
-      attempt: task.attempt,
-      worker,
-      folder: slotFolder(start.localStateDir, { lineage: start.lineage, ...task }),
-      metrics: null,
-      described: [],
-      closed: new Promise((resolve) => {
-        closed = resolve;
-      }),
-    };
-    worker.on('message', (message: SlotMessage) => {
-      if (message.type === 'closed') closed();
-      else this.#fromSlot(slot, message);
-    });
-    worker.on('error', (error) => this.#slotFailed(slot, 'SLOT_CRASHED', String(error)));
-    worker.on('exit', (code) => {
-      closed();
-      if (code !== 0) this.#slotFailed(slot, 'SLOT_EXITED', `slot thread exited with ${code}`);
-    });
-    return slot;
+  #detach(subtasks: number[]): void {
+    this.#exchange?.detach(subtasks);
+    // A leader that knows nothing of the loss must not adopt what is left (P55).
+    for (const { taskManagerId, subtasks: its } of this.#deployed?.members ?? []) {
+      if (its.some((subtask) => subtasks.includes(subtask))) this.#lostPeers.add(taskManagerId);
+    }
+    this.#toSlots(this.#attempt, { type: 'detach', subtasks });
   }
 
-  #fromSlot(slot: RunningSlot, message: Exclude<SlotMessage, { type: 'closed' }>): void {
+  /** Beside the slots that run; those of lost subtasks were detached before. */
+  #replace(command: Deployment): void {
+    const exchange = this.#exchange;
+    if (exchange === null) return;
+    exchange.replace(command);
+    const { attempt, attempts } = command;
+    this.#toSlots(this.#attempt, { type: 'replace', attempts });
+    this.#startSlots(command, exchange);
+    this.#report({ type: 'replaced', attempt });
+  }
+
+  #startSlots(command: Deployment, { wiring }: TaskExchange): void {
+    const { tasks, plan, jobId, lineage, script, ranges, attempt, attempts } = command;
+    this.#attempt = attempt;
+    this.#deployed = command;
+    const { localStateDir, mutant, log, slotCacheBytes } = this.#options;
+    if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
+    for (const task of tasks) {
+      const slot = new SlotWorker(
+        {
+          jobId,
+          lineage,
+          plan,
+          script,
+          ranges,
+          attempts,
+          task,
+          localStateDir,
+          logLevel: log.level,
+          mutant,
+          peers: wiring.portsOf(task.subtask),
+        },
+        {
+          said: (message) => this.#fromSlot(slot, message),
+          failed: (code, error) => this.#slotFailed(slot, code, error),
+        },
+      );
+      this.#slots.push(slot);
+    }
+  }
+
+  #fromSlot(slot: SlotWorker, message: Extract<SlotMessage, { type: 'report' | 'fault' }>): void {
     if (!this.#slots.includes(slot)) return;
-    if (message.type === 'metrics') slot.metrics = message.metrics;
-    else if (message.type === 'described') slot.described.shift()?.(message.task);
-    else if (message.type === 'report') this.#report(message.report);
+    if (message.type === 'report') this.#report(message.report);
     else this.#slotFailed(slot, message.code, message.error);
   }
 
   /** Reported first, so that the job's exception history names the cause; then the process ends. */
-  #slotFailed(slot: RunningSlot, code: string, error: string): void {
+  #slotFailed(slot: SlotWorker, code: string, error: string): void {
     if (this.#closing || !this.#slots.includes(slot)) return;
     const { attempt, subtask } = slot;
     this.#report({ type: 'failed', attempt, subtask, code, error });
@@ -316,9 +273,8 @@ export class TaskManager {
 
   /** null: of whatever attempt. */
   #toSlots(attempt: number | null, command: SlotCommand): void {
-    for (const slot of this.#slots) {
-      if (attempt === null || slot.attempt === attempt) slot.worker.postMessage(command);
-    }
+    if (attempt !== null && attempt !== this.#attempt) return;
+    for (const slot of this.#slots) slot.post(command);
   }
 
   /**
@@ -330,24 +286,10 @@ export class TaskManager {
     this.#slots = [];
     this.#deployed = null;
     this.#lostPeers.clear();
-    this.#options.shuffle.end();
-    this.#exchange?.wiring.close();
+    this.#exchange?.close();
     this.#exchange = null;
-    await Promise.all(
-      slots.map(async (slot) => {
-        slot.worker.postMessage({ type: 'close' } satisfies SlotCommand);
-        let timer: Timer | null = null;
-        const limit = new Promise<void>((resolve) => {
-          timer = this.#options.env.timer(CLOSE_LIMIT_MS, resolve);
-        });
-        await Promise.race([slot.closed, limit]);
-        (timer as Timer | null)?.cancel();
-        await slot.worker.terminate();
-        await rm(slot.folder, { recursive: true, force: true }).catch((error: unknown) => {
-          this.#options.log.warn({ error: messageOf(error) }, 'local state stays behind');
-        });
-      }),
-    );
+    const { env, log } = this.#options;
+    await Promise.all(slots.map((slot) => slot.close(env, log)));
   }
 
   #report(report: DistributiveOmit<Report, 'taskManagerId'>): void {
@@ -384,7 +326,7 @@ export class TaskManager {
         cpuSeconds: (usage.user + usage.system) / 1e6,
         heapBytes: memory.heapUsed,
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
-        shuffle: this.#exchange?.attempt.stats ?? NO_SHUFFLE,
+        shuffle: this.#exchange?.stats ?? NO_SHUFFLE,
       },
     });
   }
@@ -393,8 +335,3 @@ export class TaskManager {
 const NO_SHUFFLE = { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 };
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
-
-/** V8's limit for one slot: its share of what the plan gives to all heaps (plan/memory.ts). */
-function slotHeapMb(plan: SlotStart['plan']): number {
-  return Math.ceil(plan.memory.heapBytes / plan.slotsPerTaskManager / 1024 / 1024);
-}
