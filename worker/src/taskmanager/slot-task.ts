@@ -14,6 +14,7 @@ import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
 import { Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
 import { DeferredFrames } from './deferred-frames.ts';
+import { describeTask } from './describe-task.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { PeerTasks } from './peer-tasks.ts';
 import { slotMetrics } from './slot-metrics.ts';
@@ -236,22 +237,7 @@ export class SlotTask {
 
   /** For a leader that knows nothing of this task (P45). */
   describe(): RunningTask {
-    const { subtask, slot, splits } = this.#config.task;
-    const running = this.#running;
-    const { seen, taken } = running?.barriers ?? { seen: 0, taken: 0 };
-    const drained = running?.checkpointer.draining !== true;
-    const known = this.#parts.source.known();
-    const indexes = new Set(known.map((position) => position.split.index));
-    const later = running === null ? splits.filter((one) => !indexes.has(one.split.index)) : [];
-    return {
-      subtask,
-      slot,
-      running: running !== null,
-      seen,
-      taken,
-      drained,
-      splits: [...known, ...later],
-    };
+    return describeTask(this.#config.task, this.#parts.source.known(), this.#running);
   }
 
   metrics(cpuSeconds: number): SubtaskMetrics {
