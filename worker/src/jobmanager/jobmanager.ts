@@ -24,8 +24,7 @@ import type {
 } from './job-view.ts';
 import { viewOf } from './job-view-of.ts';
 import type { JobManagerOptions } from './jobmanager-options.ts';
-import { planDigest } from './plan-digest.ts';
-import { Reattachment } from './reattach.ts';
+import { expectedOf, Reattachment } from './reattach.ts';
 import { type JobScaling, scalingOf, wantedAtStart } from './scaling.ts';
 import { ScriptSwitch } from './script-switch.ts';
 import { ScriptWatch } from './script-watch.ts';
@@ -378,8 +377,7 @@ class RunningJobManager implements JobManager {
 
   #openReattachment(start: StartPoint, taskManagers: TaskManagers): Reattachment {
     const { env, log, plan } = this.#options;
-    const { parallelism, heartbeatTimeoutMs: waitMs } = plan;
-    const expected = { attempt: start.attempt, planDigest: planDigest(plan), parallelism, waitMs };
+    const expected = expectedOf(plan, start.attempt);
     return new Reattachment({ env, log, expected, candidates: () => taskManagers.all() });
   }
 

@@ -4,8 +4,10 @@
  * plan this leader has; anything else is restarted from the newest checkpoint. `judge` is pure.
  */
 import type { Logger } from 'pino';
+import type { JobPlan } from '../plan/job-plan.ts';
 import type { RunningAttempt } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
+import { planDigest } from './plan-digest.ts';
 import type { TaskManager } from './task-managers.ts';
 
 /**
@@ -23,6 +25,15 @@ export interface Expected {
   parallelism: number;
   /** As long as a TaskManager may take to notice that the old leader is gone. */
   waitMs: number;
+}
+
+/** For a TaskManager to notice the silence and to go through the addresses (leader-link.ts). */
+const FIND_LEADER_MS = 5_000;
+
+export function expectedOf(plan: JobPlan, attempt: number): Expected {
+  const { parallelism, heartbeatTimeoutMs } = plan;
+  const waitMs = heartbeatTimeoutMs + FIND_LEADER_MS;
+  return { attempt, planDigest: planDigest(plan), parallelism, waitMs };
 }
 
 export type Verdict = { kind: 'wait' } | { kind: 'adopt' } | { kind: 'refuse'; reason: string };

@@ -11,6 +11,8 @@ import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
 /** After all of the addresses were tried in vain. */
 const ROUND_PAUSE_MS = 200;
+/** A process that stands still is still connected to; it must not be waited for like a leader. */
+const REGISTER_LIMIT_MS = 2_000;
 /** Without a plan nothing could have an effect: only so that it does not wait for ever. */
 const IDLE_GRACE_MS = 60_000;
 
@@ -98,7 +100,9 @@ export class LeaderLink {
     const { env, log } = this.#deps;
     while (!this.#closed) {
       const address = this.#hint ?? this.#deps.addresses[this.#next]!;
-      if (this.#hint === null) this.#next = (this.#next + 1) % this.#deps.addresses.length;
+      // After this one, hinted at or not: who has just been lost is asked last.
+      const at = this.#deps.addresses.indexOf(address);
+      if (at >= 0) this.#next = (at + 1) % this.#deps.addresses.length;
       this.#hint = null;
       try {
         const connection = await this.#deps.connect(address);
@@ -125,8 +129,11 @@ export class LeaderLink {
     }
     const session = this.#session;
     if (session === null) return;
-    const sinceMs = this.#deps.env.monotonic() - Math.max(this.#heardAt, session.openedAt);
-    if (sinceMs <= heartbeatTimeoutMs) return;
+    const { registered, openedAt } = session;
+    const limitMs = registered ? heartbeatTimeoutMs : REGISTER_LIMIT_MS;
+    const since = registered ? this.#heardAt : openedAt;
+    const sinceMs = this.#deps.env.monotonic() - since;
+    if (sinceMs <= limitMs) return;
     const error = new TriggerJobError('RPC_SILENT', `silent for ${Math.round(sinceMs)} ms`);
     session.connection.close(error);
     this.#detach(error);
