@@ -5,10 +5,9 @@
  * woken then, it finds itself succeeded and ends. The checker of one process judges the whole run.
  */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
+import { isAlive, type Leader, leaderOf, settled, until } from './exactly-once/leaders.ts';
 import { figureLines, violationLines } from './exactly-once/report.ts';
 import { runChecked, type Stage } from './exactly-once/run.ts';
 import { attemptIn } from './exactly-once/status.ts';
@@ -22,20 +21,8 @@ const TAKEOVER_GOAL_MS = LEASE_MS + 2_000;
 const RELEASE_GOAL_MS = 1_000;
 const WOKEN_GOAL_MS = 5_000;
 const PAUSE_GOAL_MS = 100;
-/** Ten times what is usual. */
-const WATCHDOG_MS = 60_000;
 /** Between two changes: the last one's restarted process stands by again, checkpoints are taken. */
 const CALM_MS = 4_000;
-
-interface Seat {
-  file: string;
-  pid: number;
-  restPort: number;
-}
-
-interface Leader extends Seat {
-  epoch: number;
-}
 
 interface Change {
   what: string;
@@ -46,73 +33,10 @@ interface Change {
   usualMs: number;
 }
 
-async function seats({ pipeline }: Stage): Promise<Seat[]> {
-  const files = ['jobmanager.json', 'jobmanager-2.json'].map((one) => join(pipeline.stateDir, one));
-  const read = files.map(async (file): Promise<Seat[]> => {
-    const text = await readFile(file, 'utf8').catch(() => null);
-    return text === null ? [] : [{ ...(JSON.parse(text) as Omit<Seat, 'file'>), file }];
-  });
-  return (await Promise.all(read)).flat();
-}
-
-async function ask(port: number, path: string): Promise<Record<string, unknown> | null> {
-  try {
-    const url = `http://127.0.0.1:${port}${path}`;
-    const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(500) });
-    return response.status === 200 ? ((await response.json()) as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
-}
-
-/** Who leads, and says so itself, with all tasks running. */
-async function leaderOf(stage: Stage): Promise<Leader | null> {
-  const found = await Promise.all(
-    (await seats(stage)).map(async (seat): Promise<Leader[]> => {
-      const role = await ask(seat.restPort, '/api/v1/leader');
-      if (role?.['role'] !== 'leader') return [];
-      const status = await ask(seat.restPort, '/api/v1/status');
-      if (status?.['state'] !== 'RUNNING') return [];
-      return [{ ...seat, epoch: Number(role['leaderEpoch']) }];
-    }),
-  );
-  return found.flat().toSorted((a, b) => b.epoch - a.epoch)[0] ?? null;
-}
-
-async function until<T>(what: string, look: () => Promise<T | null>): Promise<T> {
-  for (const end = Date.now() + WATCHDOG_MS; Date.now() < end; await wait(10)) {
-    const found = await look();
-    if (found !== null) return found;
-  }
-  throw new Error(`waited ${WATCHDOG_MS} ms for ${what}`);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Longest time between two requests that came in [from, to]. */
 function longestPause({ receiver }: Stage, from: number, to: number): number {
   const times = receiver.receipts.map(({ at }) => at).filter((at) => at >= from && at <= to);
   return Math.max(0, ...times.slice(1).map((at, i) => at - times[i]!));
-}
-
-/** Two JobManagers that both answer, one of which leads. */
-async function settled(stage: Stage): Promise<Leader> {
-  const leader = await until('a leader and a standby', async () => {
-    const roles = await Promise.all(
-      (await seats(stage)).map(({ restPort }) => ask(restPort, '/api/v1/leader')),
-    );
-    const names = roles.map((role) => role?.['role']).toSorted();
-    return names.join() === 'leader,standby' ? await leaderOf(stage) : null;
-  });
-  await wait(CALM_MS);
-  return leader;
 }
 
 async function change(
@@ -122,6 +46,7 @@ async function change(
   begin: (leader: Leader) => void,
 ): Promise<{ change: Change; before: Leader }> {
   const before = await settled(stage);
+  await wait(CALM_MS);
   const at = Date.now();
   const usualMs = longestPause(stage, at - 2_000, at);
   begin(before);

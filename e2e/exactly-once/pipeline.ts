@@ -50,16 +50,14 @@ export class Pipeline {
     jobFile: string,
     stateDir: string,
     env: Record<string, string> = {},
-    taskManagers = 1,
-    jobManagers = 1,
+    more: readonly string[] = [],
   ): Promise<Pipeline> {
     await mkdir(stateDir, { recursive: true });
     const restPort = await freePort();
     const options = ['--state-dir', stateDir, '--rest-port', String(restPort)];
-    const counts = ['--task-managers', taskManagers, '--job-managers', jobManagers].map(String);
     const child = spawn(
       process.execPath,
-      [MAIN, 'run', jobFile, ...options, ...counts],
+      [MAIN, 'run', jobFile, ...options, ...more],
       // A process group of its own: kill() can end the launcher's children with it.
       { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true },
     );
@@ -170,9 +168,9 @@ async function getJson(url: string): Promise<Record<string, unknown> | null> {
  * State dump by a fresh process that sees a copy of the checkpoint directory and nothing else: what
  * is not in the last completed checkpoint's objects can't be in the dump. Returns its lines.
  */
-export async function dumpState(stateDir: string, freshDir: string): Promise<string[]> {
+export async function dumpState(checkpoints: string, freshDir: string): Promise<string[]> {
   await mkdir(freshDir, { recursive: true });
-  await cp(join(stateDir, 'checkpoints'), join(freshDir, 'checkpoints'), { recursive: true });
+  await cp(checkpoints, join(freshDir, 'checkpoints'), { recursive: true });
   const out = join(freshDir, 'dump.ndjson');
   const child = spawn(
     process.execPath,

@@ -33,6 +33,8 @@ export interface CheckedRun {
   need: History['meta']['need'];
   /** Deliveries that ended in the dead letter, read after the run; `user/seq`. */
   deadLettered?: (stage: Stage) => Promise<string[]>;
+  /** In place of the state directory's own: how the job names it, and where its files are. */
+  store?: { url: string; directory: string };
   /** Over the job file's own. */
   job?: (folder: string) => Partial<JobFile>;
   model?: ProfileModel;
@@ -75,14 +77,16 @@ export async function runChecked(broker: KafkaBroker, run: CheckedRun): Promise<
   let dump: string[] | null = null;
   let deadLettered: string[] = [];
   try {
-    const { env, taskManagers, jobManagers } = run;
-    pipeline = await Pipeline.start(set.jobFile, set.stateDir, env, taskManagers, jobManagers);
+    const { env, taskManagers = 1, jobManagers = 1, store } = run;
+    const counts = ['--task-managers', taskManagers, '--job-managers', jobManagers].map(String);
+    const place = store === undefined ? [] : ['--store', store.url];
+    pipeline = await Pipeline.start(set.jobFile, set.stateDir, env, [...counts, ...place]);
     const stage: Stage = { ...set, pipeline };
     set.watch.start();
     await set.producer.connect();
     await produceUnder(run, stage);
     await finish(stage, trouble);
-    dump = await dumpState(set.stateDir, join(set.folder, 'fresh'));
+    dump = await dumpState(set.checkpoints, join(set.folder, 'fresh'));
     deadLettered = (await run.deadLettered?.(stage)) ?? [];
   } catch (error) {
     trouble.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -122,9 +126,10 @@ async function setUp(broker: KafkaBroker, run: CheckedRun) {
   const receiver = new Receiver(run.seed + 1, errorShare);
   await Promise.all([profiles.up(), receiver.up()]);
   const producer = new PacedProducer(broker.bootstrap, run.name);
-  const watch = new CheckpointWatch(join(stateDir, 'checkpoints'));
+  const checkpoints = run.store?.directory ?? join(stateDir, 'checkpoints');
+  const watch = new CheckpointWatch(checkpoints);
   const kills: Kill[] = [];
-  const set = { folder, stateDir, profiles, receiver, producer, watch, kills };
+  const set = { folder, stateDir, checkpoints, profiles, receiver, producer, watch, kills };
   const jobFile = join(folder, 'job.yaml');
   await writeJobFile(jobFile, {
     name: run.name,

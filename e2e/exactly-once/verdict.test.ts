@@ -627,6 +627,26 @@ describe('the verdict', () => {
     assert.ok(judge(history).violations.some((one) => one.rule === 'repeat'));
   });
 
+  it('knows of a delivery beside a woken process when it comes again', () => {
+    const history = makeHistory();
+    const beside = history.receipts.filter(({ openedAt }) => openedAt === BACK_AT);
+    const last = beside.findLast((one) => one.seq > 1)!;
+    const before = beside.findLast(({ user, seq }) => user === last.user && seq < last.seq)!;
+    // The one came only beside the woken process, the other only later.
+    history.receipts = history.receipts.filter(({ id }) => id !== before.id && id !== last.id);
+    history.receipts.push(before);
+    history.kills[0]!.resumedAt = BACK_AT - 100;
+    const again = (one: Receipt, openedAt: number) =>
+      history.receipts.push({ ...one, openedAt, at: openedAt + 1, answeredAt: openedAt + 2 });
+    again(last, BACK_AT + 2_000);
+    history.kills.push({ ...history.kills[0]!, at: BACK_AT + 4_500, attempt: 2, resumedAt: null });
+    again(before, BACK_AT + 6_000);
+    const order = () => judge(history).violations.filter((one) => one.rule === 'order');
+    assert.deepEqual(order(), []);
+    history.receipts = history.receipts.filter((one) => one !== before);
+    assert.match(order()[0]?.message ?? '', /first delivered after/);
+  });
+
   it('asks for the freezes of the plan beside the kills', () => {
     const history = makeHistory();
     history.meta.need!.freezes = 1;

@@ -27,6 +27,8 @@ export interface S3Server {
   readonly endpoint: string;
   /** An empty bucket that is there from the start. */
   readonly bucket: string;
+  /** The bucket's objects as files, for a look that asks nobody. */
+  readonly directory: string;
   readonly accessKey: string;
   readonly secretKey: string;
   /** Files with the two keys. */
@@ -62,6 +64,7 @@ export async function startS3(): Promise<S3Server> {
   return {
     endpoint,
     bucket,
+    directory: join(folder, 'objects', bucket),
     ...keys,
     ...files,
     down: () => endProcess(child, STOP_TIMEOUT_MS),

@@ -1,0 +1,83 @@
+/** Who leads a job of several JobManagers, as they themselves say. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import type { Stage } from './run.ts';
+
+/** Ten times what is usual. */
+const WATCHDOG_MS = 60_000;
+
+interface Seat {
+  file: string;
+  pid: number;
+  restPort: number;
+}
+
+export interface Leader extends Seat {
+  epoch: number;
+}
+
+async function seats({ pipeline }: Stage): Promise<Seat[]> {
+  const names = (await readdir(pipeline.stateDir)).filter((name) =>
+    /^jobmanager(-\d+)?\.json$/.test(name),
+  );
+  const files = names.map((one) => join(pipeline.stateDir, one));
+  const read = files.map(async (file): Promise<Seat[]> => {
+    const text = await readFile(file, 'utf8').catch(() => null);
+    return text === null ? [] : [{ ...(JSON.parse(text) as Omit<Seat, 'file'>), file }];
+  });
+  return (await Promise.all(read)).flat();
+}
+
+async function ask(port: number, path: string): Promise<Record<string, unknown> | null> {
+  try {
+    const url = `http://127.0.0.1:${port}${path}`;
+    const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(500) });
+    return response.status === 200 ? ((await response.json()) as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Who leads, and says so itself, with all tasks running. */
+export async function leaderOf(stage: Stage): Promise<Leader | null> {
+  const found = await Promise.all(
+    (await seats(stage)).map(async (seat): Promise<Leader[]> => {
+      const role = await ask(seat.restPort, '/api/v1/leader');
+      if (role?.['role'] !== 'leader') return [];
+      const status = await ask(seat.restPort, '/api/v1/status');
+      if (status?.['state'] !== 'RUNNING') return [];
+      return [{ ...seat, epoch: Number(role['leaderEpoch']) }];
+    }),
+  );
+  return found.flat().toSorted((a, b) => b.epoch - a.epoch)[0] ?? null;
+}
+
+export async function until<T>(what: string, look: () => Promise<T | null>): Promise<T> {
+  for (const end = Date.now() + WATCHDOG_MS; Date.now() < end; await wait(10)) {
+    const found = await look();
+    if (found !== null) return found;
+  }
+  throw new Error(`waited ${WATCHDOG_MS} ms for ${what}`);
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Two JobManagers that both answer, one of which leads. */
+export async function settled(stage: Stage): Promise<Leader> {
+  const leader = await until('a leader and a standby', async () => {
+    const roles = await Promise.all(
+      (await seats(stage)).map(({ restPort }) => ask(restPort, '/api/v1/leader')),
+    );
+    const names = roles.map((role) => role?.['role']).toSorted();
+    return names.join() === 'leader,standby' ? await leaderOf(stage) : null;
+  });
+  return leader;
+}
