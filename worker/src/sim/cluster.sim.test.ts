@@ -13,7 +13,7 @@ import { Hits } from './seeded.ts';
 import { runSeed } from './world.ts';
 
 const SEEDS = 500;
-const MUTANT_SEEDS = 60;
+const MUTANT_SEEDS = 120;
 const FILE = 'worker/src/sim/cluster.sim.test.ts';
 const only = process.env['TRIGGERJOB_SIM_SEED'];
 

@@ -28,6 +28,8 @@ export interface SeenTaskManager {
   /** Subtasks it runs, and those of the whole attempt. */
   readonly tasks: number;
   readonly of: number;
+  /** When it last tried to reach a leader, ms. */
+  readonly soughtAt: number;
 }
 
 export interface LeaderChecksDeps {
@@ -47,7 +49,12 @@ export class LeaderChecks {
   readonly #takeovers = new Set<string>();
   #leader: { process: SimProcess; signAt: number; released: boolean } | null = null;
   /** Who ran an attempt when the last takeover was made, and whether that was all of it. */
-  #before: { attempt: number; processes: readonly SimProcess[]; whole: boolean } | null = null;
+  #before: {
+    at: number;
+    attempt: number;
+    processes: readonly SimProcess[];
+    whole: boolean;
+  } | null = null;
 
   constructor(deps: LeaderChecksDeps) {
     this.#deps = deps;
@@ -81,7 +88,7 @@ export class LeaderChecks {
     const processes = running.map((one) => one.process);
     const whole = alike && running.reduce((sum, { tasks }) => sum + tasks, 0) === first?.of;
     const { attempt = null } = first ?? {};
-    this.#before = attempt === null ? null : { attempt, processes, whole };
+    this.#before = attempt === null ? null : { at: now(), attempt, processes, whole };
     if (before === null || !elected) return;
     if (before.released) hit('leader: succeeded one that released');
     else if (!before.process.alive) hit('leader: succeeded a dead one');
@@ -121,6 +128,13 @@ export class LeaderChecks {
       ({ process, attempt }) =>
         attempt === before.attempt && before.processes.includes(process) && process.alive,
     );
+    // Others had slots for all, and these have not noticed yet that the last leader is silent: that
+    // they are not waited for is the price of a quick cold start (SETTLE_MS in reattach.ts).
+    const unaware = still.every(({ soughtAt }) => soughtAt < before.at);
+    if (named !== undefined && unaware) {
+      this.#deps.hit('leader: refused tasks that had not noticed');
+      return;
+    }
     const whole = still.length === before.processes.length && before.whole;
     if (whole) this.#deps.fail(new Error(`P45: refused tasks that all run: ${reason}`));
   }

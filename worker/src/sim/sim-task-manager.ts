@@ -45,6 +45,7 @@ export class SimTaskManager {
   /** Commands on their way to a slot. */
   readonly #toSlots = new Set<Promise<void>>();
   #count = 0;
+  soughtAt = 0;
 
   constructor(
     process: SimProcess,
@@ -59,7 +60,10 @@ export class SimTaskManager {
       env: process.env,
       log: pino({ level: 'silent' }),
       addresses,
-      connect: (address) => hooks.connect(address),
+      connect: (address) => {
+        this.soughtAt = process.time.nowMs;
+        return hooks.connect(address);
+      },
       describe: async (leaderEpoch) => ({
         type: 'register',
         version: RPC_VERSION,
