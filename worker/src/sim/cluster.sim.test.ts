@@ -10,21 +10,12 @@ import { LEADER_CHANGES } from './leader-checks.ts';
 import { MUTANTS, REPLAY_MUTANTS } from './mutants.ts';
 import { JOBMANAGER_POINTS, RESCALE_POINTS, scenarioOf, TASKMANAGER_POINTS } from './scenario.ts';
 import { Hits } from './seeded.ts';
+import { runSeeds } from './seeds.ts';
 import { runSeed } from './world.ts';
 
 const SEEDS = 500;
 const MUTANT_SEEDS = 120;
-const FILE = 'worker/src/sim/cluster.sim.test.ts';
 const only = process.env['TRIGGERJOB_SIM_SEED'];
-
-async function runOne(seed: number, hits: Hits): Promise<void> {
-  try {
-    await runSeed(seed, hits);
-  } catch (fault) {
-    const again = `TRIGGERJOB_SIM_SEED=${seed} npx node --test ${FILE}`;
-    throw new Error(`seed ${seed}: ${(fault as Error).message}\nagain: ${again}`, { cause: fault });
-  }
-}
 
 if (only !== undefined) {
   test('one seed, traced', async () => {
@@ -44,8 +35,7 @@ if (only !== undefined) {
   });
 
   test(`${SEEDS} seeds`, async (t) => {
-    const hits = new Hits();
-    for (let seed = 1; seed <= SEEDS; seed++) await runOne(seed, hits);
+    const hits = await runSeeds(SEEDS);
     for (const [what, count] of [...hits.counts].sort()) t.diagnostic(`${count}\t${what}`);
     const wanted = [
       ...BRANCHES,

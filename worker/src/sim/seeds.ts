@@ -1,0 +1,40 @@
+/** Runs seeds 1 to `seeds` on all cores. Which thread runs which is chance; a seed's run is not. */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { Hits } from './seeded.ts';
+
+export interface SeedsStart {
+  seeds: number;
+  /** Int32: seeds that were taken by a thread so far. */
+  taken: SharedArrayBuffer;
+}
+
+export interface SeedsEnd {
+  hits: [string, number][];
+  failed: { seed: number; message: string } | null;
+}
+
+/** Rejects with the lowest seed that failed, among those that were run. */
+export async function runSeeds(seeds: number): Promise<Hits> {
+  const taken = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+  const start: SeedsStart = { seeds, taken };
+  const ends = await Promise.all(Array.from({ length: availableParallelism() }, () => run(start)));
+  const failures = ends.flatMap(({ failed }) => failed ?? []).toSorted((a, b) => a.seed - b.seed);
+  const first = failures[0];
+  if (first !== undefined) {
+    const again = `TRIGGERJOB_SIM_SEED=${first.seed} npx node --test worker/src/sim/cluster.sim.test.ts`;
+    throw new Error(`seed ${first.seed}: ${first.message}\nagain: ${again}`);
+  }
+  const all = new Hits();
+  for (const { hits } of ends) for (const [what, count] of hits) all.add(what, count);
+  return all;
+}
+
+function run(start: SeedsStart): Promise<SeedsEnd> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./seed-worker.ts', import.meta.url), { workerData: start });
+    worker.once('message', resolve);
+    worker.once('error', reject);
+    worker.once('exit', (code) => reject(new Error(`a thread of the seeds ended with ${code}`)));
+  });
+}
