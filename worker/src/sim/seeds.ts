@@ -3,6 +3,8 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { Hits } from './seeded.ts';
 
+const FILE = 'worker/src/sim/cluster.sim.test.ts';
+
 export interface SeedsStart {
   seeds: number;
   /** Int32: seeds that were taken by a thread so far. */
@@ -22,7 +24,7 @@ export async function runSeeds(seeds: number): Promise<Hits> {
   const failures = ends.flatMap(({ failed }) => failed ?? []).toSorted((a, b) => a.seed - b.seed);
   const first = failures[0];
   if (first !== undefined) {
-    const again = `TRIGGERJOB_SIM_SEED=${first.seed} npx node --test worker/src/sim/cluster.sim.test.ts`;
+    const again = `TRIGGERJOB_SIM_SEED=${first.seed} npx node --test ${FILE}`;
     throw new Error(`seed ${first.seed}: ${first.message}\nagain: ${again}`);
   }
   const all = new Hits();
