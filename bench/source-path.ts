@@ -115,6 +115,7 @@ async function runSourceTask(chunks: readonly Chunk[], keep: DataFrame[] | null)
     bufferTimeoutMs: 5,
     restored: false,
     liveTimestamps: true,
+    ttlGraceMs: 60_000,
     onCaughtUp: () => {},
     mutant: null,
   });

@@ -177,12 +177,7 @@ export function scenarioOf(seed: number): Scenario {
     webhookMayFail: rng.chance(0.5),
     profileMayFail: rng.chance(0.3),
     frameDelayMs: rng.pick([2, 10, 60]),
-    actions: actionsOf(rng).filter(
-      // A user who moves to a split that is found only after an outage is purged meanwhile: P37's
-      // grace covers the delay of a discovery, not of a broker that is away.
-      ({ action }) =>
-        newSplitAtMs === null || action.do !== 'outage' || action.service !== 'source',
-    ),
+    actions: actionsOf(rng),
     crashPoints: [...crashPointsOf(rng), rarestOf(seed)],
   };
   // Drawn last, so that a seed's other faults are what they were. Two leaders without a Lease could

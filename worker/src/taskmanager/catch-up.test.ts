@@ -92,6 +92,7 @@ function rig(log: Log, options: { batch: number; credit: number }) {
     bufferTimeoutMs: 1,
     restored: false,
     liveTimestamps: true,
+    ttlGraceMs: 60_000,
     onCaughtUp: caughtUp.resolve,
     mutant: null,
   });

@@ -157,6 +157,7 @@ function buildSource(
     bufferTimeoutMs: plan.bufferTimeoutMs,
     restored: task.attempt > 1,
     liveTimestamps: plan.source.kind === 'kafka',
+    ttlGraceMs: plan.state.ttlGraceMs,
     onCaughtUp,
     mutant,
   });

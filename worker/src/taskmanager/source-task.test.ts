@@ -20,6 +20,7 @@ import type {
 import { SourceTask, type SourceTaskOptions } from './source-task.ts';
 
 const GROUPS = 8;
+const GRACE_MS = 60_000;
 const RANGES = [
   { first: 0, last: 3 },
   { first: 4, last: 7 },
@@ -111,6 +112,7 @@ function rig(
     bufferTimeoutMs: 5,
     restored: false,
     liveTimestamps: true,
+    ttlGraceMs: GRACE_MS,
     onCaughtUp: () => {},
     mutant: null,
     ...options,
@@ -393,6 +395,26 @@ test('the clock is the slowest split; one at its end counts as when it was asked
   await stop(source, env, run);
 });
 
+test('while nobody looks for new splits, time does not pass their grace', async () => {
+  const { env, reader, source, assign, clocks } = rig({}, 100, 4096, false);
+  assign(0);
+  const run = source.run();
+  const begun = env.now();
+  source.discovered(begun);
+  const later = begun + 3 * GRACE_MS;
+  await env.advance(3 * GRACE_MS);
+  reader.give([recordOf(0, USERS[0], later)], { endOffset: 10 });
+  await env.advance(1200);
+  assert.equal(clocks().at(-1), begun + GRACE_MS);
+  source.discovered(begun + GRACE_MS);
+  await env.advance(1200);
+  assert.equal(clocks().at(-1), begun + 2 * GRACE_MS);
+  source.discovered(later);
+  await env.advance(1200);
+  assert.equal(clocks().at(-1), later);
+  await stop(source, env, run);
+});
+
 test('after a pause the end of the log is news of before it', async () => {
   const { env, reader, source, assign, clocks } = rig();
   assign(0);
@@ -548,6 +570,10 @@ test('P37: an end of the log counts as now only as far as new splits were looked
   const run = source.run();
   assign(0, 0);
   reader.give([recordOf(0, USERS[0], 4000)], { nextOffset: 1, endOffset: 1 });
+  await env.advance(1200);
+  assert.equal(clocks().at(-1), 4000, 'nobody has looked yet');
+  source.discovered(startedAt);
+  reader.give([], { nextOffset: 1, endOffset: 1 });
   await env.advance(5000);
   assert.equal(clocks().at(-1), startedAt, 'nobody has looked since: a user may have moved');
   source.discovered(startedAt + 2000);

@@ -25,6 +25,8 @@ export interface SourceTaskOptions extends RecordRouterOptions {
    * now (P37). Not so for a generated or recorded stream: its users would all expire at its end.
    */
   liveTimestamps: boolean;
+  /** How long after its TTL a user may be purged (P37), ms. */
+  ttlGraceMs: number;
   /** No catch-up is under way, and every split has passed its goal. Once per `replay`. */
   onCaughtUp: () => void;
   mutant: string | null;
@@ -84,8 +86,11 @@ export class SourceTask {
   #clockDue = 0;
   #closed = false;
   #assigned = false;
-  /** Without a leader nobody looks for new splits: a user may have moved to one (P37). */
-  #discoveredAt: number;
+  /**
+   * Without a leader nobody looks for new splits: a user may have moved to one (P37). 0: not told
+   * yet. A deployment tells nothing of it: the source may be away since long before.
+   */
+  #discoveredAt = 0;
   #paused = false;
   #held = false;
   #turnLeft = TURN_RECORDS;
@@ -95,7 +100,6 @@ export class SourceTask {
 
   constructor(options: SourceTaskOptions) {
     this.#options = options;
-    this.#discoveredAt = options.env.now();
     this.#router = new RecordRouter(options);
   }
 
@@ -368,14 +372,16 @@ export class SourceTask {
 
   /** P37: our slowest split. A finished one holds nobody back; without any, time stands still. */
   #sendClock(): void {
-    const { env, senders, liveTimestamps } = this.#options;
+    const { env, senders, liveTimestamps, ttlGraceMs } = this.#options;
     this.#clockDue = env.monotonic() + CLOCK_MS;
+    // A user may have moved to a split that appeared after the last look, and seem idle in ours.
+    const known = liveTimestamps ? this.#discoveredAt + ttlGraceMs : Number.POSITIVE_INFINITY;
     let time = Number.POSITIVE_INFINITY;
     for (const { position, endOffset, finished, answeredAt } of this.#splits.values()) {
       if (finished) continue;
       const atEnd = liveTimestamps && endOffset >= 0 && position.offset >= endOffset;
       const now = Math.max(position.clock, Math.min(answeredAt, this.#discoveredAt));
-      time = Math.min(time, atEnd ? now : position.clock);
+      time = Math.min(time, atEnd ? now : position.clock, known);
     }
     // Whose records come from a catch-up is behind: its clock stands still till then.
     const behind = this.#loss?.lost ?? null;
