@@ -178,7 +178,7 @@ export function scenarioOf(seed: number): Scenario {
     profileMayFail: rng.chance(0.3),
     frameDelayMs: rng.pick([2, 10, 60]),
     actions: actionsOf(rng),
-    crashPoints: [...crashPointsOf(rng), rarestOf(seed)],
+    crashPoints: [...crashPointsOf(rng), rarestOf(seed), ...ofBases(seed)],
   };
   // Drawn last, so that a seed's other faults are what they were. Two leaders without a Lease could
   // hold one TaskManager each for ever, and neither would have slots enough.
@@ -310,6 +310,11 @@ function crashPointsOf(rng: Seeded): CrashPoint[] {
     if (RAREST.test(point)) return { role, point, nth: 1 };
     return { role, point, nth: rng.between(1, RARE.test(point) ? 3 : 25) };
   });
+}
+
+/** One run in eighty deletes a base at all: by turns alone, 500 seeds missed a crash there. */
+function ofBases(seed: number): CrashPoint[] {
+  return seed % 6 === 0 ? [{ role: 'jobmanager', point: 'before delete base', nth: 1 }] : [];
 }
 
 /** Each of the rarest points in turn, one a seed: left to chance alone, a run of 500 missed one. */
