@@ -7,10 +7,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Killer, type KillPlan } from './exactly-once/killer.ts';
-import { figureLines, violationLines } from './exactly-once/report.ts';
-import { type CheckedRun, type RunResult, runChecked, type Stage } from './exactly-once/run.ts';
+import { printRun, violationLines } from './exactly-once/report.ts';
+import { type CheckedRun, runChecked, type Stage } from './exactly-once/run.ts';
 import { attemptIn } from './exactly-once/status.ts';
-import { DATA_RULES, judge, type Verdict } from './exactly-once/verdict.ts';
+import { DATA_RULES, judge } from './exactly-once/verdict.ts';
 import { type KafkaBroker, startKafka } from './testbed/kafka.ts';
 
 const SEED = Number(process.env['TRIGGERJOB_CHECK_SEED'] ?? 20_261_125);
@@ -35,13 +35,6 @@ function killing(plan: Omit<KillPlan, 'seed'>): CheckedRun['nemesis'] {
   const durationMs = plan.durationMs * KILLING_SHARE;
   return async ({ pipeline, kills }) =>
     await new Killer(pipeline, { ...plan, durationMs, seed: SEED }, kills).run();
-}
-
-function print({ file, trouble }: RunResult, verdict: Verdict): void {
-  for (const line of figureLines(verdict)) console.log(line);
-  for (const line of violationLines(verdict.violations)) console.log(line);
-  for (const line of trouble) console.log(`trouble: ${line}`);
-  console.log(`judge it again: node e2e/exactly-once/judge.ts ${file}`);
 }
 
 interface ShuffleFigures {
@@ -82,7 +75,7 @@ describe('several TaskManagers', () => {
       job,
     });
     const verdict = judge(result.history);
-    print(result, verdict);
+    printRun(result, verdict);
     console.log(`between TaskManagers, last attempt: ${JSON.stringify(shuffled)}`);
     assert.deepEqual(result.trouble, []);
     assert.deepEqual(violationLines(verdict.violations), []);
@@ -109,7 +102,7 @@ describe('several TaskManagers', () => {
       job,
     });
     const verdict = judge(result.history);
-    print(result, verdict);
+    printRun(result, verdict);
     assert.deepEqual(result.trouble, []);
     assert.deepEqual(violationLines(verdict.violations), []);
     const [freeze] = result.history.kills;
@@ -137,7 +130,7 @@ describe('several TaskManagers', () => {
       env: { TRIGGERJOB_TEST_MUTANT: 'alignment-off' },
     });
     const verdict = judge(result.history);
-    print(result, verdict);
+    printRun(result, verdict);
     assert.notEqual(result.history.meta.dump, null, 'the run broke down: nothing to judge');
     const red = verdict.violations.filter((one) => DATA_RULES.has(one.rule));
     assert.ok(red.length > 0, 'the checker is blind to alignment-off');

@@ -7,11 +7,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
-import { isAlive, type Leader, leaderOf, settled, until } from './exactly-once/leaders.ts';
-import { figureLines, violationLines } from './exactly-once/report.ts';
+import { type Leader, leaderOf, settled, until } from './exactly-once/leaders.ts';
+import { printRun, violationLines } from './exactly-once/report.ts';
 import { runChecked, type Stage } from './exactly-once/run.ts';
 import { attemptIn } from './exactly-once/status.ts';
 import { DATA_RULES, judge } from './exactly-once/verdict.ts';
+import { isAlive } from './testbed/end-process.ts';
 import { type KafkaBroker, startKafka } from './testbed/kafka.ts';
 
 const SEED = Number(process.env['TRIGGERJOB_CHECK_SEED'] ?? 20_261_125);
@@ -118,12 +119,9 @@ describe('leader change', () => {
         },
       }),
     });
-    const { history, trouble, file } = result;
+    const { history, trouble } = result;
     const verdict = judge(history);
-    for (const line of figureLines(verdict)) console.log(line);
-    for (const line of violationLines(verdict.violations)) console.log(line);
-    for (const line of trouble) console.log(`trouble: ${line}`);
-    console.log(`judge it again: node e2e/exactly-once/judge.ts ${file}`);
+    printRun(result, verdict);
     assert.deepEqual(trouble, []);
     const { all, wokenMs } = figures ?? { all: [], wokenMs: 0 };
     for (const { what, takeoverMs, goalMs, pauseMs, usualMs } of all) {

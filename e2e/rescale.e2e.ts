@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { ExtraTaskManager } from './exactly-once/extra-task-manager.ts';
 import type { Kill } from './exactly-once/history.ts';
-import { figureLines, violationLines } from './exactly-once/report.ts';
+import { printRun, violationLines } from './exactly-once/report.ts';
 import { runChecked, type Stage } from './exactly-once/run.ts';
 import { judge } from './exactly-once/verdict.ts';
 import { json, run } from './testbed/command.ts';
@@ -148,10 +148,7 @@ describe('rescale', () => {
       }),
     }).finally(() => Promise.all(extra.map((one) => one.kill())));
     const verdict = judge(result.history);
-    for (const line of figureLines(verdict)) console.log(line);
-    for (const line of violationLines(verdict.violations)) console.log(line);
-    for (const line of result.trouble) console.log(`trouble: ${line}`);
-    console.log(`judge it again: node e2e/exactly-once/judge.ts ${result.file}`);
+    printRun(result, verdict);
     print(figures);
     assert.deepEqual(result.trouble, []);
     assert.deepEqual(violationLines(verdict.violations), []);

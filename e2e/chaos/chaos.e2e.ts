@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { figureLines, violationLines } from '../exactly-once/report.ts';
+import { printRun, quantile, violationLines } from '../exactly-once/report.ts';
 import { runChecked } from '../exactly-once/run.ts';
 import { judge } from '../exactly-once/verdict.ts';
 import { type KafkaBroker, startKafka } from '../testbed/kafka.ts';
@@ -53,11 +53,6 @@ const PLAN: StormPlan = {
   leaseMs: LEASE_MS,
   parallelism: [4, 3],
 };
-
-function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
-}
 
 function print(what: string, values: readonly number[], goalMs: number): void {
   const [p50, p95, most] = [0.5, 0.95, 1].map((share) => quantile(values, share));
@@ -126,10 +121,7 @@ describe('chaos', () => {
       }),
     });
     const verdict = judge(result.history);
-    for (const line of figureLines(verdict)) console.log(line);
-    for (const line of violationLines(verdict.violations)) console.log(line);
-    for (const line of result.trouble) console.log(`trouble: ${line}`);
-    console.log(`judge it again: node e2e/exactly-once/judge.ts ${result.file}`);
+    printRun(result, verdict);
     printFigures(figures);
     assert.deepEqual(result.trouble, []);
     assert.deepEqual(violationLines(verdict.violations), []);

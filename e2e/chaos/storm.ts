@@ -6,11 +6,12 @@
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Kill, Sample } from '../exactly-once/history.ts';
-import { isAlive, type Leader, leaderOf, settled, until } from '../exactly-once/leaders.ts';
+import { type Leader, leaderOf, settled, until } from '../exactly-once/leaders.ts';
 import { seededRandom } from '../exactly-once/random.ts';
 import type { Stage } from '../exactly-once/run.ts';
 import { attemptIn, totalRead } from '../exactly-once/status.ts';
 import { run } from '../testbed/command.ts';
+import { isAlive } from '../testbed/end-process.ts';
 import type { KafkaBroker } from '../testbed/kafka.ts';
 import type { S3Server } from '../testbed/s3.ts';
 

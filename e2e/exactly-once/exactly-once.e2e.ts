@@ -5,15 +5,13 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { type KafkaBroker, startKafka } from '../testbed/kafka.ts';
 import { PHASES } from './history.ts';
 import { Killer, type KillPlan } from './killer.ts';
-import { figureLines, violationLines } from './report.ts';
-import { type CheckedRun, type RunResult, runChecked } from './run.ts';
-import { DATA_RULES, judge, type Verdict } from './verdict.ts';
+import { printRun, violationLines } from './report.ts';
+import { type CheckedRun, runChecked } from './run.ts';
+import { DATA_RULES, judge } from './verdict.ts';
 
-const JUDGE = fileURLToPath(new URL('./judge.ts', import.meta.url));
 const SEED = Number(process.env['TRIGGERJOB_CHECK_SEED'] ?? 20_260_901);
 const RUN_MS = 140_000;
 const MUTANT_RUN_MS = 32_000;
@@ -28,13 +26,6 @@ function killing(plan: Omit<KillPlan, 'seed'>): CheckedRun['nemesis'] {
   const durationMs = plan.durationMs * KILLING_SHARE;
   return async ({ pipeline, kills }) =>
     await new Killer(pipeline, { ...plan, durationMs, seed: SEED }, kills).run();
-}
-
-function print({ file, trouble }: RunResult, verdict: Verdict): void {
-  for (const line of figureLines(verdict)) console.log(line);
-  for (const line of violationLines(verdict.violations)) console.log(line);
-  for (const line of trouble) console.log(`trouble: ${line}`);
-  console.log(`judge it again: node ${JUDGE} ${file}`);
 }
 
 describe('exactly once through SIGKILL', () => {
@@ -57,7 +48,7 @@ describe('exactly once through SIGKILL', () => {
       env: { TRIGGERJOB_PHASE_EVENTS: '1' },
     });
     const verdict = judge(result.history);
-    print(result, verdict);
+    printRun(result, verdict);
     assert.deepEqual(result.trouble, []);
     assert.deepEqual(violationLines(verdict.violations), []);
     assert.notEqual(result.history.meta.dump, null);
@@ -79,7 +70,7 @@ describe('exactly once through SIGKILL', () => {
         env: { TRIGGERJOB_TEST_MUTANT: mutant },
       });
       const verdict = judge(result.history);
-      print(result, verdict);
+      printRun(result, verdict);
       assert.notEqual(result.history.meta.dump, null, 'the run broke down: nothing to judge');
       const red = verdict.violations.filter((one) => DATA_RULES.has(one.rule));
       assert.ok(red.length > 0, `the checker is blind to ${mutant}`);

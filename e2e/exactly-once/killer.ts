@@ -6,6 +6,7 @@
  */
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { isAlive } from '../testbed/end-process.ts';
 import { PHASE_LATE_LIMIT_MS } from './coverage.ts';
 import type { Kill, Phase, Sample } from './history.ts';
 import { nextPhase } from './phase-tail.ts';
@@ -120,15 +121,6 @@ export class Killer {
       await wait(5);
     }
     console.log(`the frozen TaskManager ended ${Date.now() - kill.resumedAt} ms after SIGCONT`);
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
   }
 }
 

@@ -61,15 +61,6 @@ export async function until<T>(what: string, look: () => Promise<T | null>): Pro
   throw new Error(`waited ${WATCHDOG_MS} ms for ${what}`);
 }
 
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** Two JobManagers that both answer, one of which leads. */
 export async function settled(stage: Stage): Promise<Leader> {
   const leader = await until('a leader and a standby', async () => {

@@ -1,12 +1,15 @@
 /** A verdict as lines for people. Recovery times are printed with their goal, never asserted. */
+import { fileURLToPath } from 'node:url';
 import type { KillFigures } from './coverage.ts';
+import type { RunResult } from './run.ts';
 import type { Verdict, Violation } from './verdict.ts';
 
+const JUDGE = fileURLToPath(new URL('./judge.ts', import.meta.url));
 /** reliability.md section 1, row 1: first record after a kill. */
 const RECOVERY_GOAL_P95_MS = 20_000;
 const MAX_SHOWN_PER_RULE = 5;
 
-function quantile(values: readonly number[], share: number): number {
+export function quantile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
@@ -75,4 +78,11 @@ export function violationLines(violations: readonly Violation[]): string[] {
     `${rule}: ${all.length}`,
     ...all.slice(0, MAX_SHOWN_PER_RULE).map((one) => `  ${one.message}`),
   ]);
+}
+
+export function printRun({ file, trouble }: RunResult, verdict: Verdict): void {
+  for (const line of figureLines(verdict)) console.log(line);
+  for (const line of violationLines(verdict.violations)) console.log(line);
+  for (const line of trouble) console.log(`trouble: ${line}`);
+  console.log(`judge it again: node ${JUDGE} ${file}`);
 }

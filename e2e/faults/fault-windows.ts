@@ -7,7 +7,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { eventText } from '../exactly-once/event-model.ts';
 import type { History } from '../exactly-once/history.ts';
 import type { Outgoing } from '../exactly-once/producer.ts';
-import { figureLines, violationLines } from '../exactly-once/report.ts';
+import { printRun as printVerdict } from '../exactly-once/report.ts';
 import type { RunResult, Stage } from '../exactly-once/run.ts';
 import type { Verdict } from '../exactly-once/verdict.ts';
 
@@ -221,10 +221,7 @@ export function printRun(
 ): void {
   for (const one of windows) console.log(windowLine(one));
   console.log(`highest RSS of the TaskManager: ${mebibytes(highestRss(result.history))}`);
-  for (const line of figureLines(verdict)) console.log(line);
-  for (const line of violationLines(verdict.violations)) console.log(line);
-  for (const line of result.trouble) console.log(`trouble: ${line}`);
-  console.log(`judge it again: node e2e/exactly-once/judge.ts ${result.file}`);
+  printVerdict(result, verdict);
 }
 
 export function highestRss(history: History): number {

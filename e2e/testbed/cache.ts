@@ -7,6 +7,7 @@ import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isAlive } from './end-process.ts';
 
 const LOCK_POLL_MS = 200;
 
@@ -59,15 +60,6 @@ async function lock(path: string): Promise<() => Promise<void>> {
     const owner = Number(await readFile(path, 'utf8').catch(() => ''));
     if (owner > 0 && !isAlive(owner)) await rm(path, { force: true });
     else await delay(LOCK_POLL_MS);
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

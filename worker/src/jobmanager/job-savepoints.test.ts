@@ -5,18 +5,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SAVEPOINT_METADATA } from '../checkpoint/paths.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import { FakeTaskManager } from './fake-task-manager.ts';
-import { TestCluster, testPlan } from './test-cluster.ts';
+import { TestCluster, testPlan, until as untilWithin } from './test-cluster.ts';
 
 /** Ten times what a step takes, and more. */
 const WATCHDOG_STEPS = 2_000;
 
-async function until(what: string, done: () => boolean): Promise<void> {
-  for (let i = 0; i < WATCHDOG_STEPS; i += 1) {
-    if (done()) return;
-    await delay(5);
-  }
-  assert.fail(`waited for ${what}`);
-}
+const until = (what: string, done: () => boolean) => untilWithin(what, done, WATCHDOG_STEPS);
 
 async function running(t: TestContext, plan: JobPlan = testPlan()) {
   const cluster = new TestCluster();

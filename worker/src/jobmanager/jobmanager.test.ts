@@ -2,53 +2,30 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
-import { decodeRecord } from '../checkpoint/log-record.ts';
-import type { LogRecord, Manifest } from '../checkpoint/snapshot.ts';
+import type { Manifest } from '../checkpoint/snapshot.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { FakeTaskManager } from './fake-task-manager.ts';
 import type { JobManager } from './jobmanager.ts';
-import { SCRIPT, TestCluster, testPlan } from './test-cluster.ts';
-
-function cluster(t: TestContext): TestCluster {
-  const made = new TestCluster();
-  t.after(() => made.close());
-  return made;
-}
-
-/** Waits for the real processes' real messages; fails by name instead of hanging. */
-async function until(what: string, test: () => boolean): Promise<void> {
-  for (let i = 0; i < 1_000; i += 1) {
-    if (test()) return;
-    await delay(5);
-  }
-  assert.fail(`never: ${what}`);
-}
+import { clusterOf, recordsOf, SCRIPT, type TestCluster, testPlan, until } from './test-cluster.ts';
 
 const running = (manager: JobManager) =>
   until('RUNNING', () => manager.view().status === 'RUNNING');
 
-function records({ store }: TestCluster): LogRecord[] {
-  return [...store.objects]
-    .filter(([name]) => name.startsWith('log/'))
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([, { content }], index) => decodeRecord(content, index));
-}
-
 function newestManifest(made: TestCluster): Manifest {
-  const record = records(made).findLast((known) => known.kind === 'checkpoint');
+  const record = recordsOf(made).findLast((known) => known.kind === 'checkpoint');
   assert.ok(record?.kind === 'checkpoint');
   const content = made.store.objects.get(record.manifest.name)?.content;
   return JSON.parse(String(content)) as Manifest;
 }
 
 test('P25: a first start stores its initial manifest before anything is deployed', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   assert.deepEqual(
-    records(made).map((record) => record.kind),
+    recordsOf(made).map((record) => record.kind),
     ['genesis', 'takeover', 'checkpoint'],
   );
   const manifest = newestManifest(made);
@@ -78,7 +55,7 @@ test('P25: a first start stores its initial manifest before anything is deployed
 });
 
 test('a checkpoint: manifest, log record, notify, then group offsets', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -102,7 +79,7 @@ test('a checkpoint: manifest, log record, notify, then group offsets', async (t)
 });
 
 test('a lost TaskManager: restore record, higher attempt, newest checkpoint', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const first = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -118,7 +95,7 @@ test('a lost TaskManager: restore record, higher attempt, newest checkpoint', as
       [2, id, 110],
     ],
   );
-  const last = records(made).at(-1);
+  const last = recordsOf(made).at(-1);
   assert.ok(last?.kind === 'restore' && last.checkpointId === id);
   await running(manager);
   const view = manager.view();
@@ -128,7 +105,7 @@ test('a lost TaskManager: restore record, higher attempt, newest checkpoint', as
 });
 
 test('a failed task: the others are canceled before anything is deployed again', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const one = await FakeTaskManager.connect(manager.rpcPort, 1, 'a');
   const two = await FakeTaskManager.connect(manager.rpcPort, 1, 'b');
@@ -162,7 +139,7 @@ const ofAttempt =
     command.tasks[0]?.attempt === attempt;
 
 test('several TaskManagers: each is told where all subtasks run, and one secret', async (t) => {
-  const { manager, a, b, c } = await threeTaskManagers(cluster(t));
+  const { manager, a, b, c } = await threeTaskManagers(clusterOf(t));
   const deploys = await Promise.all([a, b, c].map((tm) => tm.next('deploy')));
   await running(manager);
   const address = { host: '127.0.0.1', port: 1 };
@@ -194,7 +171,7 @@ test('several TaskManagers: each is told where all subtasks run, and one secret'
 });
 
 test('one of several is lost: the others are canceled, kept, and deployed again', async (t) => {
-  const { manager, connect, a, b, c } = await threeTaskManagers(cluster(t));
+  const { manager, connect, a, b, c } = await threeTaskManagers(clusterOf(t));
   await running(manager);
   const id = await manager.checkpoint();
   c.close();
@@ -213,7 +190,7 @@ test('one of several is lost: the others are canceled, kept, and deployed again'
 });
 
 test('a broken connection between two TaskManagers restarts the job once (P51)', async (t) => {
-  const { manager, a, b, c } = await threeTaskManagers(cluster(t));
+  const { manager, a, b, c } = await threeTaskManagers(clusterOf(t));
   await running(manager);
   const lost = (tm: FakeTaskManager, peer: string, attempt: number) => {
     const facts = { taskManagerId: tm.id, attempt, peer };
@@ -234,7 +211,7 @@ test('a broken connection between two TaskManagers restarts the job once (P51)',
 });
 
 test('lost records fail the job instead of restarting it', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -248,14 +225,14 @@ test('lost records fail the job instead of restarting it', async (t) => {
 });
 
 test('a checkpoint that times out is aborted at the tasks and recorded in the log', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start({ plan: testPlan({ timeoutMs: 50 }) });
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
   tm.onTrigger = 'ignore';
   await assert.rejects(manager.checkpoint(), { code: 'CHECKPOINT_EXPIRED' });
   const aborted = await tm.next('abort');
-  await until('abort record', () => records(made).at(-1)?.kind === 'abort');
+  await until('abort record', () => recordsOf(made).at(-1)?.kind === 'abort');
   // P7: the next one waits for `drained` of the aborted one.
   tm.onTrigger = 'ack';
   const next = manager.checkpoint();
@@ -268,7 +245,7 @@ test('a checkpoint that times out is aborted at the tasks and recorded in the lo
 });
 
 test('stale acknowledgements are refused: another attempt, an aborted checkpoint', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -280,13 +257,13 @@ test('stale acknowledgements are refused: another attempt, an aborted checkpoint
   tm.heartbeat({ subtask: 0, attempt: 1, matched: 3 });
   await until('the heartbeat after the acks', () => manager.view().counters.matched === 3);
   assert.equal(manager.view().checkpoints.find(checkpointId)?.acks.length, 0);
-  const before = records(made).length;
+  const before = recordsOf(made).length;
   tm.fail(0, 'X');
   await assert.rejects(checkpoint, { code: 'CHECKPOINT_JOB_RESTARTING' });
   await running(manager);
   assert.equal(newestManifest(made).kind, 'initial');
   assert.deepEqual(
-    records(made)
+    recordsOf(made)
       .slice(before)
       .map((record) => record.kind),
     ['abort', 'restore'],
@@ -294,7 +271,7 @@ test('stale acknowledgements are refused: another attempt, an aborted checkpoint
 });
 
 test('counters survive attempts', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -310,7 +287,7 @@ test('counters survive attempts', async (t) => {
 });
 
 test('a savepoint lies in a folder of its own and starts another job, once (P43)', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -319,7 +296,7 @@ test('a savepoint lies in a folder of its own and starts another job, once (P43)
   assert.ok(made.savepoints.get(location)?.objects.has('_metadata.json'));
   assert.equal(manager.view().checkpoints.latestSavepoint?.externalPath, location);
 
-  const copy = cluster(t);
+  const copy = clusterOf(t);
   copy.savepoints.set(location, made.savepoints.get(location)!);
   const plan = { ...testPlan(), restoreSavepoint: location };
   const second = await copy.start({ plan });
@@ -336,7 +313,7 @@ test('a savepoint lies in a folder of its own and starts another job, once (P43)
 });
 
 test('P34: a changed script comes with the next barrier, the stored one is deployed', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -359,7 +336,7 @@ test('P34: a changed script comes with the next barrier, the stored one is deplo
 });
 
 test('a broken script is refused by name, a repaired one taken', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const dir = mkdtempSync(join(tmpdir(), 'jobmanager-'));
   t.after(() => rmSync(dir, { recursive: true }));
   const file = join(dir, 'job.yaml');
@@ -379,7 +356,7 @@ test('a broken script is refused by name, a repaired one taken', async (t) => {
 });
 
 test('P26: a split found later is in the manifest, held until a checkpoint', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start();
   const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -400,7 +377,7 @@ test('P26: a split found later is in the manifest, held until a checkpoint', asy
 });
 
 test('stop takes a final checkpoint; the next start resumes from it', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const warnings: string[] = [];
   const log = pino({ level: 'warn' }, { write: (line) => warnings.push(line) });
   const manager = await made.start({ log });
@@ -424,7 +401,7 @@ test('stop takes a final checkpoint; the next start resumes from it', async (t) 
 });
 
 test('--from: offsets only without state, ids only of this job', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start({ from: 'latest' });
   await FakeTaskManager.connect(manager.rpcPort, 2);
   await running(manager);
@@ -436,12 +413,12 @@ test('--from: offsets only without state, ids only of this job', async (t) => {
   const back = await made.start({ from: first });
   const tm = await FakeTaskManager.connect(back.rpcPort, 2);
   assert.equal((await tm.next('deploy')).tasks[0]?.restoredId, first);
-  const last = records(made).at(-1);
+  const last = recordsOf(made).at(-1);
   assert.ok(last?.kind === 'restore' && last.checkpointId === first);
 });
 
 test('a leader whose log was taken over ends at its next record (P39)', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const old = await made.start();
   await FakeTaskManager.connect(old.rpcPort, 2);
   await running(old);
@@ -451,7 +428,7 @@ test('a leader whose log was taken over ends at its next record (P39)', async (t
 });
 
 test('phases are announced in order, once each', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const phases: string[] = [];
   const manager = await made.start({
     hooks: {

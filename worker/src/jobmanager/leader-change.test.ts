@@ -6,15 +6,9 @@ import { decodeRecord } from '../checkpoint/log-record.ts';
 import type { RunningAttempt, RunningTask } from '../rpc/messages.ts';
 import { FakeTaskManager, runningOf } from './fake-task-manager.ts';
 import type { JobManager } from './jobmanager.ts';
-import { TestCluster } from './test-cluster.ts';
+import { TestCluster, until as untilWithin } from './test-cluster.ts';
 
-async function until(what: string, done: () => boolean): Promise<void> {
-  for (let i = 0; i < 2_000; i += 1) {
-    if (done()) return;
-    await delay(5);
-  }
-  assert.fail(`never: ${what}`);
-}
+const until = (what: string, done: () => boolean) => untilWithin(what, done, 2_000);
 
 /** A job that runs, with one checkpoint, whose leader has gone without a word. */
 async function abandoned(t: TestContext) {

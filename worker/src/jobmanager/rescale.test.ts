@@ -1,13 +1,11 @@
 /** The parallelism follows the slots and the user's wish, at the real JobManager. */
 import assert from 'node:assert/strict';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { decodeRecord } from '../checkpoint/log-record.ts';
-import type { LogRecord } from '../checkpoint/snapshot.ts';
 import type { JobPlan, ScalingPlan } from '../plan/job-plan.ts';
 import { FakeTaskManager } from './fake-task-manager.ts';
 import type { JobManager } from './jobmanager.ts';
-import { TestCluster, testPlan } from './test-cluster.ts';
+import { clusterOf, recordsOf, type TestCluster, testPlan, until } from './test-cluster.ts';
 
 const QUICK: ScalingPlan = { resourceWaitMs: 60, stabilizationMs: 10, minIntervalMs: 0 };
 
@@ -15,32 +13,11 @@ function planOf(parallelism: number, scaling: Partial<ScalingPlan> = {}): JobPla
   return { ...testPlan(), parallelism, scaling: { ...QUICK, ...scaling } };
 }
 
-function cluster(t: TestContext): TestCluster {
-  const made = new TestCluster();
-  t.after(() => made.close());
-  return made;
-}
-
-async function until(what: string, test: () => boolean): Promise<void> {
-  for (let i = 0; i < 1_000; i += 1) {
-    if (test()) return;
-    await delay(5);
-  }
-  assert.fail(`never: ${what}`);
-}
-
 const runsWith = (manager: JobManager, parallelism: number) =>
   until(`RUNNING with ${parallelism}`, () => {
     const view = manager.view();
     return view.status === 'RUNNING' && view.parallelism === parallelism;
   });
-
-function records({ store }: TestCluster): LogRecord[] {
-  return [...store.objects]
-    .filter(([name]) => name.startsWith('log/'))
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([, { content }], index) => decodeRecord(content, index));
-}
 
 /** The order of what a TaskManager was told, without repetition of other things. */
 function told(tm: FakeTaskManager): string[] {
@@ -58,7 +35,7 @@ async function pair(made: TestCluster, plan: JobPlan) {
 }
 
 test('a lost TaskManager stays away: fewer subtasks, then all again by a rescale', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   // One restart is allowed: the rescale must not use it up, nor be refused for it.
   const plan = planOf(4);
   plan.restartStrategy = { type: 'fixed-delay', attempts: 1, delayMs: 1 };
@@ -91,7 +68,7 @@ test('a lost TaskManager stays away: fewer subtasks, then all again by a rescale
   const after = manager.view();
   assert.deepEqual([after.restarts, after.scaling.rescales], [1, 1]);
   assert.equal(after.exceptions.entries.length, 1, 'a rescale is no failure');
-  const restore = records(made).at(-1);
+  const restore = recordsOf(made).at(-1);
   assert.ok(restore?.kind === 'restore');
   assert.equal(restore.reason, 'rescale from 2 to 4 subtasks, 4 are wanted');
   // And the checkpoints of the new parallelism are whole.
@@ -99,7 +76,7 @@ test('a lost TaskManager stays away: fewer subtasks, then all again by a rescale
 });
 
 test('a replacement in time: the job waits for it and keeps its parallelism', async (t) => {
-  const { manager, connect, b } = await pair(cluster(t), planOf(4, { resourceWaitMs: 60_000 }));
+  const { manager, connect, b } = await pair(clusterOf(t), planOf(4, { resourceWaitMs: 60_000 }));
   b.close();
   await until('the wait for slots', () => manager.view().status === 'CREATED');
   await connect('c');
@@ -108,7 +85,7 @@ test('a replacement in time: the job waits for it and keeps its parallelism', as
 });
 
 test('the first start takes what is there after the wait, not before', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const manager = await made.start({ plan: planOf(4) });
   assert.equal(manager.view().status, 'CREATED');
   await FakeTaskManager.connect(manager.rpcPort, 1, 'a');
@@ -117,7 +94,7 @@ test('the first start takes what is there after the wait, not before', async (t)
 });
 
 test('another parallelism is asked for: fewer at once, more when the slots come', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const { manager, connect } = await pair(made, planOf(4));
   await manager.rescale(3);
   await runsWith(manager, 3);
@@ -134,7 +111,7 @@ test('another parallelism is asked for: fewer at once, more when the slots come'
 });
 
 test('what was asked for outlives the JobManager; a spec that changes ends it', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const { manager } = await pair(made, planOf(4));
   await manager.rescale(3);
   await runsWith(manager, 3);
@@ -146,8 +123,8 @@ test('what was asked for outlives the JobManager; a spec that changes ends it', 
   await runsWith(second, 3);
   // Every record tells it, so that a leader who reads the tail alone knows it.
   const asked = { asked: 3, planned: 4 };
-  const since = records(made).findIndex(({ kind }) => kind === 'rescale');
-  for (const record of records(made).slice(since)) {
+  const since = recordsOf(made).findIndex(({ kind }) => kind === 'rescale');
+  for (const record of recordsOf(made).slice(since)) {
     assert.deepEqual(record.wantedParallelism, asked);
   }
   await second.close();
@@ -161,18 +138,18 @@ test('what was asked for outlives the JobManager; a spec that changes ends it', 
 });
 
 test('back to what the spec says: nothing is asked for any more', async (t) => {
-  const made = cluster(t);
+  const made = clusterOf(t);
   const { manager } = await pair(made, planOf(4));
   await manager.rescale(3);
   await manager.rescale(4);
-  assert.equal(records(made).at(-1)?.wantedParallelism, null);
+  assert.equal(recordsOf(made).at(-1)?.wantedParallelism, null);
   await manager.close();
   const second = await made.start({ plan: planOf(4) });
   assert.equal(second.view().scaling.wanted, 4);
 });
 
 test('no rescale without its checkpoint: the job goes on as it is, and tries again', async (t) => {
-  const { manager, a, b } = await pair(cluster(t), planOf(4));
+  const { manager, a, b } = await pair(clusterOf(t), planOf(4));
   for (const tm of [a, b]) tm.onTrigger = 'decline';
   await manager.rescale(2);
   await until('the declined one', () => manager.view().checkpoints.counts.failed === 1);
@@ -183,7 +160,7 @@ test('no rescale without its checkpoint: the job goes on as it is, and tries aga
 });
 
 test('a rescale waits behind a checkpoint that somebody asked for', async (t) => {
-  const { manager, a, b } = await pair(cluster(t), planOf(4));
+  const { manager, a, b } = await pair(clusterOf(t), planOf(4));
   for (const tm of [a, b]) tm.onTrigger = 'ignore';
   await manager.rescale(2);
   const [{ checkpointId, script }] = await Promise.all([a.next('trigger'), b.next('trigger')]);
@@ -199,7 +176,7 @@ test('a rescale waits behind a checkpoint that somebody asked for', async (t) =>
 
 test('slots that come and go cost nothing; soon after a rescale there is none', async (t) => {
   const scaling = { stabilizationMs: 40, minIntervalMs: 600_000 };
-  const { manager, connect, b } = await pair(cluster(t), planOf(4, scaling));
+  const { manager, connect, b } = await pair(clusterOf(t), planOf(4, scaling));
   b.close();
   await runsWith(manager, 2);
   (await connect('c')).close();

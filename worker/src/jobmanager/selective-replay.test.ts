@@ -3,15 +3,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { decodeRecord } from '../checkpoint/log-record.ts';
 import { FakeTaskManager, runningOf } from './fake-task-manager.ts';
-import { SCRIPT, TestCluster, testPlan } from './test-cluster.ts';
-
-async function until(what: string, test: () => boolean): Promise<void> {
-  for (let i = 0; i < 1_000; i += 1) {
-    if (test()) return;
-    await delay(5);
-  }
-  assert.fail(`never: ${what}`);
-}
+import { SCRIPT, TestCluster, testPlan, until } from './test-cluster.ts';
 
 /** `a` has subtasks 0 and 3, `b` 1 and 4, `c` 2; `more` is over their plan. */
 async function threeTaskManagers(t: TestContext, more: { timeoutMs?: number } = {}) {

@@ -1,9 +1,13 @@
 /** A JobManager on a memory store and an in-memory source, for tests. */
+import assert from 'node:assert/strict';
+import type { TestContext } from 'node:test';
 import { pino } from 'pino';
+import { decodeRecord } from '../checkpoint/log-record.ts';
 import { MemoryStore, type StoredObjects } from '../checkpoint/memory-store.ts';
+import type { LogRecord } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
-import { realEnv } from '../runtime/env.ts';
+import { realEnv, sleep } from '../runtime/env.ts';
 import type { Split, SplitEnumerator, SplitPosition } from '../source/source.ts';
 import { type JobManager, startJobManager } from './jobmanager.ts';
 import type { JobManagerOptions } from './jobmanager-options.ts';
@@ -174,4 +178,28 @@ export class TestCluster {
     if (!readOnly) this.savepoints.set(url, store);
     return store;
   }
+}
+
+/** Closed when the test ends. */
+export function clusterOf(t: TestContext): TestCluster {
+  const made = new TestCluster();
+  t.after(() => made.close());
+  return made;
+}
+
+/** Waits for the real processes' real messages; fails by name instead of hanging. */
+export async function until(what: string, done: () => boolean, looks = 1_000): Promise<void> {
+  for (let i = 0; i < looks; i += 1) {
+    if (done()) return;
+    await sleep(realEnv, 5);
+  }
+  assert.fail(`never: ${what}`);
+}
+
+/** The job's log, oldest first. */
+export function recordsOf({ store }: TestCluster): LogRecord[] {
+  return [...store.objects]
+    .filter(([name]) => name.startsWith('log/'))
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, { content }], index) => decodeRecord(content, index));
 }
