@@ -9,7 +9,7 @@ import type { Kill, Sample } from '../exactly-once/history.ts';
 import { type Leader, leaderOf, settled, until } from '../exactly-once/leaders.ts';
 import { seededRandom } from '../exactly-once/random.ts';
 import type { Stage } from '../exactly-once/run.ts';
-import { attemptIn, totalRead } from '../exactly-once/status.ts';
+import { attemptIn, isWorking } from '../exactly-once/status.ts';
 import { run } from '../testbed/command.ts';
 import { isAlive } from '../testbed/end-process.ts';
 import type { KafkaBroker } from '../testbed/kafka.ts';
@@ -201,9 +201,4 @@ export class Storm {
   #sample(condition: (one: Sample) => boolean, what: string): Promise<Sample> {
     return this.#stage.pipeline.until(condition, STEP_LIMIT_MS, what);
   }
-}
-
-/** All of its tasks are of one attempt, and read. */
-function isWorking(one: Sample): boolean {
-  return one.state === 'RUNNING' && attemptIn(one) !== null && totalRead(one) > 0;
 }

@@ -28,7 +28,7 @@ const RECOVERY_LIMIT_MS = 60_000;
 /** A woken TaskManager that was given up must be gone by then. */
 const ZOMBIE_LIMIT_MS = 10_000;
 
-type Reason = Exclude<Kill['reason'], 'rescale'>;
+type Reason = Exclude<Kill['reason'], 'rescale' | 'partition'>;
 
 export class Killer {
   readonly #pipeline: Pipeline;

@@ -16,6 +16,8 @@ export interface Outgoing {
 }
 
 const TICK_MS = 20;
+/** Kafkajs' own gives up after some 9 s, and a broker's restart can take that on a busy machine. */
+const PATIENCE = { retries: 60, initialRetryTime: 100, maxRetryTime: 1_000 };
 
 export class PacedProducer {
   readonly #producer: Producer;
@@ -24,7 +26,7 @@ export class PacedProducer {
   readonly acked: Acked[] = [];
 
   constructor(bootstrap: string, topic: string) {
-    const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING });
+    const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: PATIENCE });
     // Idempotent: a retry after a lost acknowledgement must not write a record twice, else the fold
     // and the topic disagree through no fault of the pipeline.
     this.#producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });

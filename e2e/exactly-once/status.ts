@@ -64,6 +64,11 @@ export function attemptIn(sample: Sample): number | null {
   return attempts.size === 0 || sample.replaced === null ? null : Math.max(...attempts);
 }
 
+/** All of its tasks are of one attempt, and read. */
+export function isWorking(sample: Sample): boolean {
+  return sample.state === 'RUNNING' && attemptIn(sample) !== null && totalRead(sample) > 0;
+}
+
 export function totalRead(sample: Sample): number {
   return sample.subtasks.reduce((sum, subtask) => sum + subtask.recordsRead, 0);
 }

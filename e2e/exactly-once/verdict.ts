@@ -237,7 +237,8 @@ function restarts({ history }: Case): string[] {
   const pids = new Set(samples.flatMap((one) => one.taskManagers.map(({ pid }) => pid)));
   const faults: string[] = [];
   const processes = [...pids].filter((pid) => pid > 1).length;
-  if (processes > kills.length + meta.taskManagers) {
+  const ended = kills.reduce((sum, { cut }) => sum + (cut?.addresses.length ?? 1), 0);
+  if (processes > ended + meta.taskManagers) {
     faults.push(`${processes} TaskManager processes for ${kills.length} kills`);
   }
   if (attempts.size - 1 > kills.length) {

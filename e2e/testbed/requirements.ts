@@ -1,6 +1,6 @@
 /**
  * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
- * Go for the real S3 server. Missing ones are installed where that is possible without asking (a
+ * Go for the real S3 server, as root iproute2 and nftables for networks that can be cut. Missing ones are installed where that is possible without asking (a
  * Debian container run as root, which is what CI is); elsewhere the answer says what to install.
  */
 import { spawnSync } from 'node:child_process';
@@ -10,6 +10,8 @@ interface Requirement {
   args: string[];
   debianPackage: string;
   purpose: string;
+  /** Nobody else could use it. */
+  rootOnly?: true;
 }
 
 const REQUIREMENTS: Requirement[] = [
@@ -31,11 +33,26 @@ const REQUIREMENTS: Requirement[] = [
     debianPackage: 'golang-go',
     purpose: 'builds the S3 server of the tests',
   },
+  {
+    command: 'ip',
+    args: ['-V'],
+    debianPackage: 'iproute2',
+    purpose: 'makes the network that the partition test cuts',
+    rootOnly: true,
+  },
+  {
+    command: 'nft',
+    args: ['--version'],
+    debianPackage: 'nftables',
+    purpose: 'cuts it',
+    rootOnly: true,
+  },
 ];
 
 const INSTALL_TIMEOUT_MS = 600_000;
 
 function isMissing(requirement: Requirement): boolean {
+  if (requirement.rootOnly && process.getuid?.() !== 0) return false;
   return spawnSync(requirement.command, requirement.args, { stdio: 'ignore' }).status !== 0;
 }
 
