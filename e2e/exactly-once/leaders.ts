@@ -2,7 +2,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Stage } from './run.ts';
+
+/** Where the JobManagers leave their port files. */
+type Place = { pipeline: { stateDir: string } };
 
 /** Ten times what is usual. */
 const WATCHDOG_MS = 60_000;
@@ -17,7 +19,7 @@ export interface Leader extends Seat {
   epoch: number;
 }
 
-async function seats({ pipeline }: Stage): Promise<Seat[]> {
+async function seats({ pipeline }: Place): Promise<Seat[]> {
   const names = (await readdir(pipeline.stateDir)).filter((name) =>
     /^jobmanager(-\d+)?\.json$/.test(name),
   );
@@ -45,7 +47,7 @@ export async function ask(rest: string, path: string): Promise<Record<string, un
 }
 
 /** Who leads, and says so itself, with all tasks running. */
-export async function leaderOf(stage: Stage): Promise<Leader | null> {
+export async function leaderOf(stage: Place): Promise<Leader | null> {
   const found = await Promise.all(
     (await seats(stage)).map(async (seat): Promise<Leader[]> => {
       const role = await ask(restOf(seat), '/api/v1/leader');
@@ -67,7 +69,7 @@ export async function until<T>(what: string, look: () => Promise<T | null>): Pro
 }
 
 /** Two JobManagers that both answer, one of which leads. */
-export async function settled(stage: Stage): Promise<Leader> {
+export async function settled(stage: Place): Promise<Leader> {
   const leader = await until('a leader and a standby', async () => {
     const roles = await Promise.all(
       (await seats(stage)).map((seat) => ask(restOf(seat), '/api/v1/leader')),
