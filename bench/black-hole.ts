@@ -1,8 +1,8 @@
 /**
  * In place of worker/src/action/open.ts in a measured slot: the action takes each enriched event,
  * completely built, and drops it, as the Flink job's `blackhole` does. What a receiver costs is not
- * the engine's; `--action webhook` shows what real posts cost. With TRIGGERJOB_BENCH_TIMES the moment
- * of each event goes to a file (slot-times.ts).
+ * the engine's; `--action webhook` shows what real posts cost. With TRIGGERJOB_BENCH_TIMES the
+ * moment of each event goes to a file (slot-times.ts).
  */
 import { threadId } from 'node:worker_threads';
 import type { ActionExecutor } from '../worker/src/action/action.ts';

@@ -23,7 +23,7 @@ export interface Machine {
 }
 
 /** The same on every machine: each has its own. */
-export const RPC_PORT = 6123;
+const RPC_PORT = 6123;
 export const REST_PORT = 8081;
 
 export interface Machines {

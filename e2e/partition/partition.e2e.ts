@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { JobFile } from '../exactly-once/job-file.ts';
 import { printRun, violationLines } from '../exactly-once/report.ts';
 import { runChecked } from '../exactly-once/run.ts';
 import { judge } from '../exactly-once/verdict.ts';
@@ -57,6 +58,20 @@ const ALL: Outage[] = [
 const RUN = WHOLE
   ? { outages: [...ALL, ...ALL, ...ALL], durationMs: 420_000, eventsPerUser: 900 }
   : { outages: SHORT, durationMs: 95_000, eventsPerUser: 250 };
+
+const JOB: Partial<JobFile> = {
+  checkpointInterval: '1s',
+  taskManager: { memory: { slotCache: '25Ki' } },
+  heartbeat: { timeout: `${HEARTBEAT_TIMEOUT_MS}ms` },
+  webhook: { timeout: '20s' },
+  scaling: { minInterval: '0s', stabilization: '500ms' },
+  jobManager: {
+    replicas: JOB_MANAGERS.length,
+    rpc: { bindAddress: '0.0.0.0' },
+    rest: { bindAddress: '0.0.0.0' },
+    leaderElection: { lease: `${LEASE_MS}ms`, renewDeadline: '2s', retryPeriod: '300ms' },
+  },
+};
 
 function printFigures(figures: readonly OutageFigures[]): void {
   const print = (what: string, ms: number, goalMs: number) =>
@@ -204,17 +219,7 @@ describe('partition', async () => {
       },
       store: { url: directory, directory: `${s3.directory}/partition` },
       job: () => ({
-        checkpointInterval: '1s',
-        taskManager: { memory: { slotCache: '25Ki' } },
-        heartbeat: { timeout: `${HEARTBEAT_TIMEOUT_MS}ms` },
-        webhook: { timeout: '20s' },
-        scaling: { minInterval: '0s', stabilization: '500ms' },
-        jobManager: {
-          replicas: JOB_MANAGERS.length,
-          rpc: { bindAddress: '0.0.0.0' },
-          rest: { bindAddress: '0.0.0.0' },
-          leaderElection: { lease: `${LEASE_MS}ms`, renewDeadline: '2s', retryPeriod: '300ms' },
-        },
+        ...JOB,
         checkpointing: { directory, s3: { endpoint, accessKeyFile, secretKeyFile } },
       }),
     });
