@@ -74,6 +74,10 @@ function printFigures(figures: readonly StepFigures[]): void {
   print('works again after the SIGKILL of the leader', times('kill the leader'), TAKEOVER_GOAL_MS);
   const woken = figures.flatMap(({ wokenMs }) => wokenMs ?? []);
   print('zombies refused, ended after SIGCONT', woken, WOKEN_GOAL_MS);
+  const more = figures.reduce((sum, { unexplained }) => sum + unexplained, 0);
+  console.log(
+    `attempts that no step explains: ${more}; goal 0: ${more === 0 ? 'reached' : 'missed'}`,
+  );
 }
 
 describe('chaos', () => {

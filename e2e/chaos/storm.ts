@@ -44,10 +44,14 @@ export interface StepFigures {
   wokenMs: number | null;
   /** The tasks of before went on. */
   sameAttempt: boolean;
+  /** Attempts that began beside what the step explains: on a starved machine leases run out. */
+  unexplained: number;
 }
 
 /** Ten times what a step takes. */
 const STEP_LIMIT_MS = 120_000;
+/** The watch of the job's log looks five times a second. */
+const WATCH_MS = 600;
 /** Between two steps, at most: a checkpoint or two. */
 const CALM_MS = 3_000;
 
@@ -57,6 +61,8 @@ export class Storm {
   readonly #around: { broker: KafkaBroker; s3: S3Server };
   readonly #random: () => number;
   #wanted: number;
+  /** Records of the log that are entered as kills. */
+  #entered = 0;
   readonly figures: StepFigures[] = [];
 
   constructor(stage: Stage, plan: StormPlan, around: { broker: KafkaBroker; s3: S3Server }) {
@@ -87,30 +93,43 @@ export class Storm {
 
   async #step(name: StepName): Promise<void> {
     const leader = await settled(this.#stage);
-    const before = await this.#sample((one) => isWorking(one), `${name}: a job that works`);
+    const before = await this.#sample((one) => this.#works(one), `${name}: a job that works`);
+    await wait(WATCH_MS);
+    const between = this.#enter(null);
     const attempt = attemptIn(before)!;
     const at = Date.now();
-    const kill: Kill = {
-      at,
-      pid: 0,
-      attempt,
-      reason: 'random',
-      endedAt: null,
-      resumedAt: null,
-      lateMs: null,
-      restored: null,
-    };
+    const kill: Kill = { ...unexplained(at), attempt, reason: 'random' };
     const wokenMs = await this.#act(name, kill, leader);
     const done = await this.#worksAgain(name, kill, leader);
+    await wait(WATCH_MS);
+    const entered = this.#enter(kill);
     const sameAttempt = attemptIn(done) === attempt;
-    const figures = { name, doneMs: done.at - at, wokenMs, sameAttempt };
+    const more = between + Math.max(0, entered - (sameAttempt ? 0 : 1));
+    const figures = { name, doneMs: done.at - at, wokenMs, sameAttempt, unexplained: more };
     this.figures.push(figures);
     const woken = wokenMs === null ? '' : `, it ended ${wokenMs} ms after SIGCONT`;
     const tasks = sameAttempt ? 'tasks went on' : `restored checkpoint ${done.restored}`;
-    console.log(`  ${name}: works again after ${figures.doneMs} ms, ${tasks}${woken}`);
-    if (sameAttempt) return;
-    kill.restored = done.restored;
-    this.#stage.kills.push(kill);
+    const also = more === 0 ? '' : `, and ${more} attempts began that nothing here explains`;
+    console.log(`  ${name}: works again after ${figures.doneMs} ms, ${tasks}${woken}${also}`);
+  }
+
+  /** What ended since, as the job's log has it; the first of them by `kill`. Their number. */
+  #enter(kill: Kill | null): number {
+    const { watch, kills } = this.#stage;
+    const restores = watch.restores.slice(this.#entered);
+    this.#entered += restores.length;
+    for (const [index, { at, attempt, checkpointId }] of restores.entries()) {
+      const own = index === 0 && kill !== null && kill.at < at;
+      const one = own ? kill : { ...unexplained(at - 1), attempt: attempt - 1 };
+      kills.push({ ...one, restored: checkpointId });
+    }
+    return restores.length;
+  }
+
+  /** Beyond its end the producer leaves nothing to read. */
+  #works(one: Sample): boolean {
+    const idle = this.#stage.producer.done && one.state === 'RUNNING' && attemptIn(one) !== null;
+    return isWorking(one) || idle;
   }
 
   /** Does it; for a frozen process, until it has ended. */
@@ -190,7 +209,7 @@ export class Storm {
     }
     return await this.#sample(
       (one) =>
-        isWorking(one) &&
+        this.#works(one) &&
         (!restarted || attemptIn(one)! > kill.attempt) &&
         one.taskManagers.every(({ pid }) => pid > 1 && pid !== kill.pid) &&
         one.subtasks.length === this.#wanted,
@@ -201,4 +220,9 @@ export class Storm {
   #sample(condition: (one: Sample) => boolean, what: string): Promise<Sample> {
     return this.#stage.pipeline.until(condition, STEP_LIMIT_MS, what);
   }
+}
+
+function unexplained(at: number): Kill {
+  const none = { endedAt: null, resumedAt: null, lateMs: null, restored: null };
+  return { at, pid: 0, attempt: 0, reason: 'random', ...none };
 }

@@ -24,6 +24,8 @@ export class PacedProducer {
   readonly #topic: string;
   #sending: Promise<void> = Promise.resolve();
   readonly acked: Acked[] = [];
+  /** run() has sent all. */
+  done = false;
 
   constructor(bootstrap: string, topic: string) {
     const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: PATIENCE });
@@ -88,5 +90,6 @@ export class PacedProducer {
       if (batch.length > 0) await this.send(batch);
       await wait(TICK_MS);
     }
+    this.done = true;
   }
 }

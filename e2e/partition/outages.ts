@@ -49,7 +49,7 @@ export interface OutageFigures {
   healedToWorkingMs: number;
   /** From the heal to every TaskManager's being registered. */
   wholeMs: number;
-  /** From the heal to a successor's being in charge; null: the leader stayed. */
+  /** From the cut from the store to a successor's being in charge; null: no such cut. */
   ledMs: number | null;
   /** Last delivery of a TaskManager that was cut from the leader alone, after the cut. */
   zombieMs: number | null;
@@ -120,13 +120,14 @@ export class Outages {
     working.catch(() => undefined);
     await wait(breakage.ms);
     // Who is cut from the store is succeeded, however long that takes.
-    if (name === 'the leader, from the store') await this.#succeeded(leader.epoch);
-    const ledAt = Date.now();
+    const unstored = name === 'the leader, from the store';
+    if (unstored) await this.#succeeded(leader.epoch);
+    const ledMs = unstored ? Date.now() - cutAt : null;
     await this.#network.heal();
     const healedAt = Date.now();
     const back = await working;
     const whole = await this.#sample((one) => this.#isWhole(one), `${name}: all to be back`);
-    const after = await this.#settled();
+    await this.#settled();
     if (breakage.kept) await wait(AFTERMATH_MS);
     await wait(WATCH_MS);
     const last = await this.#sample((one) => this.#isWhole(one), `${name}: all to stay`);
@@ -140,7 +141,7 @@ export class Outages {
       workingMs: back.at - cutAt,
       healedToWorkingMs: back.at - healedAt,
       wholeMs: whole.at - healedAt,
-      ledMs: after.epoch === leader.epoch ? null : ledAt - cutAt,
+      ledMs,
       zombieMs: this.#zombieMs(breakage, cutAt, whole.at),
       attempts,
     };
