@@ -126,10 +126,8 @@ export class Storm {
     return restores.length;
   }
 
-  /** Beyond its end the producer leaves nothing to read. */
   #works(one: Sample): boolean {
-    const idle = this.#stage.producer.done && one.state === 'RUNNING' && attemptIn(one) !== null;
-    return isWorking(one) || idle;
+    return isWorking(one, this.#stage.producer.done);
   }
 
   /** Does it; for a frozen process, until it has ended. */

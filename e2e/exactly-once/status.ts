@@ -64,9 +64,10 @@ export function attemptIn(sample: Sample): number | null {
   return attempts.size === 0 || sample.replaced === null ? null : Math.max(...attempts);
 }
 
-/** All of its tasks are of one attempt, and read. */
-export function isWorking(sample: Sample): boolean {
-  return sample.state === 'RUNNING' && attemptIn(sample) !== null && totalRead(sample) > 0;
+/** All of its tasks are of one attempt, and read, unless there is nothing more to read. */
+export function isWorking(sample: Sample, producerDone: boolean): boolean {
+  const runs = sample.state === 'RUNNING' && attemptIn(sample) !== null;
+  return runs && (producerDone || totalRead(sample) > 0);
 }
 
 export function totalRead(sample: Sample): number {

@@ -204,7 +204,7 @@ export class Outages {
   async #worksAgain(name: Outage, kept: boolean, attempt: number): Promise<Sample> {
     return await this.#sample(
       (one) =>
-        isWorking(one) &&
+        isWorking(one, this.#stage.producer.done) &&
         one.subtasks.length === this.#plan.subtasks &&
         (kept || attemptIn(one)! > attempt),
       `${name}: ${this.#plan.subtasks} subtasks to work`,
@@ -214,7 +214,7 @@ export class Outages {
   #isWhole(one: Sample): boolean {
     const { taskManagers, subtasks } = this.#plan;
     return (
-      isWorking(one) &&
+      isWorking(one, this.#stage.producer.done) &&
       one.subtasks.length === subtasks &&
       one.taskManagers.length === taskManagers.length
     );

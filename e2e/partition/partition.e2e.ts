@@ -56,7 +56,7 @@ const ALL: Outage[] = [
   'one TaskManager and another',
 ];
 const RUN = WHOLE
-  ? { outages: [...ALL, ...ALL, ...ALL], durationMs: 420_000, eventsPerUser: 900 }
+  ? { outages: [...ALL, ...ALL, ...ALL], durationMs: 540_000, eventsPerUser: 900 }
   : { outages: SHORT, durationMs: 95_000, eventsPerUser: 250 };
 
 const JOB: Partial<JobFile> = {
