@@ -33,20 +33,20 @@ const PARTITIONS = 6;
 const EVENTS_PER_SECOND = 900;
 const INTERVAL_MS = 3_000;
 const TOUCHED_SHARE = 0.01;
-const CHECKPOINTS_MS = 100_000;
+const CHECKPOINTS_MS = 75_000;
 /** Before and after an act: what is compared. */
 const WINDOW_MS = 5_000;
 const STEP_LIMIT_MS = 120_000;
 const FILL_LIMIT_MS = 10 * 60_000;
 const LEASE_MS = 5_000;
-const LEADER_CHANGES = 3;
+const LEADER_CHANGES = 2;
 
 const { values } = parseArgs({
   options: {
     users: { type: 'string', default: '62500' },
     parallelism: { type: 'string', default: '6' },
     slots: { type: 'string', default: '2' },
-    kills: { type: 'string', default: '12' },
+    kills: { type: 'string', default: '10' },
     failover: { type: 'string', default: 'region' },
     phases: { type: 'string', default: 'checkpoints,kills,leader,rescale' },
   },
@@ -173,7 +173,7 @@ async function leaderChanges(run: Run): Promise<Act[]> {
 
 async function rescales(run: Run): Promise<Act[]> {
   const acts: Act[] = [];
-  for (const parallelism of [PARALLELISM - 2, PARALLELISM, PARALLELISM - 2, PARALLELISM]) {
+  for (const parallelism of [PARALLELISM - 2, PARALLELISM]) {
     await calm(run, Date.now());
     const at = Date.now();
     const asked = ['rescale', '--parallelism', String(parallelism), '--rest', run.job.rest];
