@@ -40,6 +40,8 @@ export interface StepFigures {
   name: StepName;
   /** From the act to the job's working again. */
   doneMs: number;
+  /** Of a leader: from the act to another one's being in charge. */
+  ledMs: number | null;
   /** Of a frozen process: from SIGCONT to its end. */
   wokenMs: number | null;
   /** The tasks of before went on. */
@@ -99,13 +101,17 @@ export class Storm {
     const attempt = attemptIn(before)!;
     const at = Date.now();
     const kill: Kill = { ...unexplained(at), attempt, reason: 'random' };
-    const wokenMs = await this.#act(name, kill, leader);
-    const done = await this.#worksAgain(name, kill, leader);
+    const [wokenMs, ledAt] = await Promise.all([
+      this.#act(name, kill, leader),
+      /leader/.test(name) ? this.#succeeded(name, leader) : null,
+    ]);
+    const ledMs = ledAt === null ? null : ledAt - at;
+    const done = await this.#worksAgain(name, kill);
     await wait(WATCH_MS);
     const entered = this.#enter(kill);
     const sameAttempt = attemptIn(done) === attempt;
     const more = between + Math.max(0, entered - (sameAttempt ? 0 : 1));
-    const figures = { name, doneMs: done.at - at, wokenMs, sameAttempt, unexplained: more };
+    const figures = { name, doneMs: done.at - at, ledMs, wokenMs, sameAttempt, unexplained: more };
     this.figures.push(figures);
     const woken = wokenMs === null ? '' : `, it ended ${wokenMs} ms after SIGCONT`;
     const tasks = sameAttempt ? 'tasks went on' : `restored checkpoint ${done.restored}`;
@@ -196,15 +202,17 @@ export class Storm {
     return Date.now() - resumedAt;
   }
 
-  async #worksAgain(name: StepName, kill: Kill, before: Leader): Promise<Sample> {
-    const led = /leader/.test(name);
+  /** When another one leads. */
+  async #succeeded(name: StepName, before: Leader): Promise<number> {
+    await until(`${name}: another leader`, async () => {
+      const leader = await leaderOf(this.#stage);
+      return leader !== null && leader.epoch > before.epoch ? leader : null;
+    });
+    return Date.now();
+  }
+
+  async #worksAgain(name: StepName, kill: Kill): Promise<Sample> {
     const restarted = /TaskManager|rescale/.test(name);
-    if (led) {
-      await until(`${name}: another leader`, async () => {
-        const leader = await leaderOf(this.#stage);
-        return leader !== null && leader.epoch > before.epoch ? leader : null;
-      });
-    }
     return await this.#sample(
       (one) =>
         this.#works(one) &&
