@@ -70,6 +70,8 @@ export class CheckpointHistory {
   latestCompleted: CheckpointEntry | null = null;
   latestFailed: CheckpointEntry | null = null;
   latestSavepoint: CheckpointEntry | null = null;
+  /** Since the last completed one; savepoints do not count. */
+  failedInARow = 0;
 
   triggered(id: number, kind: CheckpointKind, triggeredAt: number, tasks: number): void {
     this.counts.total += 1;
@@ -107,6 +109,7 @@ export class CheckpointHistory {
     if (entry === undefined) return;
     entry.externalPath = externalPath;
     this.counts.completed += 1;
+    this.failedInARow = 0;
     this.latestCompleted = entry;
     // Not the entry: its acknowledgements would be kept 1,000 times over.
     const { checkpointedBytes, stateBytes, durationMs } = entry;
@@ -127,6 +130,7 @@ export class CheckpointHistory {
     if (entry === undefined) return;
     entry.failure = failure;
     this.counts.failed += 1;
+    if (!isSavepoint(entry)) this.failedInARow += 1;
     this.latestFailed = entry;
   }
 

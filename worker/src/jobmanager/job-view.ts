@@ -7,6 +7,7 @@ import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
+import type { RecordedEnd } from './journal.ts';
 import type { ScalingEvent } from './scaling.ts';
 
 export interface TaskView {
@@ -31,6 +32,15 @@ export interface TaskManagerView {
   metrics: TaskManagerMetrics | null;
 }
 
+export interface FilterView {
+  /** Of the script that runs. */
+  version: string;
+  /** Of the one that the next barrier brings; the same, mostly. */
+  wanted: string;
+  /** Why the last change was refused; null = it was not. */
+  refused: string | null;
+}
+
 export interface JobView {
   /** 32 hex digits: the start of the lineage, so the same over restarts of every process. */
   jobId: string;
@@ -43,6 +53,12 @@ export interface JobView {
   terminal: boolean;
   now: number;
   plan: JobPlan;
+  /** plan-digest.ts. */
+  planDigest: string;
+  /** The operator's count of deployments; null = not deployed by it. */
+  run: number | null;
+  /** How that run ended. */
+  ended: RecordedEnd | null;
   storeUrl: string;
   attempt: number;
   /** Subtasks of the running attempt, else of the next one if it gets all its slots. */
@@ -60,7 +76,7 @@ export interface JobView {
   eventsPerSecond: number;
   lag: number | null;
   subtasks: SubtaskMetrics[];
-  filter: { version: string; refused: string | null };
+  filter: FilterView;
   /** Bounded places of the JobManager (I7). */
   bounds: Bounds;
   splits: { total: number; held: number; expiredHolds: number };
@@ -69,6 +85,8 @@ export interface JobView {
 export interface SavepointRequest {
   /** Default: the plan's savepointDirectory. */
   directory?: string;
+  /** Chosen by the client: the same one never makes a second savepoint, whoever leads. */
+  triggerId?: string;
   onProgress?: (progress: CopyProgress) => void;
 }
 
@@ -87,6 +105,8 @@ export interface SavepointTaken {
 export interface JobControl {
   view(): JobView;
   savepoint(request?: SavepointRequest): Promise<SavepointTaken>;
+  /** What the request with this id made, whoever led then; null = nothing that is complete. */
+  findSavepoint(triggerId: string): Promise<SavepointTaken | null>;
   /**
    * Sources stop, a savepoint of all before is taken, the job ends; resolves when the savepoint is
    * complete. If it fails, the job goes on.

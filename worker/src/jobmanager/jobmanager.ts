@@ -44,6 +44,8 @@ export interface JobManager extends JobControl {
    * next leader adopts them (P45).
    */
   handOver(): Promise<void>;
+  /** The job has ended: nothing is done any more, but view and TaskManagers' port stay. */
+  retire(): void;
   /** Frees ports and timers; for a job that ended, or a process that gives up. */
   close(): Promise<void>;
 }
@@ -115,6 +117,7 @@ class RunningJobManager implements JobManager {
       openStore,
       writer,
       from: from ?? null,
+      run: this.#options.run ?? null,
       script,
       after: this.#options.after ?? null,
       onLeading: async (leaderEpoch, confirm) => {
@@ -186,16 +189,18 @@ class RunningJobManager implements JobManager {
   }
 
   changeScript(script: ScriptVersion): void {
-    if (script.version === this.#scripts.wanted.version) {
-      this.#scripts.want(script);
-      return;
-    }
-    this.#options.log.info({ version: script.version }, 'a new filter comes with the next barrier');
+    const { version } = script;
+    if (version !== this.#scripts.wanted.version)
+      this.#options.log.info({ version }, 'a new filter comes with the next barrier');
     this.#scripts.want(script);
   }
 
   savepoint(request: SavepointRequest = {}): Promise<SavepointTaken> {
     return this.#started.savepoints.take(request);
+  }
+
+  findSavepoint(triggerId: string): Promise<SavepointTaken | null> {
+    return this.#started.savepoints.find(triggerId);
   }
 
   stopWithSavepoint(request: StopRequest): Promise<SavepointTaken> {
@@ -237,11 +242,15 @@ class RunningJobManager implements JobManager {
     await this.#started.driver.handOver();
   }
 
-  async close(): Promise<void> {
+  retire(): void {
     this.#watch?.close();
     this.#parts?.scaling.close();
     this.#parts?.savepoints.close();
     this.#parts?.driver.close();
+  }
+
+  async close(): Promise<void> {
+    this.retire();
     this.#parts?.taskManagers.close();
     await this.#parts?.server.close();
     await this.#splits?.close().catch((error: unknown) => {

@@ -223,7 +223,7 @@ test('the status line and the metrics', async (t) => {
   assert.deepEqual([status.lag, status.inputEnded], [9, false]);
   assert.equal(status.restoredCheckpoint, null);
   assert.equal(status.lastCheckpoint.stateBytes, 2000);
-  assert.deepEqual(status.filter, { version: 'v1', refused: null });
+  assert.deepEqual(status.filter, { version: 'v1', wanted: 'v1', refused: null });
   assert.equal(status.subtasks[0]?.matched, 3);
   const text = await (await fetch(`http://127.0.0.1:${rest.port}/metrics`)).text();
   assert.match(text, /# TYPE triggerjob_matched_total counter/);
