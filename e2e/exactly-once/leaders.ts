@@ -45,7 +45,7 @@ export async function leaderOf(stage: Stage): Promise<Leader | null> {
     (await seats(stage)).map(async (seat): Promise<Leader[]> => {
       const role = await ask(seat.restPort, '/api/v1/leader');
       if (role?.['role'] !== 'leader') return [];
-      const status = await ask(seat.restPort, '/api/v1/status');
+      const status = await ask(seat.restPort, '/api/v1/details');
       if (status?.['state'] !== 'RUNNING') return [];
       return [{ ...seat, epoch: Number(role['leaderEpoch']) }];
     }),

@@ -142,7 +142,7 @@ export class Pipeline {
   }
 
   async #poll(): Promise<void> {
-    const url = `http://127.0.0.1:${this.restPort}/api/v1/status`;
+    const url = `http://127.0.0.1:${this.restPort}/api/v1/details`;
     while (!this.#stopPolling.signal.aborted) {
       const status = await getJson(url);
       if (status !== null) {

@@ -5,7 +5,7 @@ import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 
 const TIMEOUT_MS = 5_000;
 
-/** The fields of /api/v1/status that the commands show; absent ones are 0 or null. */
+/** The fields of /api/v1/details that the commands show; absent ones are 0 or null. */
 export interface JobStatus {
   state: string;
   eventsPerSecond: number;
@@ -77,7 +77,7 @@ function reasonIn(text: string): string {
 }
 
 export async function fetchStatus(env: Env, restUrl: string): Promise<JobStatus> {
-  const body = await callRest(env, `${restUrl}/api/v1/status`);
+  const body = await callRest(env, `${restUrl}/api/v1/details`);
   const number = (name: string): number => {
     const value = body[name];
     return typeof value === 'number' ? value : 0;

@@ -67,7 +67,10 @@ function viewOfEnd(
     const { code, message } = outcome;
     exceptions.add({ at, code, message, subtask: null, taskManagerId: null, attempt: 0 });
   }
-  const checkpoints = historyOf(manifest, newest?.name ?? '', savepoint?.location ?? null);
+  const checkpoints = new CheckpointHistory();
+  if (manifest !== null && newest !== null) {
+    checkpoints.inherit(manifest, newest.name, savepoint?.location ?? null);
+  }
   const version = manifest?.script?.version ?? '';
   return () => ({
     jobId: lineage.slice(0, 32),
@@ -97,23 +100,8 @@ function viewOfEnd(
     eventsPerSecond: 0,
     lag: null,
     subtasks: [],
-    filter: { version, wanted: version, refused: null },
+    filter: { version, wanted: version, refused: null, refusedVersion: null },
     bounds: {},
     splits: { total: manifest?.splits.length ?? 0, held: 0, expiredHolds: 0 },
   });
-}
-
-function historyOf(
-  manifest: Manifest | null,
-  name: string,
-  savepoint: string | null,
-): CheckpointHistory {
-  const history = new CheckpointHistory();
-  if (manifest === null || manifest.kind === 'initial') return history;
-  const { checkpointId: id, triggeredAt, completedAt, subtasks } = manifest;
-  history.triggered(id, savepoint === null ? 'periodic' : 'stop', triggeredAt, subtasks.length);
-  for (const snapshot of subtasks) history.acknowledged(id, snapshot, completedAt);
-  history.completed(id, name, completedAt);
-  if (savepoint !== null) history.savepointWritten(id, savepoint);
-  return history;
 }

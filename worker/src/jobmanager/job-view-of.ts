@@ -79,7 +79,8 @@ export function viewOf(parts: ViewParts): JobView {
     filter: {
       version: scripts.active.version,
       wanted: scripts.wanted.version,
-      refused: scripts.refused,
+      refused: scripts.refused?.fault ?? null,
+      refusedVersion: scripts.refused?.version ?? null,
     },
     bounds: {
       rpc_queued_bytes: parts.taskManagers.queued,

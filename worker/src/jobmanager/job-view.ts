@@ -1,13 +1,14 @@
 /** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
 import type { CopyProgress } from '../checkpoint/copy-objects.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
-import type { SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
+import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
 import type { Bounds } from '../runtime/bound.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
 import type { RecordedEnd } from './journal.ts';
+import type { JobOutcome } from './job-lifecycle.ts';
 import type { ScalingEvent } from './scaling.ts';
 
 export interface TaskView {
@@ -39,6 +40,8 @@ export interface FilterView {
   wanted: string;
   /** Why the last change was refused; null = it was not. */
   refused: string | null;
+  /** Of that one, if it was readable at all. */
+  refusedVersion: string | null;
 }
 
 export interface JobView {
@@ -123,4 +126,23 @@ export interface JobControl {
   /** Resolves when the job has ended. */
   stop(options: { finalCheckpoint: boolean }): Promise<void>;
   cancel(): Promise<void>;
+}
+
+/** A JobManager that leads, for its process. */
+export interface JobManager extends JobControl {
+  readonly rpcPort: number;
+  readonly jobId: string;
+  /** The next barrier brings it to all tasks (P34). */
+  changeScript(script: ScriptVersion): void;
+  /** The job's end; rejects when this leader can't go on (LEADERSHIP_LOST, INVARIANT). */
+  readonly done: Promise<JobOutcome>;
+  /**
+   * Triggers and appends no more; what is under way in the log is finished. The tasks go on: the
+   * next leader adopts them (P45).
+   */
+  handOver(): Promise<void>;
+  /** The job has ended: nothing is done any more, but view and TaskManagers' port stay. */
+  retire(): void;
+  /** Frees ports and timers; for a job that ended, or a process that gives up. */
+  close(): Promise<void>;
 }

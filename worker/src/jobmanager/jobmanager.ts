@@ -16,7 +16,7 @@ import { JobSavepoints } from './job-savepoints.ts';
 import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type {
-  JobControl,
+  JobManager,
   JobView,
   SavepointRequest,
   SavepointTaken,
@@ -31,24 +31,6 @@ import { ScriptWatch } from './script-watch.ts';
 import { SplitBook } from './split-book.ts';
 import { findStart, type StartPoint, startingSource } from './start-point.ts';
 import { type TaskManager, TaskManagers } from './task-managers.ts';
-
-export interface JobManager extends JobControl {
-  readonly rpcPort: number;
-  readonly jobId: string;
-  /** The next barrier brings it to all tasks (P34). */
-  changeScript(script: ScriptVersion): void;
-  /** The job's end; rejects when this leader can't go on (LEADERSHIP_LOST, INVARIANT). */
-  readonly done: Promise<JobOutcome>;
-  /**
-   * Triggers and appends no more; what is under way in the log is finished. The tasks go on: the
-   * next leader adopts them (P45).
-   */
-  handOver(): Promise<void>;
-  /** The job has ended: nothing is done any more, but view and TaskManagers' port stay. */
-  retire(): void;
-  /** Frees ports and timers; for a job that ended, or a process that gives up. */
-  close(): Promise<void>;
-}
 
 /**
  * Rejects with what keeps the job from starting: START_OFFSETS_WITH_STATE, CHECKPOINT_NOT_FOUND,
@@ -125,6 +107,8 @@ class RunningJobManager implements JobManager {
       },
       openSplits: (known) => this.#openSplits(known),
     });
+    const { manifest, ref } = start.checkpoint;
+    this.#history.inherit(manifest, ref.name, null);
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
     const reattachment = start.reattach ? this.#openReattachment(start, taskManagers) : null;
@@ -397,8 +381,8 @@ class RunningJobManager implements JobManager {
       files: watchFiles,
       loadScript,
       onScript: (script) => this.changeScript(script),
-      onRefused: (fault) => {
-        this.#scripts.refused = fault;
+      onRefused: (refused) => {
+        this.#scripts.refused = refused;
       },
     });
   }

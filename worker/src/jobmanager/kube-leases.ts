@@ -1,13 +1,14 @@
 /**
- * Reads and writes one Lease (coordination.k8s.io/v1) with the pod's own service account. Not
- * @kubernetes/client-node: three requests need none of it, and loading it would cost each start of
- * a JobManager several times the rest of this file's work (ARCHITECTURE.md, "Leaders").
+ * Reads and writes one Lease (coordination.k8s.io/v1) with the pod's own service account, on
+ * node:https. Not with @kubernetes/client-node: three requests need little of it, and loading it
+ * costs each start of a JobManager more than anything else does (ARCHITECTURE.md, "Leaders").
  *
  * Token and authority are files that the kubelet replaces: read again for every request, which come
  * once a second at most.
  */
 import { readFile } from 'node:fs/promises';
-import { Agent, type Dispatcher } from 'undici';
+import { Agent as HttpAgent, request as httpRequest, type RequestOptions } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.ts';
@@ -36,7 +37,7 @@ export interface Leases {
    * deleted it. Rejects when it can't be known whether it was written.
    */
   put(lease: Lease): Promise<Lease | null>;
-  close(): Promise<void>;
+  close(): void;
 }
 
 export interface KubeLeasesOptions {
@@ -62,7 +63,7 @@ export function apiServerOf(environment: Readonly<Record<string, string | undefi
 export class KubeLeases implements Leases {
   readonly #options: KubeLeasesOptions;
   readonly #path: string;
-  #agent: { ca: string; dispatcher: Dispatcher } | null = null;
+  #agent: { ca: string; agent: HttpAgent } | null = null;
 
   constructor(options: KubeLeasesOptions) {
     this.#options = options;
@@ -87,8 +88,8 @@ export class KubeLeases implements Leases {
     throw refusal(method, status, body);
   }
 
-  async close(): Promise<void> {
-    await this.#agent?.dispatcher.destroy();
+  close(): void {
+    this.#agent?.agent.destroy();
   }
 
   #json(lease: Lease): JsonObject {
@@ -123,29 +124,19 @@ export class KubeLeases implements Leases {
     );
     try {
       const token = (await readFile(`${serviceAccountDir}/token`, 'utf8')).trim();
-      const answer = await (await this.#dispatcher()).request({
-        origin: url,
-        path,
-        method,
-        signal: abort.signal,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-        headers: {
-          authorization: `Bearer ${token}`,
-          accept: 'application/json',
-          ...(json && { 'content-type': 'application/json' }),
-        },
-        ...(json && { body: JSON.stringify(json) }),
-      });
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      for await (const part of answer.body as AsyncIterable<Buffer>) {
-        bytes += part.length;
-        if (bytes > MAX_ANSWER_BYTES) throw new Error(`an answer above ${MAX_ANSWER_BYTES} bytes`);
-        parts.push(part);
-      }
-      return { status: answer.statusCode, body: Buffer.concat(parts).toString() };
-    } catch (cause) {
+      const body = json === undefined ? null : JSON.stringify(json);
+      const headers = {
+        authorization: `Bearer ${token}`,
+        accept: 'application/json',
+        ...(body !== null && {
+          'content-type': 'application/json',
+          'content-length': Buffer.byteLength(body),
+        }),
+      };
+      const options = { method, headers, signal: abort.signal, ...(await this.#connection()) };
+      return await send(new URL(path, url), options, body);
+    } catch (thrown) {
+      const cause = abort.signal.aborted ? abort.signal.reason : thrown;
       const text = `${method} ${url}${path}: ${messageOf(cause)}`;
       throw new TriggerJobError('KUBERNETES_API', text, { cause, retryable: true });
     } finally {
@@ -153,20 +144,44 @@ export class KubeLeases implements Leases {
     }
   }
 
-  /** A new one when the authority was replaced; the last one's connections end by themselves. */
-  async #dispatcher(): Promise<Dispatcher> {
+  /** A new agent when the authority was replaced; the last one's connections end when idle. */
+  async #connection(): Promise<{ agent: HttpAgent }> {
     const { url, serviceAccountDir } = this.#options;
     const ca = url.startsWith('https:') ? await readFile(`${serviceAccountDir}/ca.crt`, 'utf8') : '';
     if (this.#agent?.ca !== ca) {
-      void this.#agent?.dispatcher.close();
-      const connections = { connections: 2, pipelining: 1 };
-      this.#agent = {
-        ca,
-        dispatcher: new Agent(ca === '' ? connections : { ...connections, connect: { ca } }),
-      };
+      const options = { keepAlive: true, maxSockets: 2 };
+      const agent = ca === '' ? new HttpAgent(options) : new HttpsAgent({ ...options, ca });
+      this.#agent = { ca, agent };
     }
-    return this.#agent.dispatcher;
+    return this.#agent;
   }
+}
+
+function send(
+  url: URL,
+  options: RequestOptions,
+  body: string | null,
+): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const request = url.protocol === 'https:' ? httpsRequest : httpRequest;
+    const asked = request(url, options, (answer) => {
+      const parts: Buffer[] = [];
+      let bytes = 0;
+      answer.on('data', (part: Buffer) => {
+        bytes += part.length;
+        if (bytes > MAX_ANSWER_BYTES) {
+          answer.destroy(new Error(`an answer above ${MAX_ANSWER_BYTES} bytes`));
+        }
+        parts.push(part);
+      });
+      answer.on('error', reject);
+      answer.on('end', () =>
+        resolve({ status: answer.statusCode ?? 0, body: Buffer.concat(parts).toString() }),
+      );
+    });
+    asked.on('error', reject);
+    asked.end(body ?? undefined);
+  });
 }
 
 function refusal(method: string, status: number, body: string): TriggerJobError {

@@ -124,7 +124,7 @@ export class LeaseElection implements LeaderElection {
 
   close(): void {
     this.#letGo();
-    void this.#deps.leases.close();
+    this.#deps.leases.close();
   }
 
   /** null: somebody leads, or may. */

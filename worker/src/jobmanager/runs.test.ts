@@ -7,7 +7,7 @@ import type { RunStart } from '../checkpoint/snapshot.ts';
 import { realEnv } from '../runtime/env.ts';
 import { endedJob } from './ended-job.ts';
 import { FakeTaskManager } from './fake-task-manager.ts';
-import type { JobManager } from './jobmanager.ts';
+import type { JobManager } from './job-view.ts';
 import { standingOf } from './standing.ts';
 import { clusterOf, recordsOf, type TestCluster, testPlan, until } from './test-cluster.ts';
 
@@ -83,7 +83,7 @@ test('a JobManager that finds its run ended shows how', async (t) => {
   const view = control.view();
   assert.deepEqual([view.status, view.run, view.terminal], ['FINISHED', 1, true]);
   assert.equal(view.checkpoints.latestSavepoint?.externalPath, taken.location);
-  assert.equal(view.checkpoints.latestCompleted?.id, taken.checkpointId);
+  assert.equal(view.checkpoints.inherited?.id, taken.checkpointId);
   assert.equal((await control.findSavepoint('stop-1'))?.location, taken.location);
   assert.equal(await control.findSavepoint('other'), null);
   await assert.rejects(control.savepoint(), { code: 'JOB_ENDED' });
