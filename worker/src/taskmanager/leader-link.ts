@@ -89,6 +89,11 @@ export class LeaderLink {
     return this.#leaderEpoch;
   }
 
+  /** A leader has taken this process in, and the connection stands. */
+  get registered(): boolean {
+    return this.#session?.registered ?? false;
+  }
+
   /** Of the deployed plan. */
   limit(limits: LeaderLimits): void {
     this.#limits = limits;

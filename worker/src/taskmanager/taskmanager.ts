@@ -19,6 +19,7 @@ import {
   type Register,
 } from './leader-link.ts';
 import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
+import type { TaskManagerHealth } from './health-server.ts';
 import { SlotWorker } from './slot-worker.ts';
 import { TaskExchange } from './task-exchange.ts';
 
@@ -74,6 +75,15 @@ export class TaskManager {
       onDiscovered: (at) => this.#toSlots(null, { type: 'discovered', at }),
       onEnd: (fault) => this.#end?.(fault),
     });
+  }
+
+  /** For who asks whether it is of use. */
+  get health(): TaskManagerHealth {
+    return {
+      registered: this.#link.registered,
+      slots: this.#options.slots,
+      tasks: this.#slots.length,
+    };
   }
 
   /** Until shutdown; rejects with a fault that must end the process. */
