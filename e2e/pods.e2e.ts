@@ -1,7 +1,7 @@
 /**
  * The worker's processes as pods start them: arguments, mounted files (symbolic links that are
  * swapped), a Lease of a real API server, probes. A job through its runs: leader killed, script
- * changed, savepoints by id, stopped, found ended by a restarted container, next run, stateless run.
+ * changed, savepoints by id, stopped, found ended by a restarted container, next and stateless run.
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -128,7 +128,9 @@ async function kill(command: Command | null, signal: 'SIGKILL' | 'SIGTERM' = 'SI
 const url = (at: number, path: string) => `http://127.0.0.1:${pods[at]!.rest}${path}`;
 
 async function get<T>(at: number, path: string): Promise<T | null> {
-  const answer = await fetch(url(at, path), { signal: AbortSignal.timeout(5_000) }).catch(() => null);
+  const answer = await fetch(url(at, path), { signal: AbortSignal.timeout(5_000) }).catch(
+    () => null,
+  );
   return answer?.ok === true ? ((await answer.json()) as T) : null;
 }
 
@@ -201,7 +203,8 @@ describe("the worker's processes in pods", () => {
     for (const at of [0, 1]) await statusUntil(at, `RUNNING at pod ${at}`, isRunning(1));
     const { jobId } = (await get<Status>(0, '/api/v1/status'))!;
     for (const at of [0, 1]) {
-      for (const probe of ['/healthz', '/readyz']) assert.equal((await fetch(url(at, probe))).status, 200);
+      for (const probe of ['/healthz', '/readyz'])
+        assert.equal((await fetch(url(at, probe))).status, 200);
       assert.equal((await send(at, `/jobs/${jobId}/checkpoints`, {}, 'no')).status, 401);
       assert.equal((await send(at, `/jobs/${jobId}/checkpoints`, {})).status, 202);
     }
@@ -217,7 +220,11 @@ describe("the worker's processes in pods", () => {
       return scriptVersion.running !== before && scriptVersion.refused === null;
     });
     mountPlan('event.triggerable &&');
-    const refused = await statusUntil(1, 'the refusal', (one) => one.scriptVersion.refused !== null);
+    const refused = await statusUntil(
+      1,
+      'the refusal',
+      (one) => one.scriptVersion.refused !== null,
+    );
     assert.equal(refused.scriptVersion.running, changed.scriptVersion.running);
     assert.notEqual(refused.scriptVersion.refused?.version, changed.scriptVersion.running);
     mountPlan('event.triggerable');
@@ -230,7 +237,11 @@ describe("the worker's processes in pods", () => {
     const first = await leads();
     await kill(pods[first]!.process);
     const other = 1 - first;
-    await statusUntil(other, 'the next leader', (one) => isRunning(1)(one) && one.leader.epoch === 2);
+    await statusUntil(
+      other,
+      'the next leader',
+      (one) => isRunning(1)(one) && one.leader.epoch === 2,
+    );
     startJobManager(first, 1);
     await plane.apiServerDown();
     await wait(4_000);
@@ -267,7 +278,8 @@ describe("the worker's processes in pods", () => {
     const { jobId } = (await get<Status>(0, '/api/v1/status'))!;
     assert.equal((await send(0, `/jobs/${jobId}/stop`, { triggerId: 'stop-1' })).status, 202);
     const location = await operation(1, `/jobs/${jobId}/savepoints/stop-1`);
-    const ended = (one: Status) => one.state === 'FINISHED' && one.stopSavepoint?.location === location;
+    const ended = (one: Status) =>
+      one.state === 'FINISHED' && one.stopSavepoint?.location === location;
     for (const at of [0, 1]) await statusUntil(at, `the end at pod ${at}`, ended);
     for (const [at, pod] of pods.entries()) {
       await kill(pod.process);

@@ -1,6 +1,6 @@
 /**
  * What a pod's service account gives its processes: a folder with `token` and `ca.crt`, and the
- * environment that leads to the API server; for processes outside of pods that are to act like some.
+ * environment that leads to the API server; for processes that act like those of a pod.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,4 +1,6 @@
-/** The roles' part of the command line: the launcher starts them on a laptop, the operator in pods. */
+/**
+ * The roles' part of the command line: a launcher starts them on a laptop, the operator in pods.
+ */
 import { type Command, Option } from 'commander';
 import type { JobManagerRole, TaskManagerRole } from './roles.ts';
 
@@ -47,7 +49,10 @@ function addJobManager(
         .default('stop-job'),
     )
     .addOption(secretFileOption())
-    .option('--rest-token-file <file>', 'who changes something over REST bears a token, one a line');
+    .option(
+      '--rest-token-file <file>',
+      'who changes something over REST bears a token, one a line',
+    );
   addOperatorOptions(command, integerFrom).action(async (options: JobManagerRole) => {
     const { runJobManagerRole } = await import('./roles.ts');
     outcome.code = await runJobManagerRole(options);

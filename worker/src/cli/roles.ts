@@ -62,7 +62,7 @@ function startOf({ start, restoreSavepoint }: JobManagerRole): RunStart | null {
   if (restoreSavepoint === undefined || restoreSavepoint === '') return null;
   const location = locationUri(restoreSavepoint, null);
   if (location !== null) return { kind: 'savepoint', location };
-  const text = `--restore-savepoint ${restoreSavepoint}: expected s3://..., file:///... or a full path`;
+  const text = `--restore-savepoint ${restoreSavepoint} is no s3://, file:/// or full path`;
   throw new TriggerJobError('USAGE', text);
 }
 

@@ -56,7 +56,8 @@ export class JobSavepoints {
 
   async take(request: SavepointRequest): Promise<SavepointTaken> {
     const { triggerId, directory } = request;
-    const made = triggerId === undefined ? null : await this.#made(triggerId, directory);
+    const made =
+      triggerId === undefined ? null : await this.#made('savepoint', triggerId, directory);
     if (made !== null) return made;
     const { checkpointId, location } = await this.#take('savepoint', 'user', request);
     return { checkpointId, location };
@@ -66,7 +67,7 @@ export class JobSavepoints {
   async find(triggerId: string): Promise<SavepointTaken | null> {
     const stop = this.#deps.journal.ended?.savepoint ?? null;
     if (stop?.triggerId === triggerId) return stop;
-    return this.#made(triggerId, undefined);
+    return this.#made('savepoint', triggerId, undefined);
   }
 
   /**
@@ -127,7 +128,7 @@ export class JobSavepoints {
         directory ?? plan.savepointDirectory,
         {
           trigger,
-          ...(triggerId === undefined ? {} : { name: this.#folderOf(triggerId) }),
+          ...(triggerId === undefined ? {} : { name: this.#folderOf(kind, triggerId) }),
           signal: this.#closing.signal,
           ...(onProgress === undefined ? {} : { onProgress }),
         },
@@ -163,20 +164,20 @@ export class JobSavepoints {
     }
   }
 
-  /** The same for the same id, so that who leads next finds it again. */
-  #folderOf(triggerId: string): string {
+  /** The same for the same id, so that who leads next finds it; a stop is no mere savepoint. */
+  #folderOf(kind: 'savepoint' | 'stop', triggerId: string): string {
     const { lineage } = this.#deps.journal;
-    const hash = createHash('sha256').update(`${lineage} ${triggerId}`).digest('hex');
+    const hash = createHash('sha256').update(`${lineage} ${kind} ${triggerId}`).digest('hex');
     return `${savepointPrefix(lineage)}${hash.slice(0, 12)}`;
   }
 
-  #locationOf(triggerId: string, directory = this.#deps.plan.savepointDirectory): string {
-    return `${directory.replace(/\/+$/, '')}/${this.#folderOf(triggerId)}`;
-  }
-
-  async #made(triggerId: string, directory: string | undefined): Promise<SavepointTaken | null> {
-    const { openStore } = this.#deps;
-    const store = await openStore(this.#locationOf(triggerId, directory), { readOnly: true });
+  async #made(
+    kind: 'savepoint' | 'stop',
+    triggerId: string,
+    directory = this.#deps.plan.savepointDirectory,
+  ): Promise<SavepointTaken | null> {
+    const location = `${directory.replace(/\/+$/, '')}/${this.#folderOf(kind, triggerId)}`;
+    const store = await this.#deps.openStore(location, { readOnly: true });
     try {
       const { checkpointId } = await readWholeSavepoint(store);
       return { checkpointId, location: store.url };
@@ -191,7 +192,7 @@ export class JobSavepoints {
    * on, so that savepoint is not where it stopped, and nobody was told of it.
    */
   async #disposeUntold(triggerId: string, directory: string | undefined): Promise<void> {
-    const made = await this.#made(triggerId, directory);
+    const made = await this.#made('stop', triggerId, directory);
     if (made !== null) await this.dispose(made.location);
   }
 

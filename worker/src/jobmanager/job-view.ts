@@ -5,10 +5,10 @@ import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/m
 import type { Bounds } from '../runtime/bound.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
+import type { JobOutcome } from './job-lifecycle.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
 import type { RecordedEnd } from './journal.ts';
-import type { JobOutcome } from './job-lifecycle.ts';
 import type { ScalingEvent } from './scaling.ts';
 
 export interface TaskView {

@@ -147,7 +147,9 @@ export class KubeLeases implements Leases {
   /** A new agent when the authority was replaced; the last one's connections end when idle. */
   async #connection(): Promise<{ agent: HttpAgent }> {
     const { url, serviceAccountDir } = this.#options;
-    const ca = url.startsWith('https:') ? await readFile(`${serviceAccountDir}/ca.crt`, 'utf8') : '';
+    const ca = url.startsWith('https:')
+      ? await readFile(`${serviceAccountDir}/ca.crt`, 'utf8')
+      : '';
     if (this.#agent?.ca !== ca) {
       const options = { keepAlive: true, maxSockets: 2 };
       const agent = ca === '' ? new HttpAgent(options) : new HttpsAgent({ ...options, ca });

@@ -110,7 +110,7 @@ async function setUp(t: TestContext) {
   return { api, store, member, more };
 }
 
-test('the first one creates the Lease and leads; the other follows and is told where', async (t) => {
+test('the first one creates the Lease and leads; the other follows, told where', async (t) => {
   const { api, member, more } = await setUp(t);
   const [one, two] = [member('one'), member('two')];
   assert.equal(await one.lead(), 1);
@@ -239,7 +239,10 @@ test('of two that want a free Lease one gets it', async (t) => {
   await until('a leader', () => states.some(({ epoch }) => epoch > 0));
   await more(20);
   assert.equal(states.filter(({ epoch }) => epoch > 0).length, 1);
-  assert.deepEqual(members.flatMap(({ lost }) => lost), []);
+  assert.deepEqual(
+    members.flatMap(({ lost }) => lost),
+    [],
+  );
 });
 
 test('a superseded run leaves the Lease alone; an ended one ends its standbys', async (t) => {
@@ -264,7 +267,7 @@ test('a superseded run leaves the Lease alone; an ended one ends its standbys', 
   await until('the end', () => late.ended && standby.ended);
 });
 
-test('a rotated token is used at the next request; a missing one is a fault that passes', async (t) => {
+test('a rotated token is used at the next request; a wrong one is a passing fault', async (t) => {
   const { api, member, more } = await setUp(t);
   const one = member('one');
   await one.lead();

@@ -9,13 +9,13 @@
  * its pod it need not wait for its own lease.
  */
 import type { Logger } from 'pino';
+import type { JobEnd } from '../checkpoint/snapshot.ts';
 import type { LeaderElectionPlan } from '../plan/job-plan.ts';
 import { type Env, sleep, type Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import type { JobEnd } from '../checkpoint/snapshot.ts';
 import type { Lease, Leases } from './kube-leases.ts';
-import { overdue } from './lease.ts';
 import type { LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
+import { overdue } from './lease.ts';
 import type { Standing } from './standing.ts';
 
 const RPC = 'triggerjob.io/rpc';
@@ -154,8 +154,7 @@ export class LeaseElection implements LeaderElection {
     const sign = JSON.stringify([lease === null, holder, renewedAt, acquiredAt, transitions]);
     if (holder !== '' && holder !== address.rpc) this.#followed = true;
     // A change is seen when the answer is there, later than it was written.
-    if (this.#observed?.sign !== sign)
-      this.#observed = { lease, sign, since: env.monotonic() };
+    if (this.#observed?.sign !== sign) this.#observed = { lease, sign, since: env.monotonic() };
     else this.#observed.lease = lease;
     return this.#observed;
   }

@@ -3,6 +3,7 @@
  */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { dirname, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
 import type { RunClaim } from '../checkpoint/log.ts';
 import { openStore } from '../checkpoint/open-store.ts';
@@ -19,7 +20,7 @@ import type { PhaseHooks } from './checkpoint-driver.ts';
 import { startJobManager } from './jobmanager.ts';
 import type { Leases } from './kube-leases.ts';
 import { ScriptRefused } from './script-watch.ts';
-import { Seat } from './seat.ts';
+import { Seat, type SeatDeps } from './seat.ts';
 import type { StartFrom } from './start-point.ts';
 
 /**
@@ -78,30 +79,12 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
   const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
   const plan = await planOf(options);
-  const { secretFile = null } = options;
-  const onFault = (fault: string) => log.warn(fault);
-  const keys = keysFor(plan.internalTls, secretFile, env, onFault);
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });
-  const { advertiseHost = null, portFile = null, onSigterm = 'stop-job' } = options;
-  const { restTokenFile = null, lease = null, onEnd = 'exit' } = options;
+  const { portFile = null, onSigterm = 'stop-job', onEnd = 'exit' } = options;
   const run = runOf(options);
-  const seat = await Seat.open({
-    env,
-    log,
-    keys,
-    plan,
-    store,
-    advertiseHost,
-    run: run?.number ?? null,
-    leases: lease === null ? null : await leasesOf(plan, lease, env),
-    restTokens: restTokenFile === null ? null : new RestTokens(restTokenFile, env, onFault),
-    onFatal: (error) => {
-      log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
-      process.exit(EXIT_RESTART);
-    },
-  });
+  const seat = await openSeat(options, { env, log, plan, store, run });
   // Installed before anyone can know this process: a signal from here on is a stop, never a kill.
   const stop = () => seat.stopJob();
   const leave = () => (onSigterm === 'release' ? seat.release() : seat.stopJob());
@@ -109,7 +92,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   process.on('SIGINT', stop);
   const listens = () => listening(log, seat, portFile);
   try {
-    const waits = plan.jobManagers > 1 || lease !== null;
+    const waits = plan.jobManagers > 1 || options.lease != null;
     if (waits) {
       await listens();
       await loadSource(plan.source);
@@ -118,7 +101,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
       const manager = await startJobManager({
         ...claim,
         plan,
-        watchFiles: [options.planFile, ...scriptFilesOf(plan.filter)],
+        watchFiles: [options.planFile, ...scriptFilesOf(plan.filter, options.planFile)],
         loadScript: () => loadScript(options),
         script: compiled(plan.filter),
         env,
@@ -153,6 +136,27 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   }
 }
 
+async function openSeat(
+  options: JobManagerRunOptions,
+  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store'> & { run: RunClaim | null },
+): Promise<Seat> {
+  const { env, log, plan, run } = parts;
+  const { secretFile = null, restTokenFile = null, lease = null, advertiseHost = null } = options;
+  const onFault = (fault: string) => log.warn(fault);
+  return Seat.open({
+    ...parts,
+    run: run?.number ?? null,
+    keys: keysFor(plan.internalTls, secretFile, env, onFault),
+    advertiseHost,
+    leases: lease === null ? null : await leasesOf(plan, lease, env),
+    restTokens: restTokenFile === null ? null : new RestTokens(restTokenFile, env, onFault),
+    onFatal: (error) => {
+      log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
+      process.exit(EXIT_RESTART);
+    },
+  });
+}
+
 function runOf({ run = null, start = null, onEnd }: JobManagerRunOptions): RunClaim | null {
   if (run !== null) return { number: run, start };
   if (start === null && onEnd !== 'stay') return null;
@@ -167,7 +171,8 @@ async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> 
   const { apiServerOf, KubeLeases } = await import('./kube-leases.ts');
   const url = apiServerOf(process.env);
   if (url === null) {
-    const text = '--leader-election kubernetes, but KUBERNETES_SERVICE_HOST is not set: run in a pod';
+    const text =
+      '--leader-election kubernetes, but KUBERNETES_SERVICE_HOST is not set: run in a pod';
     throw new TriggerJobError('NOT_IN_A_CLUSTER', text);
   }
   return new KubeLeases({
@@ -236,9 +241,10 @@ function compiled(filter: FilterPlan): ScriptVersion {
   return { version, language, text: script };
 }
 
-/** `origin` names a file unless the script lies in the TriggerJob itself. */
-function scriptFilesOf({ origin }: FilterPlan): string[] {
-  return origin.startsWith('spec.') ? [] : [origin];
+/** Where the script lies that is not in the job's own file; a relative path starts beside that. */
+function scriptFilesOf({ origin }: FilterPlan, planFile: string): string[] {
+  const within = origin.startsWith('spec.') || origin.startsWith('ConfigMap ');
+  return within ? [] : [resolve(dirname(planFile), origin)];
 }
 
 function jobFolder(plan: JobPlan): string {

@@ -59,7 +59,7 @@ async function stopped(t: TestContext) {
   return { made, first, taken };
 }
 
-test('a run that ended is never started again; the next one goes on from where it stopped', async (t) => {
+test('an ended run is never started again; the next one goes on from its stop', async (t) => {
   const { made, first, taken } = await stopped(t);
   assert.equal(kinds(made).at(-1), 'end');
   assert.deepEqual(first.view().ended?.savepoint, { ...taken, triggerId: 'stop-1' });
@@ -115,7 +115,7 @@ test('cancelled and failed jobs are ended too, each with its outcome', async (t)
   assert.match(exceptions.entries[0]?.code ?? '', /./);
 });
 
-test('without runs nothing is recorded, and a stopped job goes on when it is started', async (t) => {
+test('without runs nothing is recorded, and a stopped job may go on', async (t) => {
   const made = clusterOf(t);
   const first = await made.start();
   await runs(first);
@@ -125,7 +125,7 @@ test('without runs nothing is recorded, and a stopped job goes on when it is sta
   await runs(await made.start());
 });
 
-test('a leader that dies between savepoint and record: the job goes on, the stop is done again', async (t) => {
+test('dead between savepoint and record: the job goes on, the stop is done again', async (t) => {
   const made = clusterOf(t);
   const first = await made.start({ run: run(1) });
   await runs(first);
@@ -140,6 +140,7 @@ test('a leader that dies between savepoint and record: the job goes on, the stop
   assert.equal(untold.length, 1, 'complete, but not the end');
   assert.ok(!kinds(made).includes('end'), 'the record did not get there: the job goes on');
   await runs(second);
+  assert.equal(await second.findSavepoint('stop-1'), null, 'nobody is told that it has stopped');
   const later = await second.checkpoint();
   const taken = await second.stopWithSavepoint({ ...STOP, triggerId: 'stop-1' });
   assert.ok(taken.checkpointId > later, 'where it really stopped');
@@ -161,7 +162,7 @@ test('a trigger id makes one savepoint, whoever leads', async (t) => {
   assert.deepEqual(savepointsIn(made).toSorted(), [taken.location, other.location].toSorted());
 });
 
-test('a stateless run is emptied once, by its claim, and goes on from its own checkpoints', async (t) => {
+test('a stateless run is emptied once, by its claim, and keeps its own checkpoints', async (t) => {
   const { made } = await stopped(t);
   const attemptBefore = Math.max(...recordsOf(made).map(({ logIndex }) => logIndex));
   await diesBehindClaim(made, run(2, STATELESS));
@@ -199,7 +200,7 @@ test('a run begins with the savepoint it names, also with one that was used befo
   assert.equal(reasons().length, 2, 'the next run may');
 });
 
-test('a savepoint that is missing is refused before the claim; a later run forgets it', async (t) => {
+test('a missing savepoint is refused before the claim; a later run forgets it', async (t) => {
   const { made } = await stopped(t);
   const before = recordsOf(made).length;
   const nowhere = run(2, { kind: 'savepoint', location: 'memory://nowhere' });

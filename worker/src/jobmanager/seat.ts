@@ -117,7 +117,7 @@ export class Seat {
     }
   }
 
-  /** A run that has ended stays to be seen until this process is told to leave, or another begins. */
+  /** The end stays to be seen until this process is told to leave, or another run begins. */
   async stay(): Promise<'told' | 'superseded'> {
     const { env, log } = this.#deps;
     const { signal } = this.#leaving;

@@ -3,7 +3,12 @@
  * answer, so that a Service over all JobManagers may pick any of them. Not a redirect: clients drop
  * their token on the way to another host, and that host may be out of their reach.
  */
-import { Agent, type IncomingMessage, request as httpRequest, type ServerResponse } from 'node:http';
+import {
+  Agent,
+  request as httpRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http';
 import { pipeline } from 'node:stream';
 import type { RouteAnswer } from './router.ts';
 

@@ -18,7 +18,7 @@ import { routesOf } from './routes.ts';
 
 /** Who this is; every JobManager answers it itself. */
 const LEADER_PATH = '/api/v1/leader';
-/** Whether this process answers at all, and whether it is of use: it leads, or it knows who does. */
+/** Whether this process answers at all, and whether it is of use: leads, or knows who does. */
 const HEALTH_PATH = '/healthz';
 const READY_PATH = '/readyz';
 const MAX_BODY_BYTES = 64 * 1024;

@@ -264,7 +264,7 @@ async function standbyOf(t: TestContext) {
   return { ...served, leader, own, url: `http://127.0.0.1:${standby.port}` };
 }
 
-test('a standby asks the leader on behalf of everybody, with method, body and status', async (t) => {
+test('a standby asks the leader for everybody, with method, body and status', async (t) => {
   const { own, leader, url, manager } = await standbyOf(t);
   const ready = async (at: string) => (await fetch(`${at}/readyz`)).status;
   assert.deepEqual([await ready(url), await ready(own)], [503, 200]);
@@ -295,7 +295,10 @@ test('a leader that is gone, or that is no leader, is a 503 and no endless round
   leader.at = 'http://127.0.0.1:1';
   const gone = await fetch(`${url}/overview`);
   assert.equal(gone.status, 503);
-  assert.match(((await gone.json()) as Answer).errors[0] ?? '', /127\.0\.0\.1:1 leads and does not/);
+  assert.match(
+    ((await gone.json()) as Answer).errors[0] ?? '',
+    /127\.0\.0\.1:1 leads and does not/,
+  );
   leader.at = url;
   const round = await fetch(`${url}/overview`);
   assert.equal(round.status, 503);

@@ -74,23 +74,30 @@ export interface Operations {
   disposals: AsyncOperations;
 }
 
-function actions(control: JobControl, { savepoints, manual }: Operations): Route[] {
-  const accept = (
-    operations: AsyncOperations,
-    request: RouteRequest,
-    work: (progress: Progress) => Promise<JsonObject>,
-  ): RouteAnswer => {
-    const known = text(request, 'triggerId');
-    const view = control.view();
-    // Who asks again, because the answer was lost, may ask after the job has ended by it.
-    if (known !== null && view.ended?.savepoint?.triggerId === known) {
-      checkJob(view, request.params['jobid'] ?? '');
-      return { status: 202, body: { 'request-id': known } };
-    }
-    if (known === null || !operations.knows(known)) checkRunning(view, request);
-    const id = operations.start(known, work);
-    return { status: 202, body: { 'request-id': id } };
-  };
+function actions(control: JobControl, operations: Operations): Route[] {
+  return [...savepointActions(control, operations), ...checkpointActions(control, operations)];
+}
+
+/** Starts what the request asks for, once for each trigger id; refuses what can't be any more. */
+function accept(
+  control: JobControl,
+  operations: AsyncOperations,
+  request: RouteRequest,
+  work: (progress: Progress) => Promise<JsonObject>,
+): RouteAnswer {
+  const known = text(request, 'triggerId');
+  const view = control.view();
+  // Who asks again, because the answer was lost, may ask after the job has ended by it.
+  if (known !== null && view.ended?.savepoint?.triggerId === known) {
+    checkJob(view, request.params['jobid'] ?? '');
+    return { status: 202, body: { 'request-id': known } };
+  }
+  if (known === null || !operations.knows(known)) checkRunning(view, request);
+  const id = operations.start(known, work);
+  return { status: 202, body: { 'request-id': id } };
+}
+
+function savepointActions(control: JobControl, { savepoints }: Operations): Route[] {
   return [
     {
       method: 'POST',
@@ -98,7 +105,7 @@ function actions(control: JobControl, { savepoints, manual }: Operations): Route
       handler: (request) => {
         const directory = text(request, 'target-directory');
         const cancel = flag(request, 'cancel-job');
-        return accept(savepoints, request, async (progress) => {
+        return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
           const { location } = await (cancel
             ? control.stopWithSavepoint({ ...wanted, drain: false, as: 'canceled' })
@@ -113,7 +120,7 @@ function actions(control: JobControl, { savepoints, manual }: Operations): Route
       handler: (request) => {
         const directory = text(request, 'targetDirectory');
         const drain = flag(request, 'drain');
-        return accept(savepoints, request, async (progress) => {
+        return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
           const { location } = await control.stopWithSavepoint({
             ...wanted,
@@ -136,11 +143,18 @@ function actions(control: JobControl, { savepoints, manual }: Operations): Route
         return completed({ location: made.location });
       },
     },
+  ];
+}
+
+function checkpointActions(control: JobControl, { manual }: Operations): Route[] {
+  return [
     {
       method: 'POST',
       path: '/jobs/:jobid/checkpoints',
       handler: (request) =>
-        accept(manual, request, async () => ({ checkpointId: await control.checkpoint() })),
+        accept(control, manual, request, async () => ({
+          checkpointId: await control.checkpoint(),
+        })),
     },
     {
       method: 'GET',
@@ -269,7 +283,8 @@ const MAX_TEXT_CHARACTERS = 2_048;
 function text({ body }: RouteRequest, name: string): string | null {
   const value = body[name];
   if (value === undefined || value === null) return null;
-  if (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT_CHARACTERS) return value;
+  if (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT_CHARACTERS)
+    return value;
   throw new RestError(400, `${name} must be a string of 1 to ${MAX_TEXT_CHARACTERS} characters`);
 }
 

@@ -46,9 +46,7 @@ export function status(view: JobView, address: string | null): JsonObject {
       running: filter.version,
       wanted: filter.wanted,
       refused:
-        filter.refused === null
-          ? null
-          : { version: filter.refusedVersion, error: filter.refused },
+        filter.refused === null ? null : { version: filter.refusedVersion, error: filter.refused },
     },
     specDigest: view.planDigest,
     lag: view.lag,

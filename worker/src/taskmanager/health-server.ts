@@ -1,6 +1,6 @@
 /**
- * How a TaskManager is, over HTTP, for its pod's probes: /healthz (its main thread answers), /readyz
- * (a JobManager has registered it) and a few gauges on /metrics; all else about it is among the
+ * How a TaskManager is, for its pod's probes: /healthz (its main thread answers), /readyz (a
+ * JobManager has registered it) and a few gauges on /metrics; all else about it is among the
  * JobManager's metrics.
  */
 import { createServer } from 'node:http';
@@ -76,6 +76,8 @@ function metrics({ registered, slots, tasks }: TaskManagerHealth): string {
     ['process_resident_memory_bytes', 'Resident memory', process.memoryUsage.rss()],
   ] as const;
   return gauges
-    .map(([name, help, value]) => `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${value}\n`)
+    .map(
+      ([name, help, value]) => `# HELP ${name} ${help}\n# TYPE ${name} gauge\n${name} ${value}\n`,
+    )
     .join('');
 }

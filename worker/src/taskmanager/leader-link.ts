@@ -228,11 +228,12 @@ export class LeaderLink {
       .catch((fault: unknown) => this.#deps.onEnd(fault));
   }
 
-  /** Tasks that were not told so must not wait for `grace`; without any it waits for another job. */
+  /** Tasks that were not told so must not wait for `grace`; without any it waits for a new job. */
   #jobEnded(): void {
     this.#heardAt = this.#deps.env.monotonic();
     this.#over = true;
-    if (this.#deployed) this.#deps.onEnd(new TriggerJobError('JOB_ENDED', 'the job has ended; its tasks end'));
+    if (this.#deployed)
+      this.#deps.onEnd(new TriggerJobError('JOB_ENDED', 'the job has ended; its tasks end'));
   }
 
   #detach(error: Error | null): void {

@@ -12,6 +12,7 @@ import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import type { TaskManagerHealth } from './health-server.ts';
 import {
   type LeaderCommand,
   type LeaderConnection,
@@ -19,7 +20,6 @@ import {
   type Register,
 } from './leader-link.ts';
 import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
-import type { TaskManagerHealth } from './health-server.ts';
 import { SlotWorker } from './slot-worker.ts';
 import { TaskExchange } from './task-exchange.ts';
 
