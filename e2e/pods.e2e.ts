@@ -290,7 +290,11 @@ describe("the worker's processes in pods", () => {
       assert.equal(await operation(at, `/jobs/${jobId}/savepoints/stop-1`), location);
       assert.equal((await send(at, `/jobs/${jobId}/stop`, { triggerId: 'stop-1' })).status, 202);
       assert.equal((await send(at, `/jobs/${jobId}/stop`, { triggerId: 'stop-2' })).status, 409);
-      assert.equal((await fetch(url(at, '/readyz'))).status, 200);
+      const paths = ['/readyz', '/metrics', '/overview', '/jobs/overview', '/taskmanagers'];
+      const ofJob = ['', '/checkpoints', '/exceptions', '/resource-requirements'];
+      for (const path of [...paths, ...ofJob.map((rest) => `/jobs/${jobId}${rest}`)]) {
+        assert.equal((await fetch(url(at, path))).status, 200, path);
+      }
     }
   });
 

@@ -264,7 +264,7 @@ test('a superseded run leaves the Lease alone; an ended one ends its standbys', 
     savepoint: null,
   });
   const late = member('late', 2).follow();
-  await until('the end', () => late.ended && standby.ended);
+  await until('the end', () => late.ended && standby.ended, 4_000);
 });
 
 test('a rotated token is used at the next request; a wrong one is a passing fault', async (t) => {

@@ -22,6 +22,8 @@ const RPC = 'triggerjob.io/rpc';
 const REST = 'triggerjob.io/rest';
 const EPOCH = 'triggerjob.io/leader-epoch';
 const NOBODY = { [RPC]: '', [REST]: '', [EPOCH]: '' };
+/** A later run's leader comes soon; until then there is no need to read the log once a second. */
+const SUPERSEDED_PAUSE_MS = 5_000;
 /** Conflicts of one write in a row: somebody else's annotation is set less often. */
 const TRIES = 3;
 
@@ -58,6 +60,8 @@ export class LeaseElection implements LeaderElection {
   #observed: Observed | null = null;
   /** Another one was seen to hold it. */
   #followed = false;
+  /** When the log last told that a later run has begun. */
+  #supersededAt = Number.NEGATIVE_INFINITY;
   #holding: Holding | null = null;
   #renewing: Promise<void> = Promise.resolve();
   #timers: Timer[] = [];
@@ -137,10 +141,14 @@ export class LeaseElection implements LeaderElection {
     // A Lease that was deleted under its holder comes back, and one that never was is nobody's.
     const free = lease === null ? !this.#followed : holder === '' || holder === address.rpc;
     if (!free && askedAt - observed.since < plan.leaseMs) return null;
+    if (askedAt - this.#supersededAt < SUPERSEDED_PAUSE_MS) return null;
     // Read while nobody leads: whoever claims before us makes our claim fail (CLAIM_LOST).
     const now = await standing();
     if (now.kind === 'ended') return { kind: 'ended', end: now.record.outcome };
-    if (now.kind === 'superseded') return null;
+    if (now.kind === 'superseded') {
+      this.#supersededAt = askedAt;
+      return null;
+    }
     const startedAt = env.monotonic();
     const held = await leases.put(this.#taken(lease));
     if (held === null) return null;

@@ -24,7 +24,11 @@ function volume(t: TestContext, name: string, mode: number) {
     renameSync(join(dir, '..data_tmp'), join(dir, '..data'));
     rmSync(join(dir, before), { recursive: true, force: true });
   };
-  return { path: join(dir, name), link: () => symlinkSync(`..data/${name}`, join(dir, name)), swap };
+  return {
+    path: join(dir, name),
+    link: () => symlinkSync(`..data/${name}`, join(dir, name)),
+    swap,
+  };
 }
 
 test('a mounted Secret of mode 0440 is read, and read again once it is swapped', (t) => {

@@ -22,7 +22,7 @@ import type { JobManagerOptions } from './jobmanager-options.ts';
 import type { Leases } from './kube-leases.ts';
 import type { LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
 import { LeaseElection } from './lease-election.ts';
-import { type EndedRun, type Standing, standingOf } from './standing.ts';
+import { type EndedRun, endOfLog, type Standing, standingOf } from './standing.ts';
 import { StoreElection, writeEnd } from './store-election.ts';
 
 export interface SeatDeps {
@@ -119,15 +119,22 @@ export class Seat {
 
   /** The end stays to be seen until this process is told to leave, or another run begins. */
   async stay(): Promise<'told' | 'superseded'> {
-    const { env, log } = this.#deps;
+    const { env, log, store } = this.#deps;
     const { signal } = this.#leaving;
     this.#manager?.retire();
     log.info('the job has ended; this JobManager stays to show how');
+    let seen = -1;
     for (;;) {
       if (signal.aborted) return 'told';
+      try {
+        const end = await endOfLog(store, env, Math.max(seen, 0));
+        const changed = end !== seen;
+        seen = end;
+        if (changed && (await this.#standing()).kind !== 'ended') return 'superseded';
+      } catch (error) {
+        log.warn({ error: messageOf(error) }, 'the checkpoint store does not answer');
+      }
       await sleep(env, LOOK_AGAIN_MS, signal).catch(() => undefined);
-      const standing = await this.#standing().catch(() => null);
-      if (standing !== null && standing.kind !== 'ended') return 'superseded';
     }
   }
 

@@ -45,3 +45,8 @@ export async function standingOf(
   }
   return newest > run ? { kind: 'superseded', run: newest } : { kind: 'free', leaderEpoch };
 }
+
+/** Index of the log's last record, by two reads where it is still `hint`. */
+export function endOfLog(store: ObjectStore, env: Env, hint: number): Promise<number> {
+  return new JobLog({ store, env, writer: 'standby', hint, retained: 1 }).findEnd();
+}

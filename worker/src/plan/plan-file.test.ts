@@ -252,7 +252,7 @@ describe('a file in a cluster', () => {
       topic: events
       securityRef: { name: kafka-creds }
       tls: { ca: ca.crt, cert: tls.crt, key: tls.key }
-      sasl: { mechanism: SCRAM-SHA-512, username: user }
+      sasl: { mechanism: SCRAM-SHA-512 }
   filter:
     scriptFrom: { configMapKeyRef: { name: filters, key: events.av } }
   action:
