@@ -197,9 +197,10 @@ export class Seat {
     }
   }
 
-  #standing(): Promise<Standing> {
+  async #standing(): Promise<Standing> {
     const { env, store, run } = this.#deps;
-    return standingOf(store, env, run);
+    // No run means that none has ended: then nothing is read that the claim does not read anyway.
+    return run === null ? { kind: 'free', leaderEpoch: 0 } : standingOf(store, env, run);
   }
 
   async #showEnd(ended: EndedRun): Promise<SeatEnd> {

@@ -23,16 +23,10 @@ export type Standing =
   | { kind: 'superseded'; run: number }
   | ({ kind: 'ended' } & EndedRun);
 
-/** `run`: null = not the operator's, to which no end and no other run means anything. */
-export async function standingOf(
-  store: ObjectStore,
-  env: Env,
-  run: number | null,
-): Promise<Standing> {
+export async function standingOf(store: ObjectStore, env: Env, run: number): Promise<Standing> {
   const log = new JobLog({ store, env, writer: 'standby', retained: 1 });
   const records = await log.readTail();
   const { leaderEpoch, run: newest, end, lineage, line } = readState(records);
-  if (run === null) return { kind: 'free', leaderEpoch };
   if (end !== null && end.run >= run) {
     const restore = records.findLast((record) => record.kind === 'restore');
     return {

@@ -242,7 +242,7 @@ describe('scripts', () => {
 });
 
 describe('a file in a cluster', () => {
-  it('finds every secret where the operator mounts it, and needs no directory of its own', async () => {
+  it('finds every secret where the operator mounts it, and needs no local directory', async () => {
     const { plan, faults } = await load(
       `${HEAD}spec:
   parallelism: 2
