@@ -18,7 +18,7 @@ const POLL_MS = 100;
 const START_LIMIT_MS = 5 * 60_000;
 const CHILDREN_END_MS = 500;
 
-/** The fields of /api/v1/status and its subtasks that the benchmarks read. */
+/** The fields of /api/v1/details and its subtasks that the benchmarks read. */
 export interface Status {
   state: string;
   processed: number;
@@ -100,7 +100,7 @@ export class JobProcess {
   }
 
   async status(): Promise<Status> {
-    return (await this.#get('/api/v1/status')) as Status;
+    return (await this.#get('/api/v1/details')) as Status;
   }
 
   get rest(): string {

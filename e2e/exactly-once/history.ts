@@ -117,7 +117,7 @@ export interface SubtaskSample {
   usersCached: number;
 }
 
-/** One look at GET /api/v1/status. */
+/** One look at GET /api/v1/details. */
 export interface Sample {
   at: number;
   state: string;

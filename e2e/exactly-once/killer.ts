@@ -105,7 +105,7 @@ export class Killer {
     // The draw of a run with one TaskManager stays what it was.
     const index = working.length > 1 ? Math.floor(this.#random() * working.length) : 0;
     const pid = working[index]?.pid ?? 0;
-    if (pid <= 1) throw new Error('GET /api/v1/status names no pid of a TaskManager that works');
+    if (pid <= 1) throw new Error('GET /api/v1/details names no pid of a TaskManager that works');
     return pid;
   }
 

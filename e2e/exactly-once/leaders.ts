@@ -52,7 +52,7 @@ export async function leaderOf(stage: Place): Promise<Leader | null> {
     (await seats(stage)).map(async (seat): Promise<Leader[]> => {
       const role = await ask(restOf(seat), '/api/v1/leader');
       if (role?.['role'] !== 'leader') return [];
-      const status = await ask(restOf(seat), '/api/v1/status');
+      const status = await ask(restOf(seat), '/api/v1/details');
       if (status?.['state'] !== 'RUNNING') return [];
       return [{ ...seat, epoch: Number(role['leaderEpoch']) }];
     }),

@@ -154,7 +154,7 @@ export class Pipeline {
   }
 
   async #poll(): Promise<void> {
-    const url = `${this.rest}/api/v1/status`;
+    const url = `${this.rest}/api/v1/details`;
     while (!this.#stopPolling.signal.aborted) {
       const status = await getJson(url);
       if (status !== null) {

@@ -1,4 +1,4 @@
-/** Reads GET /api/v1/status into a Sample. A missing figure is 0; a missing state is ''. */
+/** Reads GET /api/v1/details into a Sample. A missing figure is 0; a missing state is ''. */
 import type { Sample, SubtaskSample } from './history.ts';
 
 type Json = Record<string, unknown>;

@@ -37,14 +37,17 @@ export function compileFilter(plan: FilterPlan): CompiledFilter {
   return {
     language: plan.language,
     script: plan.script,
-    version: createHash('sha256')
-      .update(`${plan.language}\0${plan.script}`)
-      .digest('hex')
-      .slice(0, VERSION_DIGITS),
+    version: scriptVersion(plan),
     reads: engine.reads,
     userFields: engine.userFields,
     evaluate: engine.evaluate,
   };
+}
+
+/** Of the text, whether it compiles or not. */
+export function scriptVersion({ language, script }: FilterPlan): string {
+  const hash = createHash('sha256').update(`${language}\0${script}`);
+  return hash.digest('hex').slice(0, VERSION_DIGITS);
 }
 
 function aviatorEngine(plan: FilterPlan): Engine {

@@ -124,6 +124,22 @@ test('tries every JobManager in turn, and follows a hint', async () => {
   );
 });
 
+test('a job that has ended: tasks end at once, without any it is waited for the next', async () => {
+  const { link, ends, last, pass, calls } = setUp();
+  const ended: Command = { type: 'refused', code: 'ended', reason: 'over', leader: null };
+  await turn();
+  for (let i = 0; i < 50; i++) {
+    await last().say(ended);
+    await pass(2_100);
+    link.check();
+  }
+  assert.deepEqual(ends, [], 'longer than it would wait without a word');
+  assert.ok(calls.length > 50);
+  link.limit({ heartbeatTimeoutMs: 1_000, graceMs: 5_000 });
+  await last().say(ended);
+  assert.deepEqual(ends, ['JOB_ENDED']);
+});
+
 test('P38: never goes back to an older leader, and refuses what it says', async () => {
   const { link, calls, told, last, pass } = setUp();
   await turn();

@@ -12,6 +12,7 @@ import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import type { TaskManagerHealth } from './health-server.ts';
 import {
   type LeaderCommand,
   type LeaderConnection,
@@ -74,6 +75,15 @@ export class TaskManager {
       onDiscovered: (at) => this.#toSlots(null, { type: 'discovered', at }),
       onEnd: (fault) => this.#end?.(fault),
     });
+  }
+
+  /** For who asks whether it is of use. */
+  get health(): TaskManagerHealth {
+    return {
+      registered: this.#link.registered,
+      slots: this.#options.slots,
+      tasks: this.#slots.length,
+    };
   }
 
   /** Until shutdown; rejects with a fault that must end the process. */
