@@ -24,13 +24,21 @@ export class KubeError extends Error {
   readonly reason: string;
   /** How long the server asks to wait, milliseconds. */
   readonly retryAfterMs: number | undefined;
+  /** A 404 that names the object it did not find, not an unknown kind or path. */
+  readonly namesObject: boolean;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
 
   constructor(
     code: KubeErrorCode,
     message: string,
-    facts: { status?: number; reason?: string; retryAfterMs?: number; cause?: unknown } = {},
+    facts: {
+      status?: number;
+      reason?: string;
+      retryAfterMs?: number;
+      namesObject?: boolean;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause });
     this.name = 'KubeError';
@@ -38,6 +46,7 @@ export class KubeError extends Error {
     this.status = facts.status ?? 0;
     this.reason = facts.reason ?? '';
     this.retryAfterMs = facts.retryAfterMs;
+    this.namesObject = facts.namesObject ?? false;
     this.retryable = code === 'KUBE_UNAVAILABLE' || code === 'KUBE_CONFLICT';
   }
 }
@@ -75,6 +84,7 @@ export function kubeErrorOf(
   return new KubeError(codeOf(status), `${what}: ${status} ${body?.message ?? ''}`.trimEnd(), {
     status,
     ...(body?.reason === undefined ? {} : { reason: body.reason }),
+    namesObject: body?.reason === 'NotFound' && body.details?.name !== undefined,
     ...(seconds > 0 ? { retryAfterMs: seconds * 1000 } : {}),
   });
 }
