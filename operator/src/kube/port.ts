@@ -54,7 +54,11 @@ export interface KubeApi {
   apply<T extends KubeObject>(object: T, options: ApplyOptions): Promise<T>;
   create<T extends KubeObject>(object: T): Promise<T>;
   /** JSON merge patch; with a resourceVersion in `patch.metadata` it is refused when stale. */
-  patch<T extends KubeObject>(ref: ObjectRef, patch: object, subresource?: 'status' | 'scale'): Promise<T>;
+  patch<T extends KubeObject>(
+    ref: ObjectRef,
+    patch: object,
+    subresource?: 'status' | 'scale',
+  ): Promise<T>;
   /** Resolves also when there is none. */
   delete(ref: ObjectRef, options?: DeleteOptions): Promise<void>;
   /** Best effort: never rejects, repeats are counted up instead of written anew. */
