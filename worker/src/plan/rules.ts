@@ -5,6 +5,7 @@
 import { bytes, type LooseSpec, memoryOf, ms, type Parallelism, parallelismOf } from './derived.ts';
 import type { Faults } from './fault.ts';
 import { connectionRules } from './kafka-rules.ts';
+import { kubernetesRules } from './kubernetes-rules.ts';
 import { locationRules } from './location-rules.ts';
 import type { MemoryProblem } from './memory.ts';
 import { s3Rules } from './s3-rules.ts';
@@ -211,6 +212,7 @@ const RULES: readonly Rule[] = [
   connectionRules,
   locationRules,
   s3Rules,
+  kubernetesRules,
 ];
 
 /** Adds a fault for each broken rule. */
