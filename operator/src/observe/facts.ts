@@ -51,6 +51,8 @@ export interface Facts {
  * and never a decision: everything that must survive is in the status.
  */
 export interface JobMemory {
+  /** Of the job that it is about: another one of its name begins with none. */
+  uid: string;
   /** When the Secret was tried last; 0: not yet. It can't be read, so it is made again and again. */
   secretTriedAt: number;
   /** When this process wrote the status last; 0: not yet. */
@@ -64,6 +66,7 @@ export interface JobMemory {
 }
 
 export const NO_MEMORY: JobMemory = {
+  uid: '',
   secretTriedAt: 0,
   statusWrittenAt: 0,
   rehearsal: null,

@@ -19,7 +19,6 @@ export interface JobManagerStatus {
   lastCheckpoint: CheckpointView | null;
   /** Failed ones since the last that completed. */
   failedCheckpoints: number;
-  lastSavepoint: string | null;
   scriptVersion: string;
   refusedScript: { version: string; error: string } | null;
   lag: number | null;
