@@ -48,6 +48,8 @@ export interface RunStart {
 }
 
 const SLOTS = 4;
+/** From the end of a pod to when it is gone. */
+const POD_ENDS_MS = 3_000;
 
 export class ModelJobs implements JobManagerApi {
   readonly #kube: ModelKube;
@@ -55,6 +57,7 @@ export class ModelJobs implements JobManagerApi {
   readonly #stores = new Map<string, Store>();
   readonly #processes = new Map<string, Process>();
   readonly #triggers = new Map<string, { kind: TriggerKind; progress: TriggerProgress }>();
+  #parsed: { content: string; document: unknown } = { content: '', document: null };
   readonly starts: RunStart[] = [];
   /** Savepoints that were begun, stops among them. */
   readonly savepoints: string[] = [];
@@ -100,7 +103,13 @@ export class ModelJobs implements JobManagerApi {
       const ordinal = Number(pod.metadata.name.slice(name.length + 1));
       const old = pod.metadata.annotations?.['model/revision'] !== revision;
       if (ordinal < replicas && !old) continue;
-      this.#kube.remove({ apiVersion: 'v1', kind: 'Pod', namespace, name: pod.metadata.name });
+      const { name: podName, annotations } = pod.metadata;
+      const ref = { apiVersion: 'v1', kind: 'Pod', namespace, name: podName };
+      const endsAt = annotations?.['model/ends-at'];
+      if (endsAt === undefined) {
+        const metadata = { annotations: { 'model/ends-at': String(this.#now() + POD_ENDS_MS) } };
+        this.#kube.change(ref, { metadata });
+      } else if (this.#now() >= Number(endsAt)) this.#kube.remove(ref);
     }
     for (let ordinal = 0; ordinal < replicas; ordinal++) {
       const pod = `${name}-${ordinal}`;
@@ -109,8 +118,9 @@ export class ModelJobs implements JobManagerApi {
     }
     const status = {
       observedGeneration: generation,
-      replicas,
-      readyReplicas: replicas,
+      replicas: (this.#kube.all('Pod') as Pod[]).filter(({ metadata }) =>
+        metadata.ownerReferences?.some((one) => one.uid === uid),
+      ).length,
       currentRevision: 'r',
       updateRevision: 'r',
     };
@@ -126,7 +136,7 @@ export class ModelJobs implements JobManagerApi {
     const present = pods.filter((pod) => pod !== undefined);
     const runs = new Set(present.map(runOf));
     if (runs.size > 1) this.faults.push(`pods of runs ${[...runs].join(' and ')} at once`);
-    return present.find((pod) => !broken(pod));
+    return present.find((pod) => !broken(pod) && !isEnding(pod));
   }
 
   // The JobManager.
@@ -179,8 +189,10 @@ export class ModelJobs implements JobManagerApi {
     const [namespace = '', name = ''] = key.split('/');
     if (['FINISHED', 'CANCELED', 'FAILED'].includes(process.state)) return;
     const workers = (this.#kube.all('Pod') as Pod[]).filter(
-      ({ metadata }) =>
-        metadata.namespace === namespace && metadata.name.startsWith(`${name}-taskmanager-`),
+      (pod) =>
+        pod.metadata.namespace === namespace &&
+        pod.metadata.name.startsWith(`${name}-taskmanager-`) &&
+        !isEnding(pod),
     ).length;
     const spec = this.#specOf(key);
     // The mark of a spec that starts and never gets well.
@@ -221,8 +233,9 @@ export class ModelJobs implements JobManagerApi {
   #specOf(key: string): unknown {
     const [namespace = '', name = ''] = key.split('/');
     const map = this.#kube.find<ConfigMap>('ConfigMap', namespace, `${name}-config`);
-    const document: unknown = parse(map?.data?.['triggerjob.yaml'] ?? '{}');
-    return fieldAt(document, 'spec');
+    const content = map?.data?.['triggerjob.yaml'] ?? '{}';
+    if (this.#parsed.content !== content) this.#parsed = { content, document: parse(content) };
+    return fieldAt(this.#parsed.document, 'spec');
   }
 
   // Its REST API.
@@ -304,6 +317,9 @@ function runOf(pod: Pod): number {
   const args = pod.spec?.containers[0]?.args ?? [];
   return Number(args[args.indexOf('--run') + 1]);
 }
+
+const isEnding = ({ metadata }: Pod): boolean =>
+  metadata.annotations?.['model/ends-at'] !== undefined;
 
 const broken = (pod: Pod): boolean => pod.spec?.containers[0]?.image === 'no-such-image';
 

@@ -13,10 +13,11 @@ import { apply } from './apply/apply.ts';
 import { writeStatus } from './apply/status.ts';
 import { decide } from './decide/decide.ts';
 import { worthWriting } from './decide/view.ts';
-import { KEY, ModelWorld, type Reconcile } from './model/model-world.ts';
-import { NO_MEMORY } from './observe/facts.ts';
+import type { KubeApi, KubeObject, ObjectRef } from './kube/port.ts';
+import { JOB_REF, ModelWorld, type Reconcile } from './model/model-world.ts';
+import { NO_MEMORY, type TriggerJobObject } from './observe/facts.ts';
 import { observe } from './observe/observe.ts';
-import { reconcile } from './reconcile.ts';
+import { type ReconcileDeps, reconcile } from './reconcile.ts';
 
 interface Flow {
   name: string;
@@ -126,9 +127,12 @@ async function played(
   const world = new ModelWorld(reconcileWith);
   world.kube.endAfter = endAfter;
   world.create(flow.spec);
-  await flow.run(world);
   const { jobs, kube } = world;
-  const faults = [...jobs.faults];
+  const end = await flow.run(world).then(
+    () => [],
+    (error: unknown) => [String(error)],
+  );
+  const faults = [...jobs.faults, ...end];
   for (const { run, holds, stored } of jobs.starts) {
     if (flow.stateless?.includes(run) || holds >= stored) continue;
     faults.push(`run ${run} begins with ${holds} of ${stored}`);
@@ -145,9 +149,7 @@ async function enumerated(flow: Flow, reconcileWith?: Reconcile) {
   const { writes, faults } = await played(flow, 0, reconcileWith);
   if (faults.length > 0) return { points: 0, fault: faults.join('; ') };
   for (let point = 1; point <= writes; point++) {
-    const outcome = await played(flow, point, reconcileWith).catch((error: unknown) => ({
-      faults: [String(error)],
-    }));
+    const outcome = await played(flow, point, reconcileWith);
     if (outcome.faults.length > 0) {
       return { points: point, fault: `ended after write ${point}: ${outcome.faults.join('; ')}` };
     }
@@ -184,34 +186,82 @@ describe('the enumeration sees what it is for', () => {
   });
 
   it('a run that is begun while pods of the last one are left', async () => {
-    const blind: Reconcile = (deps, key) =>
-      reconcile(
-        { ...deps, caches: { ...deps.caches, Pod: noPods }, kube: withoutReplicas(deps.kube) },
+    const blind: Reconcile = (deps, key) => reconcile(withoutRemains(deps), key);
+    const { fault } = await enumerated({ name: '', run: upgrade('last-state') }, blind);
+    assert.match(fault ?? '', /pods of runs 1 and 2 at once/);
+  });
+
+  it('a state that is left behind', async () => {
+    const forgets: Reconcile = (deps, key) => reconcile(withoutSavepoints(deps), key);
+    const flow = { name: '', run: upgrade('savepoint'), savepoints: 1 };
+    const { fault } = await enumerated(flow, forgets);
+    assert.match(fault ?? '', /run 2 begins with 0 of \d+/);
+  });
+
+  it('a trigger id that another process does not derive again', async () => {
+    let processes = 0;
+    const numbers = new WeakMap<object, number>();
+    const draws: Reconcile = (deps, key) => {
+      if (!numbers.has(deps.memories)) numbers.set(deps.memories, processes++);
+      const number = numbers.get(deps.memories);
+      const { jobManager } = deps;
+      const drawn = (id: string) => `${id}-${number}`;
+      return reconcile(
+        {
+          ...deps,
+          jobManager: {
+            status: (job) => jobManager.status(job),
+            rescale: (job, parallelism) => jobManager.rescale(job, parallelism),
+            progress: (job, kind, id) => jobManager.progress(job, kind, drawn(id)),
+            trigger: (job, kind, id) => jobManager.trigger(job, kind, drawn(id)),
+          },
+        },
         key,
       );
-    const { fault } = await enumerated({ name: '', run: upgrade('last-state') }, blind);
-    assert.match(fault ?? '', /pods of runs|not reached/);
+    };
+    const flow = FLOWS.find(({ name }) => name === 'savepoint by annotation');
+    assert.ok(flow);
+    const { fault } = await enumerated(flow, draws);
+    assert.match(fault ?? '', /2 savepoints/);
   });
 });
 
-const noPods = { get: () => undefined, list: () => [], ownedBy: () => [], synced: true };
-
-/** StatefulSets whose status says that nothing is left, whatever is. */
-function withoutReplicas(kube: Parameters<Reconcile>[0]['kube']): typeof kube {
-  const get: typeof kube.get = async (ref) => {
-    const found = await kube.get(ref);
-    if (ref.kind !== 'StatefulSet' || found === null) return found as never;
-    const { generation } = found.metadata;
-    const status = { observedGeneration: generation, replicas: 0 };
-    return { ...found, status } as never;
+/** Looks away while a run ends: no pod is seen, and StatefulSets say that nothing is left. */
+function withoutRemains(deps: ReconcileDeps): ReconcileDeps {
+  const { kube } = deps;
+  const caches = { ...deps.caches };
+  const ending = async () => {
+    const job = await kube.get<TriggerJobObject>(JOB_REF);
+    return job?.status?.operation?.step === 'ScalingDown';
   };
-  return new Proxy(kube, {
-    get: (target, name) => {
-      if (name === 'get') return get;
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+  const get: KubeApi['get'] = async <T extends KubeObject>(ref: ObjectRef) => {
+    const found = await kube.get<T>(ref);
+    if (ref.kind !== 'StatefulSet' || found === null || !(await ending())) return found;
+    caches.Pod = { get: () => undefined, list: () => [], ownedBy: () => [], synced: true };
+    const status = { observedGeneration: found.metadata.generation, replicas: 0 };
+    return { ...found, status } as T;
+  };
+  return { ...deps, caches, kube: handedOn(kube, { get }) };
 }
 
-assert.ok(KEY.name);
+/** Objects are made as if no run ever began with a savepoint, and with an empty state. */
+function withoutSavepoints(deps: ReconcileDeps): ReconcileDeps {
+  const { desired } = deps.settings;
+  const settings: ReconcileDeps['settings'] = {
+    ...deps.settings,
+    desired: (spec, deployment) =>
+      desired(spec, { ...deployment, savepoint: null, stateless: deployment.run > 1 }),
+  };
+  return { ...deps, settings };
+}
+
+function handedOn(kube: KubeApi, own: Pick<KubeApi, 'get'>): KubeApi {
+  return {
+    get: own.get,
+    apply: (object, options) => kube.apply(object, options),
+    create: (object) => kube.create(object),
+    patch: (ref, patch, subresource) => kube.patch(ref, patch, subresource),
+    delete: (ref, options) => kube.delete(ref, options),
+    event: (note) => kube.event(note),
+  };
+}
