@@ -73,7 +73,7 @@ describe('the event recorder', () => {
     assert.deepEqual([it.created.length, it.patched.length], [1, 0]);
     await it.env.advance(30_000);
     assert.equal(it.patched.length, 1);
-    assert.equal((it.patched[0]?.patch as { series: { count: number } }).series.count, 50);
+    assert.match(JSON.stringify(it.patched[0]?.patch), /"count":50/);
     it.note('something else');
     await it.env.settle();
     assert.equal(it.created.length, 2);
