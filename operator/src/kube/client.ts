@@ -206,10 +206,7 @@ export class KubeClient implements ObjectCalls, ListWatch {
     }
   }
 
-  async list(
-    selection: Selection,
-    page: { limit: number; continue?: string },
-  ): Promise<ListPage> {
+  async list(selection: Selection, page: { limit: number; continue?: string }): Promise<ListPage> {
     const answer = await this.#caller.json<{
       items: KubeObject[] | null;
       metadata: { resourceVersion?: string; continue?: string };

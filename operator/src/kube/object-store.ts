@@ -51,7 +51,8 @@ export class ObjectStore<T extends KubeObject> implements ObjectCache<T> {
   put(object: T): void {
     const key = keyOf(object.metadata.namespace ?? '', object.metadata.name);
     const before = this.#objects.get(key);
-    if (before !== undefined && before.metadata.uid !== object.metadata.uid) this.#drop(key, before);
+    if (before !== undefined && before.metadata.uid !== object.metadata.uid)
+      this.#drop(key, before);
     else if (before?.metadata.resourceVersion === object.metadata.resourceVersion && before) return;
     this.#set(key, object);
     if (before === undefined || before.metadata.uid !== object.metadata.uid) {

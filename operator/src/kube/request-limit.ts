@@ -17,7 +17,7 @@ export class RequestLimit {
   readonly #perSecond: number;
   readonly #burst: number;
   /** Moment at which the next request may go if all that came before have gone, monotonic ms. */
-  #nextAt = 0;
+  #nextAt = Number.NEGATIVE_INFINITY;
   #stoppedUntil = 0;
 
   constructor(env: Env, options: RequestLimitOptions) {

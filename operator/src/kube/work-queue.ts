@@ -168,6 +168,4 @@ export class WorkQueue {
     metrics.retried();
     this.addAfter(key, retryInMs);
   }
-
-
 }
