@@ -19,10 +19,7 @@ const time = (description: string) =>
     }),
   );
 const words = (description: string, example: string) =>
-  Type.Optional(text(description, example, { minLength: 0, maxLength: 32_768 }));
-/** A whole spec as JSON: its script alone may have 65,536 characters, each escaped as two. */
-const specText = (description: string) =>
-  Type.Optional(text(description, '{}', { minLength: 0, maxLength: 524_288 }));
+  Type.Optional(text(description, example, { minLength: 0, maxLength: Number.MAX_SAFE_INTEGER }));
 
 /** What a user reads in the column STATE. */
 export const JOB_STATES = [
@@ -157,13 +154,19 @@ export const statusSchema = block('What the operator sees and does. Written by i
       error: words('Why it was taken back.', 'no checkpoint completed within 10m'),
     }),
   ),
-  deployedSpec: specText('The spec that runs, as JSON; what a bad one is compared with.'),
+  deployedSpec: words('The spec that runs, as JSON; what a bad one is compared with.', '{}'),
   deployedGeneration: count('metadata.generation of deployedSpec.', 3),
-  stableSpec: specText('The spec that was healthy last, as JSON; where a rollback goes.'),
+  stableSpec: words('The spec that was healthy last, as JSON; where a rollback goes.', '{}'),
   stableGeneration: count('metadata.generation of stableSpec.', 3),
   rejectedGeneration: count('metadata.generation that was taken back; not tried again.', 4),
   error: words('What is wrong with the spec or the job, and what to do.', ''),
-  conditions: Type.Optional(Type.Array(condition, { maxItems: 16, description: 'Conditions.' })),
+  conditions: Type.Optional(
+    Type.Array(condition, {
+      maxItems: 16,
+      description: 'What holds of the job, one entry per type.',
+      uniqueBy: 'type',
+    }),
+  ),
 });
 
 /** The status of a TriggerJob. */
