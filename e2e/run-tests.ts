@@ -10,6 +10,7 @@
 import { spawn } from 'node:child_process';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { installKubernetes } from './testbed/kubernetes/binaries.ts';
 import { provideRequirements } from './testbed/requirements.ts';
 import { filesOf, runSuite, type Suite, type SuiteResult } from './testbed/suite-runner.ts';
 
@@ -38,7 +39,7 @@ const SUITES: Suite[] = [
   },
   {
     name: 'int',
-    globs: ['worker/**/*.int.test.ts', 'operator/**/*.int.test.ts'],
+    globs: ['worker/**/*.int.test.ts', 'operator/**/*.int.test.ts', 'e2e/**/*.int.test.ts'],
     concurrency: 1,
     usualSeconds: 120,
   },
@@ -116,6 +117,8 @@ async function runOne(name: string): Promise<SuiteResult> {
   if (BROKER_SUITES.includes(name)) {
     const missing = provideRequirements(print);
     if (missing.length > 0) return { passed: 0, failed: missing, skipped: [] };
+    const failure = await installKubernetes(print).then(() => null, String);
+    if (failure !== null) return { passed: 0, failed: [failure], skipped: [] };
   }
   return runSuite(suite, ROOT, print);
 }

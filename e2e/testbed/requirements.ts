@@ -1,7 +1,8 @@
 /**
  * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
- * Go for the real S3 server. Missing ones are installed where that is possible without asking (a
- * Debian container run as root, which is what CI is); elsewhere the answer says what to install.
+ * Go for the real S3 server and Kubernetes. Missing ones are installed where that is possible
+ * without asking (a Debian container run as root, which is what CI is); elsewhere the answer says
+ * what to install.
  */
 import { spawnSync } from 'node:child_process';
 
@@ -29,7 +30,13 @@ const REQUIREMENTS: Requirement[] = [
     command: 'go',
     args: ['version'],
     debianPackage: 'golang-go',
-    purpose: 'builds the S3 server of the tests',
+    purpose: 'builds the S3 server and the Kubernetes of the tests',
+  },
+  {
+    command: 'openssl',
+    args: ['version'],
+    debianPackage: 'openssl',
+    purpose: 'makes the certificates of the tests',
   },
 ];
 
