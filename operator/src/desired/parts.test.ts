@@ -356,7 +356,7 @@ describe('NetworkPolicies', () => {
     const [rpc, rest] = rulesOf('jobmanager');
     assert.deepEqual(ports(rulesOf('jobmanager')), [[6123], [8081]]);
     assert.deepEqual(roles(rpc), ['taskmanager']);
-    assert.deepEqual(roles(rest), ['operator']);
+    assert.deepEqual(roles(rest), ['jobmanager', 'operator']);
     assert.deepEqual(ports(rulesOf('taskmanager')), [[6122]]);
     assert.deepEqual(roles(rulesOf('taskmanager')[0]), ['taskmanager']);
   });
@@ -366,7 +366,7 @@ describe('NetworkPolicies', () => {
       namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } },
     };
     const from = rulesOf('jobmanager', { restClients: [prometheus] })[1]?.from ?? [];
-    const [operator, other] = from;
+    const [, operator, other] = from;
     assert.equal(
       operator?.namespaceSelector?.matchLabels?.['kubernetes.io/metadata.name'],
       'triggerjob-system',
