@@ -90,6 +90,7 @@ const create = (pod: object): Promise<string> =>
   plane.kubectl(['create', '--dry-run=server', '-o', 'name', '-f', '-'], JSON.stringify(pod));
 
 const JOBS: Record<string, () => DeployedJob> = {
+  first: () => sampleJob('first'),
   triggerjob: () => sampleJob('triggerjob'),
   small: () => sampleJob('small'),
   medium: () => sampleJob('medium'),

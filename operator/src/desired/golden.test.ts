@@ -28,7 +28,7 @@ function firstDifference(rendered: string, golden: string): string | null {
 }
 
 describe('the objects of a sample', () => {
-  for (const name of ['triggerjob', 'small', 'medium', 'large']) {
+  for (const name of ['first', 'triggerjob', 'small', 'medium', 'large']) {
     it(`${name} are those of golden/${name}.yaml`, () => {
       const rendered = render(name);
       if (process.env.UPDATE_GOLDEN === '1') writeFileSync(goldenFile(name), rendered);
