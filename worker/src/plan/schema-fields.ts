@@ -42,6 +42,7 @@ export interface SchemaNode {
   minLength?: number;
   maxLength?: number;
   pattern?: string;
+  format?: string;
   rule?: ScalarRule;
   /** Ends the message about a value outside of `enum`, `pattern`, `minimum` or `maximum`. */
   reason?: string;

@@ -7,9 +7,8 @@ import { block, choice, defaulted, duration, flag, integer, list, text } from '.
 import { OBJECT_NAME, objectName } from './schema-source.ts';
 
 /** A key of a label or an annotation: `team`, `example.com/team`. */
-const QUALIFIED_NAME =
-  '^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$';
-const LABEL_VALUE = '^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$';
+const QUALIFIED_NAME = '^([a-z0-9][a-z0-9.-]*/)?[A-Za-z0-9]([\\w.-]{0,61}[A-Za-z0-9])?$';
+const LABEL_VALUE = '^([A-Za-z0-9]([\\w.-]*[A-Za-z0-9])?)?$';
 const ENV_NAME = '^[-._a-zA-Z][-._a-zA-Z0-9]*$';
 
 const SECOND_MS = 1000;
@@ -84,20 +83,7 @@ const variable = block('One environment variable.', {
   valueFrom: open('secretKeyRef, configMapKeyRef, fieldRef or resourceFieldRef, as in a Pod.'),
 });
 
-const spread = block('One rule of spreading.', {
-  maxSkew: integer('Most pods that one domain may have above another, a count.', 1, {
-    min: 1,
-    max: 10_000,
-  }),
-  topologyKey: text('Label of nodes that makes the domains.', 'topology.kubernetes.io/zone', {
-    maxLength: 317,
-  }),
-  whenUnsatisfiable: choice('What happens where it cannot be kept.', [
-    'ScheduleAnyway',
-    'DoNotSchedule',
-  ]),
-  labelSelector: open("Which pods are counted. Default: those of this job's component."),
-});
+const anything = Type.Unsafe<Record<string, unknown>>({ type: 'object' });
 
 /** Of all pods, or of one component: its fields take the place of the common ones. */
 export const podTemplate = (whose: string) =>
@@ -112,12 +98,9 @@ export const podTemplate = (whose: string) =>
           maxItems: 32,
         }),
       ),
-      affinity: Type.Optional(
-        block('As in a Pod. Default: pods of one component on different nodes, preferred.', {
-          nodeAffinity: open('As in a Pod.'),
-          podAffinity: open('As in a Pod.'),
-          podAntiAffinity: open("As in a Pod. Takes the place of the operator's own."),
-        }),
+      affinity: open(
+        'nodeAffinity, podAffinity, podAntiAffinity, as in a Pod. Default: pods of one component ' +
+          'on different nodes, preferred.',
       ),
       priorityClassName: Type.Optional(
         text("PriorityClass. Default: the cluster's own.", 'stream', {
@@ -134,7 +117,7 @@ export const podTemplate = (whose: string) =>
         }),
       ),
       topologySpreadConstraints: Type.Optional(
-        list('How pods spread over zones. Default: evenly over zones, preferred.', spread, {
+        list('How pods spread over zones. Default: evenly, preferred. As in a Pod.', anything, {
           example: [
             {
               maxSkew: 1,

@@ -19,7 +19,7 @@ const time = (description: string) =>
     }),
   );
 const words = (description: string, example: string) =>
-  Type.Optional(text(description, example, { minLength: 0, maxLength: 32_768 }));
+  Type.Optional(text(description, example, { minLength: 0, maxLength: Number.MAX_SAFE_INTEGER }));
 
 /** What a user reads in the column STATE. */
 export const JOB_STATES = [
@@ -138,7 +138,13 @@ export const statusSchema = block('What the operator sees and does. Written by i
   stableSpec: words('The spec that was healthy last, as JSON; where a rollback goes.', '{}'),
   rejectedGeneration: count('metadata.generation that was taken back; not tried again.', 4),
   error: words('What is wrong with the spec or the job, and what to do.', ''),
-  conditions: Type.Optional(Type.Array(condition, { maxItems: 16, description: 'Conditions.' })),
+  conditions: Type.Optional(
+    Type.Array(condition, {
+      maxItems: 16,
+      description: 'What holds of the job, one entry per type.',
+      uniqueBy: 'type',
+    }),
+  ),
 });
 
 /** The status of a TriggerJob. */
