@@ -63,7 +63,7 @@ function mergedTemplate({ spec }: DeployedJob, role: Role): PodTemplate {
     env: byName([...(common.env ?? []), ...(own.env ?? [])]),
   };
   // The schema leaves what Kubernetes alone judges open, and so without a type.
-  return merged as PodTemplate;
+  return merged as unknown as PodTemplate;
 }
 
 /** The last one of a name counts, in the place of the first. */
