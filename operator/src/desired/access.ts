@@ -14,11 +14,11 @@ import { leaseName, metadataOf, type Role, roleName, type Typed } from './names.
 
 /** The user's own, for both roles, where the spec names one. */
 export function serviceAccountName(job: DeployedJob, role: Role): string {
-  return job.spec.serviceAccount?.name ?? roleName(job, role);
+  return job.spec.serviceAccount.name ?? roleName(job, role);
 }
 
 export function accessObjects(job: DeployedJob): KubeObject[] {
-  const own = job.spec.serviceAccount?.name === undefined;
+  const own = job.spec.serviceAccount.name === undefined;
   const accounts = own
     ? [serviceAccount(job, 'jobmanager'), serviceAccount(job, 'taskmanager')]
     : [];
@@ -30,7 +30,7 @@ function serviceAccount(job: DeployedJob, role: Role): Typed<V1ServiceAccount> {
   return {
     apiVersion: 'v1',
     kind: 'ServiceAccount',
-    metadata: metadataOf(job, roleName(job, role), role, job.spec.serviceAccount?.annotations),
+    metadata: metadataOf(job, roleName(job, role), role, job.spec.serviceAccount.annotations),
     automountServiceAccountToken: false,
   };
 }

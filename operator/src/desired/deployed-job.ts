@@ -1,45 +1,15 @@
 /** The TriggerJob of a deployment: as its user wrote it, and with everything filled in. */
-import type {
-  V1Affinity,
-  V1EnvVar,
-  V1Toleration,
-  V1TopologySpreadConstraint,
-} from '@kubernetes/client-node';
 import type { Fault } from '../../../worker/src/plan/fault.ts';
 import type { JobPlan } from '../../../worker/src/plan/job-plan.ts';
 import { resolveJob } from '../../../worker/src/plan/resolve.ts';
 import type { CompleteTriggerJob } from '../../../worker/src/plan/schema.ts';
 import { API_VERSION, type JobIdentity, KIND } from './names.ts';
 
-/** What a user may say of the pods; the role's own goes over the common one. */
-export interface PodTemplate {
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-  nodeSelector?: Record<string, string>;
-  tolerations?: V1Toleration[];
-  affinity?: V1Affinity;
-  priorityClassName?: string;
-  env?: V1EnvVar[];
-  topologySpreadConstraints?: V1TopologySpreadConstraint[];
-}
-
-/** The fields of spec that only a cluster knows. */
-export interface KubernetesFields {
-  image?: string;
-  imagePullPolicy?: string;
-  imagePullSecrets?: { name: string }[];
-  serviceAccount?: { name?: string; annotations?: Record<string, string> };
-  podTemplate?: PodTemplate;
-  networkPolicy?: { enabled?: boolean };
-  jobManager?: { podTemplate?: PodTemplate };
-  taskManager?: { podTemplate?: PodTemplate };
-}
-
 export interface DeployedJob extends JobIdentity {
   /** As the user wrote it; the JobManager reads it from the ConfigMap. */
   written: Readonly<Record<string, unknown>>;
   /** With Flink's keys and the defaults. */
-  spec: CompleteTriggerJob['spec'] & KubernetesFields;
+  spec: CompleteTriggerJob['spec'];
   plan: JobPlan;
 }
 

@@ -5,7 +5,7 @@ import type { V1PodSpec, V1StatefulSet } from '@kubernetes/client-node';
 import fc from 'fast-check';
 import { parse } from 'yaml';
 import type { KubeObject } from '../kube/port.ts';
-import type { DeployedJob, KubernetesFields, PodTemplate } from './deployed-job.ts';
+import type { DeployedJob } from './deployed-job.ts';
 import { type Deployment, desiredObjects, isCreateOnly } from './desired.ts';
 import { type Fields, jobOf, MINIMAL_SPEC, SETTINGS } from './job-for-tests.ts';
 import type { Role, Typed } from './names.ts';
@@ -42,14 +42,19 @@ const argsOf = (objects: KubeObject[], role: Role): string =>
 
 const word = fc.stringMatching(/^[a-z]([-a-z0-9]{0,10}[a-z0-9])?$/);
 const labels = fc.dictionary(word, word, { maxKeys: 3 });
-const podTemplates: fc.Arbitrary<PodTemplate> = fc.record(
+const podTemplates = fc.record(
   {
-    labels: fc.oneof(labels, fc.constant({ 'app.kubernetes.io/instance': 'another' })),
+    labels,
     annotations: fc.oneof(labels, fc.constant({ 'triggerjob.io/run': '99' })),
     nodeSelector: labels,
     tolerations: fc.array(fc.record({ key: word, operator: fc.constant('Exists') })),
     priorityClassName: word,
-    env: fc.array(fc.record({ name: fc.constantFrom('A', 'POD_IP', 'NODE_OPTIONS'), value: word })),
+    env: fc.uniqueArray(
+      fc.record({ name: fc.constantFrom('A', 'B', 'NODE_OPTIONS'), value: word }),
+      {
+        selector: ({ name }) => name,
+      },
+    ),
   },
   { requiredKeys: [] },
 );
@@ -81,22 +86,19 @@ const jobs: fc.Arbitrary<DeployedJob> = fc
       checkpointing: { directory: 's3://bucket/checkpoints', s3 },
       exchange: { bufferSize: 1024 },
       security: { internal: { enabled: drawn.tls } },
-      jobManager: { replicas: drawn.jobManagers },
+      podTemplate: common,
+      networkPolicy: { enabled: drawn.fenced },
+      ...(drawn.account === undefined ? {} : { serviceAccount: { name: drawn.account } }),
+      jobManager: { replicas: drawn.jobManagers, podTemplate: jobManager },
       taskManager: {
+        podTemplate: taskManager,
         replicas: drawn.replicas,
         slots: drawn.slots,
         ...(drawn.tmp === undefined ? {} : { tmp: drawn.tmp }),
         ...(drawn.logs === undefined ? {} : { logs: drawn.logs }),
       },
     };
-    const kubernetes: KubernetesFields = {
-      podTemplate: common,
-      jobManager: { podTemplate: jobManager },
-      taskManager: { podTemplate: taskManager },
-      networkPolicy: { enabled: drawn.fenced },
-      ...(drawn.account === undefined ? {} : { serviceAccount: { name: drawn.account } }),
-    };
-    return jobOf(spec, kubernetes, { name });
+    return jobOf(spec, { name });
   });
 
 describe('the objects of every job', () => {
@@ -267,10 +269,11 @@ describe('a change of the job', () => {
 
   it('is without effect on the hash when only the order of its keys differs', () => {
     const image = 'a:1';
-    const hash = (kubernetes: KubernetesFields) =>
-      render(jobOf(MINIMAL_SPEC, kubernetes)).map(
-        ({ metadata }) => metadata.annotations?.['triggerjob.io/desired-hash'],
-      );
+    const hash = (patch: Fields) =>
+      render(jobOf(spec(patch)))
+        // It holds the job as its user wrote it, the order included.
+        .filter(({ kind }) => kind !== 'ConfigMap')
+        .map(({ metadata }) => metadata.annotations?.['triggerjob.io/desired-hash']);
     const one = { image, podTemplate: { nodeSelector: { a: '1', b: '2' } } };
     const other = { podTemplate: { nodeSelector: { b: '2', a: '1' } }, image };
     assert.deepEqual(hash(one), hash(other));
@@ -303,7 +306,7 @@ describe('a deployment', () => {
     assert.deepEqual(metadata, { name: 'user-events', namespace: 'triggers' });
   });
 
-  it('has slots x replicas subtasks, TaskManagers for them, and all JobManagers as addresses', () => {
+  it('has slots x replicas subtasks, and tells TaskManagers of all JobManagers', () => {
     const job = jobOf({
       ...MINIMAL_SPEC,
       jobManager: { replicas: 3 },

@@ -62,7 +62,7 @@ export function desiredObjects(
   };
   const jobManagerCount = replicas.jobManagers ?? job.plan.jobManagers;
   const taskManagerCount = replicas.taskManagers ?? job.plan.taskManagers;
-  const fenced = job.spec.networkPolicy?.enabled ?? true;
+  const fenced = job.spec.networkPolicy.enabled;
   const objects: KubeObject[] = [
     ...accessObjects(job),
     jobSecret(job, hmacKeys),

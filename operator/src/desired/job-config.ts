@@ -1,4 +1,4 @@
-/** The ConfigMap from which the JobManager reads its job, live: a changed script needs no restart. */
+/** The ConfigMap with the job: its JobManager reads it live, a changed script needs no restart. */
 import type { V1ConfigMap } from '@kubernetes/client-node';
 import { stringify } from 'yaml';
 import type { DeployedJob } from './deployed-job.ts';

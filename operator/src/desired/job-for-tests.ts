@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { type DeployedJob, deployedJob, type KubernetesFields } from './deployed-job.ts';
+import { type DeployedJob, deployedJob } from './deployed-job.ts';
 import type { OperatorSettings } from './desired.ts';
 
 export type Fields = Record<string, unknown>;
@@ -25,30 +25,19 @@ export const MINIMAL_SPEC: Fields = {
   checkpointing: { directory: 's3://bucket/checkpoints' },
 };
 
-/** The job of a spec that must be valid; `kubernetes` goes over it. */
+/** The job of a spec that must be valid. */
 export function jobOf(
   spec: Fields = MINIMAL_SPEC,
-  kubernetes: KubernetesFields = {},
   identity: Partial<typeof IDENTITY> = {},
 ): DeployedJob {
   const made = deployedJob({ ...IDENTITY, ...identity }, spec);
-  if ('faults' in made) throw new Error(made.faults.map(({ message }) => message).join('\n'));
-  const { job } = made;
-  const { jobManager, taskManager, ...rest } = kubernetes;
-  return {
-    ...job,
-    spec: {
-      ...job.spec,
-      ...rest,
-      jobManager: { ...job.spec.jobManager, ...jobManager },
-      taskManager: { ...job.spec.taskManager, ...taskManager },
-    },
-  };
+  if ('job' in made) return made.job;
+  throw new Error(made.faults.map(({ message }) => message).join('\n'));
 }
 
 /** A job of config/samples/. */
 export function sampleJob(name: string): DeployedJob {
   const path = fileURLToPath(new URL(`../../../config/samples/${name}.yaml`, import.meta.url));
   const sample: { metadata: { name: string }; spec: Fields } = parse(readFileSync(path, 'utf8'));
-  return jobOf(sample.spec, {}, { name: sample.metadata.name });
+  return jobOf(sample.spec, { name: sample.metadata.name });
 }

@@ -61,8 +61,9 @@ export function networkPolicies(
     namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': operatorNamespace } },
     podSelector: { matchLabels: { 'app.kubernetes.io/name': OPERATOR_NAME } },
   };
-  // A rule without `from` lets everybody in.
-  const rest = restClients === 'anywhere' ? {} : { from: [operator, ...restClients] };
+  // A standby asks the leader. A rule without `from` lets everybody in.
+  const known = [podsOf(job, 'jobmanager'), operator];
+  const rest = restClients === 'anywhere' ? {} : { from: [...known, ...restClients] };
   return [
     policy(job, 'jobmanager', [
       { from: [podsOf(job, 'taskmanager')], ports: port('rpc') },

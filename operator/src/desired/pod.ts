@@ -1,7 +1,6 @@
 /**
  * A pod of a role: what both have in common, under the restricted Pod Security Standard, with the
- * user's podTemplate merged in. Ours wins where the processes rely on it: labels that select, own
- * annotations, POD_NAME and its like.
+ * user's podTemplate merged in.
  */
 import type {
   V1Affinity,
@@ -10,10 +9,11 @@ import type {
   V1PodTemplateSpec,
   V1Probe,
   V1ResourceRequirements,
+  V1Toleration,
   V1TopologySpreadConstraint,
 } from '@kubernetes/client-node';
 import { serviceAccountName } from './access.ts';
-import type { DeployedJob, PodTemplate } from './deployed-job.ts';
+import type { DeployedJob } from './deployed-job.ts';
 import { labelsOf, PORTS, podSelector, type Role } from './names.ts';
 import type { MountedVolume } from './volumes.ts';
 
@@ -34,29 +34,41 @@ export interface PodParts {
   terminationGracePeriodSeconds: number;
 }
 
-const OWN_PREFIX = 'triggerjob.io/';
+/** What a user may say of the pods, as Kubernetes types it. */
+interface PodTemplate {
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  nodeSelector?: Record<string, string>;
+  tolerations?: V1Toleration[];
+  affinity?: V1Affinity;
+  priorityClassName?: string;
+  env?: V1EnvVar[];
+  topologySpreadConstraints?: V1TopologySpreadConstraint[];
+}
 
-/** The role's podTemplate over the common one: maps and env by name, lists one after the other. */
-function mergedTemplate(job: DeployedJob, role: Role): PodTemplate {
-  const { podTemplate: common = {}, jobManager, taskManager } = job.spec;
-  const own = (role === 'jobmanager' ? jobManager : taskManager).podTemplate ?? {};
-  const spread = own.topologySpreadConstraints ?? common.topologySpreadConstraints;
-  const priorityClassName = own.priorityClassName ?? common.priorityClassName;
-  return {
+/**
+ * The role's podTemplate over the common one: maps by key, env by name, affinity by kind; another
+ * list takes the place of the common one.
+ */
+function mergedTemplate({ spec }: DeployedJob, role: Role): PodTemplate {
+  const { podTemplate: own = {} } = role === 'jobmanager' ? spec.jobManager : spec.taskManager;
+  const { podTemplate: common = {} } = spec;
+  const merged = {
+    ...common,
+    ...own,
     labels: { ...common.labels, ...own.labels },
     annotations: { ...common.annotations, ...own.annotations },
     nodeSelector: { ...common.nodeSelector, ...own.nodeSelector },
-    tolerations: [...(common.tolerations ?? []), ...(own.tolerations ?? [])],
     affinity: { ...common.affinity, ...own.affinity },
     env: byName([...(common.env ?? []), ...(own.env ?? [])]),
-    ...(priorityClassName === undefined ? {} : { priorityClassName }),
-    ...(spread === undefined ? {} : { topologySpreadConstraints: spread }),
   };
+  // The schema leaves what Kubernetes alone judges open, and so without a type.
+  return merged as unknown as PodTemplate;
 }
 
 /** The last one of a name counts, in the place of the first. */
-function byName(env: V1EnvVar[]): V1EnvVar[] {
-  return [...new Map(env.map((variable) => [variable.name, variable])).values()];
+function byName<T extends { name: string }>(variables: T[]): T[] {
+  return [...new Map(variables.map((variable) => [variable.name, variable])).values()];
 }
 
 /** Apart if there are nodes for it; a cluster of one node runs the job all the same. */
@@ -72,15 +84,20 @@ function affinityOf(job: DeployedJob, role: Role, given: V1Affinity = {}): V1Aff
   return { podAntiAffinity, ...given };
 }
 
-function zones(job: DeployedJob, role: Role): V1TopologySpreadConstraint[] {
-  return [
+/** Evenly over zones if that can be; of the pods of the role, where the user says no other. */
+function spreadOf(
+  job: DeployedJob,
+  role: Role,
+  given: V1TopologySpreadConstraint[] = [
     {
       maxSkew: 1,
       topologyKey: 'topology.kubernetes.io/zone',
       whenUnsatisfiable: 'ScheduleAnyway',
-      labelSelector: { matchLabels: podSelector(job, role) },
     },
-  ];
+  ],
+): V1TopologySpreadConstraint[] {
+  const labelSelector = { matchLabels: podSelector(job, role) };
+  return given.map((constraint) => ({ labelSelector, ...constraint }));
 }
 
 const field = (name: string, fieldPath: string): V1EnvVar => ({
@@ -94,11 +111,6 @@ const IDENTITY: V1EnvVar[] = [
   field('POD_NAMESPACE', 'metadata.namespace'),
   field('POD_IP', 'status.podIP'),
 ];
-
-function environment(env: V1EnvVar[], given: V1EnvVar[]): V1EnvVar[] {
-  const own = new Set(IDENTITY.map(({ name }) => name));
-  return [...IDENTITY, ...byName([...env, ...given]).filter(({ name }) => !own.has(name))];
-}
 
 /**
  * Up to five minutes for a start on a cold node; then a minute of silence ends the container, far
@@ -121,10 +133,7 @@ function probes(port: string): Record<'startup' | 'liveness' | 'readiness', V1Pr
 
 export function podTemplateOf(job: DeployedJob, role: Role, parts: PodParts): V1PodTemplateSpec {
   const given = mergedTemplate(job, role);
-  const foreign = Object.entries(given.annotations ?? {}).filter(
-    ([key]) => !key.startsWith(OWN_PREFIX),
-  );
-  const annotations = { ...Object.fromEntries(foreign), ...parts.annotations };
+  const annotations = { ...given.annotations, ...parts.annotations };
   return {
     metadata: {
       labels: { ...given.labels, ...labelsOf(job, role) },
@@ -148,7 +157,7 @@ function podSpec(job: DeployedJob, role: Role, parts: PodParts, given: PodTempla
     ...(Object.keys(nodeSelector).length === 0 ? {} : { nodeSelector }),
     ...(tolerations.length === 0 ? {} : { tolerations }),
     affinity: affinityOf(job, role, given.affinity),
-    topologySpreadConstraints: given.topologySpreadConstraints ?? zones(job, role),
+    topologySpreadConstraints: spreadOf(job, role, given.topologySpreadConstraints),
     securityContext: {
       runAsNonRoot: true,
       runAsUser: USER_ID,
@@ -171,7 +180,7 @@ function container(job: DeployedJob, role: Role, parts: PodParts, given: PodTemp
     image: parts.image,
     ...(imagePullPolicy === undefined ? {} : { imagePullPolicy }),
     args: parts.args,
-    env: environment(parts.env, given.env ?? []),
+    env: byName([...IDENTITY, ...parts.env, ...(given.env ?? [])]),
     ports: parts.ports.map((name) => ({ name, containerPort: PORTS[name], protocol: 'TCP' })),
     resources: parts.resources,
     startupProbe: startup,
