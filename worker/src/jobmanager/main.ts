@@ -8,9 +8,10 @@ import { type Logger, pino } from 'pino';
 import type { RunClaim } from '../checkpoint/log.ts';
 import { openStore } from '../checkpoint/open-store.ts';
 import type { RunStart } from '../checkpoint/snapshot.ts';
-import { compileFilter, scriptVersion } from '../filter/compile.ts';
+import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
 import { RestTokens } from '../rest/rest-tokens.ts';
+import { scriptVersion } from '../plan/script-version.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
@@ -232,7 +233,7 @@ async function loadScript(options: JobManagerRunOptions): Promise<ScriptVersion>
   try {
     return compiled(filter);
   } catch (error) {
-    throw new ScriptRefused(scriptVersion(filter), error);
+    throw new ScriptRefused(scriptVersion(filter.language, filter.script), error);
   }
 }
 
