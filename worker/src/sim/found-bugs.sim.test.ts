@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { UserRow } from '../state/user-state.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
-import { type Action, type Scenario, scenarioOf } from './scenario.ts';
+import type { Action } from './actions.ts';
+import { type Scenario, scenarioOf } from './scenario.ts';
 import { Hits } from './seeded.ts';
 import { runScenario } from './world.ts';
 
