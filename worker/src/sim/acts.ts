@@ -24,6 +24,7 @@ export interface Stage {
   time: VirtualTime;
   rng: Seeded;
   heartbeatTimeoutMs: number;
+  mutant: string | null;
   hit(what: string): void;
 }
 
@@ -169,7 +170,7 @@ export class Acts {
   }
 
   #savepoint({ stop, drain }: Extract<Action, { do: 'savepoint' }>): boolean {
-    const { cluster, checks, hit } = this.#stage;
+    const { cluster, checks, hit, mutant } = this.#stage;
     const manager = cluster.leader()?.manager;
     if (manager === undefined || manager === null) return false;
     const taken = stop
@@ -178,7 +179,9 @@ export class Acts {
     taken.then(
       ({ location }) => {
         hit(stop ? 'stopped with a savepoint' : 'savepoint taken');
-        checks.savepointTaken(cluster.storeAt(location));
+        const objects = cluster.storeAt(location);
+        checks.savepointTaken(objects);
+        if (mutant === 'savepoint-loses-an-object') objects.delete([...objects.keys()][0]!);
       },
       () => hit('savepoint given up'),
     );

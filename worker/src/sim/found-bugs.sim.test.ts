@@ -67,6 +67,16 @@ test('a split that is released while its task restores is read from there on (P2
   }
 });
 
+test('a clock that is set back while tasks run makes no record older (P36)', async () => {
+  // Seeds 16, 32, 109, 195: users were last seen an hour ago, so their next event began anew.
+  const jump = { do: 'jump', role: 'taskmanager', ms: -3_600_000 } as const;
+  for (let seed = 1; seed <= 2; seed++) {
+    const hits = new Hits();
+    await runScenario({ ...calm(seed, 6_000, jump), taskManagers: 1 }, hits);
+    assert.equal(hits.counts.get('clock of a taskmanager jumps back'), 1);
+  }
+});
+
 test('red: a job that stays degraded when its slots are back', async () => {
   const action = { do: 'stay away', ms: 4_000, silent: false } as const;
   const scenario = { ...calm(1, 6_000, action), parallelism: 4, taskManagers: 2 };

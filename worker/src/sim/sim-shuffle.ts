@@ -13,6 +13,7 @@ export interface SimShuffleDeps {
   time: VirtualTime;
   network: Network;
   hit(what: string): void;
+  mutant: string | null;
 }
 
 export class SimShuffle {
@@ -84,7 +85,7 @@ export class SimShuffle {
     const isOld = cut !== null && Math.max(from.since, to.since) <= cut.sinceMs;
     if (cut?.lost === true && isOld) {
       hit('shuffle: lost');
-      this.#cutOff.add(way);
+      if (this.#deps.mutant !== 'broken-link-resumed') this.#cutOff.add(way);
       return;
     }
     hit('shuffle: held');

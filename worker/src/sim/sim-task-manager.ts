@@ -83,7 +83,7 @@ export class SimTaskManager {
       }),
       onCommand: (command) => this.#command(command),
       onDiscovered: (at) => {
-        for (const { task } of this.#slots) task.discovered(at);
+        for (const slot of this.#slots) this.#toSlot(slot, () => slot.task.discovered(at));
       },
       onRegistered: () => {
         world.outside.hit('command: registered');
@@ -307,7 +307,7 @@ export class SimTaskManager {
   }
 
   #beat(): void {
-    if (this.#sleep.beat() !== null) {
+    if (this.#sleep.beat() !== null && this.#world.mutant !== 'woken-goes-on') {
       this.#world.outside.hit('taskmanager ended: it stood still');
       this.#end();
       return;

@@ -77,7 +77,8 @@ class World implements Outside {
     this.#options = options;
     this.rng = new Seeded(scenario.seed * 31 + 7);
     this.#faults = new Faults(scenario.crashPoints);
-    this.#shuffle = new SimShuffle({ time, network: this.#network, hit });
+    const mutant = options.mutant ?? null;
+    this.#shuffle = new SimShuffle({ time, network: this.#network, hit, mutant });
     this.#replays = new ReplayWatch({ hit, replaced: () => this.checks.replaced() });
     const splits = makeSplits(scenario, new Seeded(scenario.seed * 17 + 3));
     this.#log = new ModelLog(
@@ -203,6 +204,7 @@ class World implements Outside {
       silence: new PeerSilence({ ...between, shuffle, timeoutMs: heartbeatTimeoutMs }),
       checks,
       heartbeatTimeoutMs,
+      mutant: this.#options.mutant ?? null,
     });
   }
 
