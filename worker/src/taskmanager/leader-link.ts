@@ -212,7 +212,9 @@ export class LeaderLink {
     this.#leaderEpoch = leaderEpoch;
     this.#heardAt = env.monotonic();
     if (command.type === 'alive') {
-      this.#deps.onDiscovered(command.discoveredAt ?? Number.POSITIVE_INFINITY);
+      const { discoveredAt } = command;
+      // Behind the splits that were told before it, and so are commands.
+      this.#inTurn(() => this.#deps.onDiscovered(discoveredAt ?? Number.POSITIVE_INFINITY));
       return;
     }
     if (command.type === 'registered') {
@@ -223,8 +225,13 @@ export class LeaderLink {
       this.#deps.onRegistered();
       return;
     }
+    this.#inTurn(() => this.#deps.onCommand(command));
+  }
+
+  /** After all commands before it. */
+  #inTurn(act: () => void | Promise<void>): void {
     this.#queue = this.#queue
-      .then(() => (this.#closed ? undefined : this.#deps.onCommand(command)))
+      .then(() => (this.#closed ? undefined : act()))
       .catch((fault: unknown) => this.#deps.onEnd(fault));
   }
 

@@ -19,6 +19,7 @@ import {
   LeaderLink,
   type Register,
 } from './leader-link.ts';
+import { SleepWatch } from './sleep-watch.ts';
 import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
 import { SlotWorker } from './slot-worker.ts';
 import { TaskExchange } from './task-exchange.ts';
@@ -53,8 +54,7 @@ export class TaskManager {
   /** Until the first deployment brings the plan's. */
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
-  #beatAt: number | null = null;
-  #heartbeatTimeoutMs = Number.POSITIVE_INFINITY;
+  readonly #sleep: SleepWatch;
   #exchange: TaskExchange | null = null;
   /** The newest attempt that was deployed or told of: commands that bear another come too late. */
   #attempt = 0;
@@ -64,6 +64,7 @@ export class TaskManager {
   constructor(options: TaskManagerOptions) {
     this.#options = options;
     const { env, log, jobManagers: addresses, connect } = options;
+    this.#sleep = new SleepWatch(env);
     this.#link = new LeaderLink({
       env,
       log,
@@ -200,7 +201,7 @@ export class TaskManager {
     const { plan } = command;
     const { heartbeatTimeoutMs } = plan;
     this.#heartbeatMs = plan.heartbeatIntervalMs;
-    this.#heartbeatTimeoutMs = heartbeatTimeoutMs;
+    this.#sleep.limit(heartbeatTimeoutMs);
     this.#link.limit({ heartbeatTimeoutMs, graceMs: plan.leaderElection.graceMs });
     const { shuffle, taskManagerId, log } = this.#options;
     this.#exchange = new TaskExchange({
@@ -309,13 +310,9 @@ export class TaskManager {
 
   #beat(): void {
     this.#heartbeat?.cancel();
-    const now = this.#options.env.monotonic();
-    const asleepMs = this.#beatAt === null ? 0 : now - this.#beatAt;
-    this.#beatAt = now;
-    if (asleepMs > this.#heartbeatTimeoutMs) {
-      // The others have given us up and go on without us: no further effect of this process (P38).
-      const text = `this process stood still for ${Math.round(asleepMs)} ms`;
-      this.#end?.(new TriggerJobError('PROCESS_FROZEN', text));
+    const frozen = this.#sleep.beat();
+    if (frozen !== null) {
+      this.#end?.(frozen);
       return;
     }
     this.#link.check();
