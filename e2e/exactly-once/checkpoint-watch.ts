@@ -54,6 +54,8 @@ export class CheckpointWatch {
   readonly checkpoints: CheckpointFact[] = [];
   /** When each attempt but the first was decided on: by then the one before it was over. */
   readonly restores: number[] = [];
+  /** What it was restored from; same order. */
+  readonly restoredFrom: number[] = [];
   /** Log records by kind, for the figures. */
   readonly records = new Map<string, number>();
   /** Manifests that were named by the log but gone before they were read. */
@@ -120,7 +122,10 @@ export class CheckpointWatch {
       this.#seen.add(name);
       const kind = String(record['kind']);
       this.records.set(kind, (this.records.get(kind) ?? 0) + 1);
-      if (kind === 'restore') this.restores.push(Number(record['at']));
+      if (kind === 'restore') {
+        this.restores.push(Number(record['at']));
+        this.restoredFrom.push(Number(record['checkpointId']));
+      }
       const manifest = record['manifest'] as { name: string } | null | undefined;
       if (kind === 'checkpoint' && manifest) await this.#read(manifest.name);
     }

@@ -17,6 +17,7 @@ export class Receiver {
   readonly #random: () => number;
   readonly #errorShare: number;
   readonly #hung = new Set<ServerResponse>();
+  readonly #host: string;
   #port = 0;
   readonly receipts: Receipt[] = [];
   /** Bodies that were not an enriched event; a violation by themselves. */
@@ -28,7 +29,8 @@ export class Receiver {
   /**
    * `errorShare` of the requests is answered 503 at random, so that retries happen in every run.
    */
-  constructor(seed = 1, errorShare = 0) {
+  constructor(seed = 1, errorShare = 0, host = '127.0.0.1') {
+    this.#host = host;
     this.#random = seededRandom(seed);
     this.#errorShare = errorShare;
     this.#server = createServer((request, response) => {
@@ -38,9 +40,9 @@ export class Receiver {
     this.#server.on('connection', (socket) => this.#openedAt.set(socket, Date.now()));
   }
 
-  /** Listens on loopback; after `down`, on the same port again. */
+  /** Listens; after `down`, on the same port again. */
   async up(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, this.#host, resolve));
     this.#port = (this.#server.address() as AddressInfo).port;
   }
 
@@ -52,7 +54,7 @@ export class Receiver {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}/hook`;
+    return `http://${this.#host}:${this.#port}/hook`;
   }
 
   /** Cuts the requests left hanging by the fault `hang`. */

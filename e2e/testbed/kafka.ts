@@ -19,6 +19,7 @@ import { endProcess } from './end-process.ts';
 const run = promisify(execFile);
 
 const KAFKA_VERSION = '4.1.0';
+const LOOPBACK = '127.0.0.1';
 const HEAP = '-Xmx768m';
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 20_000;
@@ -26,6 +27,8 @@ const STOP_TIMEOUT_MS = 20_000;
 export interface KafkaOptions {
   /** Adds a TLS listener that asks for SASL: PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512. */
   secure?: { username: string; password: string };
+  /** Address to listen on and to be reached by; 127.0.0.1 unless told. */
+  host?: string;
   /** More lines of server.properties. */
   config?: Record<string, string>;
 }
@@ -61,7 +64,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
   await writeFile(properties, `${lines.join('\n')}\n`);
   await format(classPath, properties, options);
 
-  const bootstrap = `127.0.0.1:${plain}`;
+  const bootstrap = `${options.host ?? LOOPBACK}:${plain}`;
   const admin = new Kafka({
     brokers: [bootstrap],
     clientId: 'testbed',
@@ -149,7 +152,8 @@ interface Layout {
 
 function serverProperties(layout: Layout, options: KafkaOptions): string[] {
   const { folder, plain, controller, secure } = layout;
-  const listeners = [`PLAINTEXT://127.0.0.1:${plain}`, `CONTROLLER://127.0.0.1:${controller}`];
+  const host = options.host ?? LOOPBACK;
+  const listeners = [`PLAINTEXT://${host}:${plain}`, `CONTROLLER://127.0.0.1:${controller}`];
   if (options.secure !== undefined) listeners.push(`SECURE://127.0.0.1:${secure}`);
   return [
     'process.roles=broker,controller',

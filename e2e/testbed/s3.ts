@@ -23,7 +23,7 @@ const STOP_TIMEOUT_MS = 10_000;
 const REGION = 'us-east-1';
 
 export interface S3Server {
-  /** `http://127.0.0.1:PORT`; buckets are in the path. */
+  /** `http://HOST:PORT`; buckets are in the path. */
   readonly endpoint: string;
   /** An empty bucket that is there from the start. */
   readonly bucket: string;
@@ -42,7 +42,7 @@ export interface S3Server {
 }
 
 /** Starts a server and waits until it answers: under a second, and once per machine the build. */
-export async function startS3(): Promise<S3Server> {
+export async function startS3(host = '127.0.0.1'): Promise<S3Server> {
   const binary = join(await installVersitygw(), 'versitygw');
   const folder = await mkdtemp(join(tmpdir(), 'triggerjob-s3-'));
   const keys = { accessKey: 'testbed', secretKey: 'testbed-secret-key' };
@@ -54,9 +54,9 @@ export async function startS3(): Promise<S3Server> {
   await writeFile(files.secretKeyFile, `${keys.secretKey}\n`, { mode: 0o600 });
   await mkdir(join(folder, 'objects'));
   const port = await freePort();
-  const endpoint = `http://127.0.0.1:${port}`;
+  const endpoint = `http://${host}:${port}`;
   const bucket = 'triggerjob-tests';
-  const start = () => startServer(binary, folder, port, keys);
+  const start = () => startServer(binary, folder, `${host}:${port}`, keys);
   let child = await start();
   const killAtExit = () => child.kill('SIGKILL');
   process.once('exit', killAtExit);
@@ -94,18 +94,18 @@ interface Keys {
 async function startServer(
   binary: string,
   folder: string,
-  port: number,
+  address: string,
   keys: Keys,
 ): Promise<ChildProcess> {
   const logFile = join(folder, 'server.log');
   const log = openSync(logFile, 'a');
   const login = ['--access', keys.accessKey, '--secret', keys.secretKey, '--region', REGION];
-  const place = ['--port', `127.0.0.1:${port}`, 'posix', join(folder, 'objects')];
+  const place = ['--port', address, 'posix', join(folder, 'objects')];
   const child = spawn(binary, [...login, ...place], { stdio: ['ignore', log, log] });
   closeSync(log);
   for (const deadline = Date.now() + START_TIMEOUT_MS; ; await delay(50)) {
     // Any answer will do: without a signature it is a refusal.
-    const answers = await fetch(`http://127.0.0.1:${port}/`).then(
+    const answers = await fetch(`http://${address}/`).then(
       async (answer) => (await answer.text()) !== '',
       () => false,
     );
@@ -113,7 +113,7 @@ async function startServer(
     if (child.exitCode === null && Date.now() < deadline) continue;
     child.kill('SIGKILL');
     const tail = (await readFile(logFile, 'utf8')).split('\n').slice(-20).join('\n');
-    throw new Error(`versitygw did not start on port ${port}; end of its log:\n${tail}`);
+    throw new Error(`versitygw did not start on ${address}; end of its log:\n${tail}`);
   }
 }
 
