@@ -1,7 +1,8 @@
 /**
  * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
- * Go for the real S3 server. Missing ones are installed where that is possible without asking (a
- * Debian container run as root, which is what CI is); elsewhere the answer says what to install.
+ * Go for the real S3 server and Kubernetes, and for the lab what runs containers and builds images.
+ * Missing ones are installed where that is possible without asking (a Debian container run as root,
+ * which is what CI is); elsewhere the answer says what to install.
  */
 import { spawnSync } from 'node:child_process';
 
@@ -29,9 +30,35 @@ const REQUIREMENTS: Requirement[] = [
     command: 'go',
     args: ['version'],
     debianPackage: 'golang-go',
-    purpose: 'builds the S3 server of the tests',
+    purpose: 'builds the S3 server and the Kubernetes of the tests',
+  },
+  {
+    command: 'openssl',
+    args: ['version'],
+    debianPackage: 'openssl',
+    purpose: 'makes the certificates of the tests',
   },
 ];
+
+/** Asked for only where the Kubernetes lab can run: see labImpediment(). */
+const LAB_REQUIREMENTS: Requirement[] = [
+  ['containerd', '--version', 'containerd', 'runs the pods of the Kubernetes lab'],
+  ['runc', '--version', 'runc', 'starts their containers'],
+  ['/usr/lib/cni/ptp', '--version', 'containernetworking-plugins', 'gives pods their network'],
+  ['nft', '--version', 'nftables', 'is what kube-proxy speaks'],
+  ['iptables', '--version', 'iptables', 'forwards the ports of pods'],
+  ['conntrack', '--version', 'conntrack', 'forgets the connections of Services that are gone'],
+  ['ip', '-V', 'iproute2', 'makes the network of the lab'],
+  ['unshare', '--version', 'util-linux', 'makes the namespaces of the lab'],
+  ['socat', '-V', 'socat', 'leads into the lab'],
+  ['buildah', '--version', 'buildah', 'builds the images'],
+  ['debootstrap', '--version', 'debootstrap', 'makes the base image'],
+].map(([command = '', arg = '', debianPackage = '', purpose = '']) => ({
+  command,
+  args: [arg],
+  debianPackage,
+  purpose,
+}));
 
 const INSTALL_TIMEOUT_MS = 600_000;
 
@@ -40,8 +67,9 @@ function isMissing(requirement: Requirement): boolean {
 }
 
 /** One line per thing that is still missing after the attempt to install it. */
-export function provideRequirements(print: (line: string) => void): string[] {
-  const missing = REQUIREMENTS.filter(isMissing);
+export function provideRequirements(print: (line: string) => void, forLab: boolean): string[] {
+  const needed = [...REQUIREMENTS, ...(forLab ? LAB_REQUIREMENTS : [])];
+  const missing = needed.filter(isMissing);
   if (missing.length === 0) return [];
   if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
     const packages = missing.map((requirement) => requirement.debianPackage);
@@ -54,7 +82,9 @@ export function provideRequirements(print: (line: string) => void): string[] {
     spawnSync('apt-get', ['update', '-q'], options);
     spawnSync('apt-get', ['install', '-qy', '--no-install-recommends', ...packages], options);
   }
-  return REQUIREMENTS.filter(isMissing).map(
-    (r) => `${r.command} is missing (${r.purpose}); Debian: apt-get install ${r.debianPackage}`,
-  );
+  return needed
+    .filter(isMissing)
+    .map(
+      (r) => `${r.command} is missing (${r.purpose}); Debian: apt-get install ${r.debianPackage}`,
+    );
 }
