@@ -17,7 +17,14 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CheckpointWatch } from '../exactly-once/checkpoint-watch.ts';
 import { schedule } from '../exactly-once/event-model.ts';
-import { type History, type Kill, saveHistory } from '../exactly-once/history.ts';
+import type { Matcher } from '../exactly-once/fold.ts';
+import {
+  type Acked,
+  type CheckpointFact,
+  type History,
+  type Kill,
+  saveHistory,
+} from '../exactly-once/history.ts';
 import { dumpState } from '../exactly-once/pipeline.ts';
 import { PacedProducer } from '../exactly-once/producer.ts';
 import { ProfileServer, profileModel } from '../exactly-once/profile-model.ts';
@@ -27,7 +34,18 @@ import { judge } from '../exactly-once/verdict.ts';
 import { type KafkaBroker, startKafka } from '../testbed/kafka.ts';
 import { type S3Server, startS3 } from '../testbed/s3.ts';
 
+/** Scripts of the job under test, and what they mean; written by hand, not by the product. */
+const MATCHERS = {
+  'event.triggerable && user.country == "US"': (event, user) =>
+    event['triggerable'] === true && (user as { country?: unknown })['country'] === 'US',
+  'event.triggerable': (event) => event['triggerable'] === true,
+} satisfies Record<string, Matcher>;
+
+export type Script = keyof typeof MATCHERS;
+
 export interface Shape {
+  /** The job's first script, and the ones it was changed to. */
+  scripts: Script[];
   seed: number;
   topic: string;
   users: number;
@@ -37,7 +55,7 @@ export interface Shape {
 
 export interface Addresses {
   bootstrap: string;
-  s3: { endpoint: string; bucket: string; accessKey: string; secretKey: string };
+  s3: { endpoint: string; accessKey: string; secretKey: string };
   profileUrl: string;
   webhookUrl: string;
 }
@@ -61,6 +79,7 @@ export interface Judgement {
   file: string;
 }
 
+const BUCKETS: [string, ...string[]] = ['flink-checkpoints', 'flink-savepoints'];
 const PARTITIONS = 4;
 const HISTORY_LIMIT = 100;
 const ERROR_SHARE = 0.02;
@@ -82,7 +101,7 @@ interface Services {
 async function start(host: string, shape: Shape): Promise<Services> {
   const folder = join(tmpdir(), `triggerjob-lab-services-${process.pid}`);
   await mkdir(folder, { recursive: true });
-  const [broker, s3] = await Promise.all([startKafka({ host }), startS3(host)]);
+  const [broker, s3] = await Promise.all([startKafka({ host }), startS3(host, BUCKETS)]);
   await broker.createTopic(shape.topic, PARTITIONS);
   const { seed } = shape;
   const profiles = new ProfileServer(profileModel(seed), seed, ERROR_SHARE, host);
@@ -90,14 +109,10 @@ async function start(host: string, shape: Shape): Promise<Services> {
   await Promise.all([profiles.up(), receiver.up()]);
   const producer = new PacedProducer(broker.bootstrap, shape.topic);
   await producer.connect();
-  const watch = new CheckpointWatch(checkpointFolder(s3));
+  const watch = new CheckpointWatch(s3.directory);
   watch.start();
   const parts = { shape, folder, broker, s3, profiles, receiver, producer, watch };
   return { ...parts, producing: null, isProducing: false };
-}
-
-function checkpointFolder(s3: S3Server): string {
-  return join(s3.directory, 'checkpoints');
 }
 
 function produce(services: Services): void {
@@ -125,6 +140,25 @@ function endsOf(watch: CheckpointWatch): Kill[] {
   }));
 }
 
+/** A script is in force from the positions of the checkpoint at whose barrier it took over. */
+function matchersOf(shape: Shape, checkpoints: readonly CheckpointFact[]) {
+  const withTasks = checkpoints.filter((one) => one.ledgers.length > 0);
+  const switches = withTasks.filter((one, index) => {
+    const before = withTasks[index - 1];
+    return before !== undefined && before.scriptVersion !== one.scriptVersion;
+  });
+  if (switches.length !== shape.scripts.length - 1) {
+    throw new Error(
+      `${switches.length} changes of the script, ${shape.scripts.length - 1} expected`,
+    );
+  }
+  return (event: Acked): Matcher => {
+    const since = (one: CheckpointFact) => one.positions[String(event.partition)] ?? 0;
+    const passed = switches.filter((one) => event.offset >= since(one)).length;
+    return MATCHERS[shape.scripts[passed]!];
+  };
+}
+
 async function judgeAll(services: Services): Promise<Judgement> {
   const { shape, folder, s3, profiles, receiver, producer, watch } = services;
   const trouble: string[] = [];
@@ -132,7 +166,7 @@ async function judgeAll(services: Services): Promise<Judgement> {
   await services.producing?.catch(note);
   await watch.untilDrained(producer.acked.length, DRAIN_LIMIT_MS).catch(note);
   await watch.stop().catch(note);
-  const dump = await dumpState(checkpointFolder(s3), join(folder, 'fresh')).catch((error) => {
+  const dump = await dumpState(s3.directory, join(folder, 'fresh')).catch((error) => {
     note(error);
     return null;
   });
@@ -160,7 +194,7 @@ async function judgeAll(services: Services): Promise<Judgement> {
   };
   const file = join(tmpdir(), `triggerjob-${name}-history.ndjson.gz`);
   await saveHistory(file, history);
-  const { figures, violations } = judge(history);
+  const { figures, violations } = judge(history, matchersOf(shape, watch.checkpoints));
   const { events, matching, receipts, checkpoints, repeats } = figures;
   const lines = violationLines(violations);
   return { events, matching, receipts, checkpoints, repeats, violations: lines, trouble, file };
@@ -180,10 +214,10 @@ async function obey(host: string, command: { do: string } & Partial<Shape>): Pro
   if (command.do === 'start') {
     services = await start(host, command as unknown as Shape);
     const { broker, s3, profiles, receiver } = services;
-    const { endpoint, bucket, accessKey, secretKey } = s3;
+    const { endpoint, accessKey, secretKey } = s3;
     return {
       bootstrap: broker.bootstrap,
-      s3: { endpoint, bucket, accessKey, secretKey },
+      s3: { endpoint, accessKey, secretKey },
       profileUrl: profiles.url,
       webhookUrl: receiver.url,
     } satisfies Addresses;

@@ -56,6 +56,8 @@ export interface Lab {
   kubectl(args: readonly string[], input?: string): Promise<string>;
   /** Gives the images of a docker archive to containerd; pods use `imagePullPolicy: Never`. */
   loadImage(archive: string): Promise<void>;
+  /** Another name for a loaded image. */
+  tagImage(from: string, to: string): Promise<void>;
   /** A command with this machine's files and the lab's network: bind to `nodeAddress`. */
   enter(command: string, args: readonly string[], env?: Record<string, string>): ChildProcess;
   /** The shell words that do the same. */
@@ -156,6 +158,11 @@ class RunningLab implements Lab {
     const namespace = ['-n', 'k8s.io'];
     const command = ['images', 'import', '--no-unpack', archive];
     await run('ctr', ['-a', this.#containerdSocket, ...namespace, ...command]);
+  }
+
+  async tagImage(from: string, to: string): Promise<void> {
+    const namespace = ['-n', 'k8s.io'];
+    await run('ctr', ['-a', this.#containerdSocket, ...namespace, 'images', 'tag', from, to]);
   }
 
   async exposeToPods(port: number): Promise<string> {
