@@ -1,8 +1,9 @@
 /**
  * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
  * Go for the real S3 server and Kubernetes, as root iproute2 and nftables for networks that can be
- * cut. Missing ones are installed where that is possible without asking (a Debian container run as
- * root, which is what CI is); elsewhere the answer says what to install.
+ * cut, and for the lab what runs containers and builds images. Missing ones are installed where that
+ * is possible without asking (a Debian container run as root, which is what CI is); elsewhere the
+ * answer says what to install.
  */
 import { spawnSync } from 'node:child_process';
 
@@ -56,6 +57,26 @@ const REQUIREMENTS: Requirement[] = [
   },
 ];
 
+/** Asked for only where the Kubernetes lab can run: see labImpediment(). */
+const LAB_REQUIREMENTS: Requirement[] = [
+  ['containerd', '--version', 'containerd', 'runs the pods of the Kubernetes lab'],
+  ['runc', '--version', 'runc', 'starts their containers'],
+  ['/usr/lib/cni/ptp', '--version', 'containernetworking-plugins', 'gives pods their network'],
+  ['nft', '--version', 'nftables', 'is what kube-proxy speaks'],
+  ['iptables', '--version', 'iptables', 'forwards the ports of pods'],
+  ['conntrack', '--version', 'conntrack', 'forgets the connections of Services that are gone'],
+  ['ip', '-V', 'iproute2', 'makes the network of the lab'],
+  ['unshare', '--version', 'util-linux', 'makes the namespaces of the lab'],
+  ['socat', '-V', 'socat', 'leads into the lab'],
+  ['buildah', '--version', 'buildah', 'builds the images'],
+  ['debootstrap', '--version', 'debootstrap', 'makes the base image'],
+].map(([command = '', arg = '', debianPackage = '', purpose = '']) => ({
+  command,
+  args: [arg],
+  debianPackage,
+  purpose,
+}));
+
 const INSTALL_TIMEOUT_MS = 600_000;
 
 function isMissing(requirement: Requirement): boolean {
@@ -64,8 +85,9 @@ function isMissing(requirement: Requirement): boolean {
 }
 
 /** One line per thing that is still missing after the attempt to install it. */
-export function provideRequirements(print: (line: string) => void): string[] {
-  const missing = REQUIREMENTS.filter(isMissing);
+export function provideRequirements(print: (line: string) => void, forLab: boolean): string[] {
+  const needed = [...REQUIREMENTS, ...(forLab ? LAB_REQUIREMENTS : [])];
+  const missing = needed.filter(isMissing);
   if (missing.length === 0) return [];
   if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
     const packages = missing.map((requirement) => requirement.debianPackage);
@@ -78,7 +100,9 @@ export function provideRequirements(print: (line: string) => void): string[] {
     spawnSync('apt-get', ['update', '-q'], options);
     spawnSync('apt-get', ['install', '-qy', '--no-install-recommends', ...packages], options);
   }
-  return REQUIREMENTS.filter(isMissing).map(
-    (r) => `${r.command} is missing (${r.purpose}); Debian: apt-get install ${r.debianPackage}`,
-  );
+  return needed
+    .filter(isMissing)
+    .map(
+      (r) => `${r.command} is missing (${r.purpose}); Debian: apt-get install ${r.debianPackage}`,
+    );
 }

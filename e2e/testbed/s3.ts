@@ -25,7 +25,7 @@ const REGION = 'us-east-1';
 export interface S3Server {
   /** `http://HOST:PORT`; buckets are in the path. */
   readonly endpoint: string;
-  /** An empty bucket that is there from the start. */
+  /** The first of the buckets, all there and empty from the start. */
   readonly bucket: string;
   /** The bucket's objects as files, for a look that asks nobody. */
   readonly directory: string;
@@ -45,7 +45,10 @@ export interface S3Server {
  * Starts a server and waits until it answers: under a second, and once per machine the build.
  * `host`: an address of this machine.
  */
-export async function startS3(host = '127.0.0.1'): Promise<S3Server> {
+export async function startS3(
+  host = '127.0.0.1',
+  buckets: readonly [string, ...string[]] = ['triggerjob-tests'],
+): Promise<S3Server> {
   const binary = join(await installVersitygw(), 'versitygw');
   const folder = await mkdtemp(join(tmpdir(), 'triggerjob-s3-'));
   const keys = { accessKey: 'testbed', secretKey: 'testbed-secret-key' };
@@ -58,12 +61,12 @@ export async function startS3(host = '127.0.0.1'): Promise<S3Server> {
   await mkdir(join(folder, 'objects'));
   const address = `${host}:${await freePort(host)}`;
   const endpoint = `http://${address}`;
-  const bucket = 'triggerjob-tests';
+  const [bucket] = buckets;
   const start = () => startServer(binary, folder, address, keys);
   let child = await start();
   const killAtExit = () => child.kill('SIGKILL');
   process.once('exit', killAtExit);
-  await makeBucket(endpoint, bucket, keys);
+  for (const name of buckets) await makeBucket(endpoint, name, keys);
   return {
     endpoint,
     bucket,

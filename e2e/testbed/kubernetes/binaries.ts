@@ -50,18 +50,18 @@ export async function installKube(print: Print = printLine): Promise<string> {
   return join(folder, 'kube');
 }
 
-async function installCoreDns(print: Print = printLine): Promise<string> {
+export async function installCoreDns(print: Print = printLine): Promise<string> {
   const folder = await installBuilt('dns', print, { what: 'CoreDNS', usual: '2 minutes' });
   return join(folder, 'dns');
 }
 
-async function installPause(print: Print = printLine): Promise<string> {
+export async function installPause(print: Print = printLine): Promise<string> {
   const folder = await installBuilt('pause', print, { what: 'pause', usual: 'a second' });
   return join(folder, 'pause');
 }
 
 /** The path of `helm`. */
-async function installHelm(print: Print = printLine): Promise<string> {
+export async function installHelm(print: Print = printLine): Promise<string> {
   const folder = await installOnce(`helm/${HELM_VERSION}-${process.arch}`, async (target) => {
     const path = `helm.sh/helm/v3/cmd/helm@v${HELM_VERSION}`;
     const order = { what: `Helm ${HELM_VERSION}`, usual: '1 to 3 minutes' };
