@@ -135,7 +135,11 @@ export class KubeClient implements ObjectCalls, ListWatch {
       method: 'PATCH',
       what: nameOf(ref),
       path: objectPath(ref),
-      query: { fieldManager: options.fieldManager, force: options.force ? 'true' : 'false' },
+      query: {
+        fieldManager: options.fieldManager,
+        force: options.force ? 'true' : 'false',
+        ...(options.dryRun ? { dryRun: 'All' } : {}),
+      },
       body: object,
       contentType: 'application/apply-patch+yaml',
     });

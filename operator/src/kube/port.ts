@@ -23,6 +23,8 @@ export interface ApplyOptions {
   fieldManager: string;
   /** Takes fields over from another manager; the operator always does, drift is repaired. */
   force: boolean;
+  /** Asks the server what it would say, admission included, and changes nothing. */
+  dryRun?: boolean;
 }
 
 export interface DeleteOptions {

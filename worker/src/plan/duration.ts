@@ -1,19 +1,16 @@
 /** Durations as users write them: `60s`, `1h30m`, `500ms`, and Flink's `10 min`, `60 s`. */
 
-const UNITS_MS: ReadonlyMap<string, number> = new Map([
-  ...units(1, ['ms', 'milli', 'millis', 'millisecond', 'milliseconds']),
-  ...units(1000, ['s', 'sec', 'secs', 'second', 'seconds']),
-  ...units(60_000, ['m', 'min', 'minute', 'minutes']),
-  ...units(3_600_000, ['h', 'hour', 'hours']),
-  ...units(86_400_000, ['d', 'day', 'days']),
-]);
-
-function units(ms: number, names: string[]): [string, number][] {
-  return names.map((name) => [name, ms]);
-}
+/** Milliseconds of each unit, by a pattern of its names. */
+const UNITS: readonly (readonly [names: string, ms: number])[] = [
+  ['ms|milli(s|seconds?)?', 1],
+  ['s|sec(s|onds?)?', 1000],
+  ['m|min(utes?)?', 60_000],
+  ['h|hours?', 3_600_000],
+  ['d|days?', 86_400_000],
+];
 
 /** The same rule for the API server, which knows no parser of ours. */
-export const DURATION_PATTERN = `^(0|([0-9]+ ?(${[...UNITS_MS.keys()].join('|')}) ?)+)$`;
+export const DURATION_PATTERN = `^(0|([0-9]+ ?(${UNITS.map(([names]) => names).join('|')}) ?)+)$`;
 
 export const DURATION_FORM = 'a whole number with ms, s, m, h or d, such as 500ms, 60s or 1h30m';
 
@@ -35,9 +32,14 @@ export function parseDuration(text: string): number | null {
   if (!WHOLE.test(trimmed)) return null;
   let total = 0;
   for (const [, amount, unit] of trimmed.matchAll(PART)) {
-    total += Number(amount) * (UNITS_MS.get(unit ?? '') ?? Number.NaN);
+    total += Number(amount) * msOfUnit(unit ?? '');
   }
   return Number.isSafeInteger(total) ? total : null;
+}
+
+function msOfUnit(name: string): number {
+  const known = UNITS.find(([names]) => new RegExp(`^(${names})$`).test(name));
+  return known?.[1] ?? Number.NaN;
 }
 
 /** Flink's reading: as above, and a bare number counts milliseconds. */

@@ -7,9 +7,9 @@ import { describe, it } from 'node:test';
 import { parse } from 'yaml';
 import { FLINK_FAMILIES } from './flink-families.ts';
 import { FLINK_KEYS } from './flink-key-table.ts';
-import { schemaAt } from './flink-keys.ts';
 import { faultsOf, jobWith, planOf } from './job-for-tests.ts';
 import { resolveJob } from './resolve.ts';
+import { fieldAt } from './schema-path.ts';
 
 type Fields = Record<string, unknown>;
 
@@ -281,7 +281,7 @@ describe('the table', () => {
 
   it('leads to fields that exist, and documents each key', () => {
     for (const [key, entry] of FLINK_KEYS) {
-      if (entry.use === 'field') assert.ok(schemaAt(entry.to).description, key);
+      if (entry.use === 'field') assert.ok(fieldAt(entry.to).description, key);
       assert.ok(entry.doc.length > 5, key);
     }
   });

@@ -9,8 +9,8 @@ import type { Faults } from './fault.ts';
 import { FLINK_FAMILIES } from './flink-families.ts';
 import { FLINK_KEYS, type FlinkKey, type FlinkValue } from './flink-key-table.ts';
 import { directoryUri } from './locations.ts';
-import { specSchema } from './schema.ts';
-import { nodeOf, type SchemaNode } from './schema-fields.ts';
+import type { SchemaNode } from './schema-fields.ts';
+import { fieldAt } from './schema-path.ts';
 import { parseFlinkSize, parseSize } from './size.ts';
 import { checkShape, isFields, show } from './validate.ts';
 
@@ -86,7 +86,7 @@ function applyField(
   path: string,
   faults: Faults,
 ): void {
-  const node = schemaAt(entry.to);
+  const node = fieldAt(entry.to);
   const read = readValue(entry.value, raw, path, faults);
   const value = read === undefined ? undefined : translate(entry, read, node, path, faults);
   if (value === undefined) {
@@ -166,14 +166,6 @@ function parseValue(form: FlinkValue, raw: Scalar): Scalar | null {
     case 'text':
       return text === '' ? null : text;
   }
-}
-
-/** The schema of a spec field by its path. The table's paths are tested to exist. */
-export function schemaAt(path: string): SchemaNode {
-  let node: SchemaNode | undefined = { properties: { spec: nodeOf(specSchema) } };
-  for (const key of path.split('.')) node = node?.properties?.[key];
-  if (!node) throw new Error(`no field ${path} in the schema; correct flink-key-table.ts`);
-  return node;
 }
 
 /**

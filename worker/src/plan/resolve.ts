@@ -41,7 +41,8 @@ function isDeeperThan(value: unknown, limit: number): boolean {
   return false;
 }
 
-export type Resolution = { plan: JobPlan } | { faults: Fault[] };
+/** `job` is the document with Flink's keys taken over and its defaults filled in. */
+export type Resolution = { plan: JobPlan; job: CompleteTriggerJob } | { faults: Fault[] };
 
 /** The plan of `doc`, or every fault of it. Never throws for what a user can write. */
 export function resolveJob(doc: unknown, options: ResolveOptions = {}): Resolution {
@@ -73,7 +74,7 @@ export function resolveJob(doc: unknown, options: ResolveOptions = {}): Resoluti
   if (faults.list.length > 0 || script === null) return { faults: faults.list };
   const plan = buildPlan(job as CompleteTriggerJob, script, site);
   if (plan === null) throw new Error('a TriggerJob without faults has no plan: a rule is missing');
-  return { plan };
+  return { plan, job: job as CompleteTriggerJob };
 }
 
 function scriptOf(spec: LooseSpec, options: ResolveOptions, faults: Faults): ScriptText | null {

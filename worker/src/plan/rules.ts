@@ -4,7 +4,9 @@
  */
 import { bytes, type LooseSpec, memoryOf, ms, type Parallelism, parallelismOf } from './derived.ts';
 import type { Faults } from './fault.ts';
+import { HEADER_NAME, OWN_HEADERS } from './header-names.ts';
 import { connectionRules } from './kafka-rules.ts';
+import { kubernetesRules } from './kubernetes-rules.ts';
 import { locationRules } from './location-rules.ts';
 import type { MemoryProblem } from './memory.ts';
 import { s3Rules } from './s3-rules.ts';
@@ -173,18 +175,15 @@ const strategies: Rule = ({ spec, given }, faults) => {
   }
 };
 
-const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-/** Written by the action itself or by HTTP; a second value would break the receiver's check. */
-const OWN_HEADERS =
-  /^(host|connection|content-length|content-type|transfer-encoding|(ce|webhook)-.*)$/i;
-
 const webhook: Rule = ({ spec }, faults) => {
   const hook = spec.action?.webhook;
   const path = 'spec.action.webhook';
   for (const name of Object.keys(hook?.headers ?? {})) {
     const header = `${path}.headers.${name}`;
-    if (!HEADER_NAME.test(name)) faults.add(header, 'is no valid header name: remove it');
-    else if (OWN_HEADERS.test(name)) faults.add(header, 'is set by the webhook itself: remove it');
+    if (!new RegExp(HEADER_NAME).test(name))
+      faults.add(header, 'is no valid header name: remove it');
+    else if (new RegExp(OWN_HEADERS).test(name.toLowerCase()))
+      faults.add(header, 'is set by the webhook itself: remove it');
   }
   if (hook?.signingSecretFile !== undefined && hook.signingSecretRef !== undefined) {
     faults.add(`${path}.signingSecretFile`, 'stands beside signingSecretRef: remove one of them');
@@ -211,6 +210,7 @@ const RULES: readonly Rule[] = [
   connectionRules,
   locationRules,
   s3Rules,
+  kubernetesRules,
 ];
 
 /** Adds a fault for each broken rule. */

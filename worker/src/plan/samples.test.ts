@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { loadPlanFile } from './plan-file.ts';
 
 const FOLDER = fileURLToPath(new URL('../../../config/samples/', import.meta.url));
-const SAMPLES = ['demo', 'demo-kafka', 'triggerjob', 'small', 'medium', 'large'];
+const SAMPLES = ['demo', 'demo-kafka', 'first', 'triggerjob', 'small', 'medium', 'large'];
 
 async function sample(name: string, stateDir: string | null = '/state') {
   const { plan, doc, faults } = await loadPlanFile(`${FOLDER}${name}.yaml`, { stateDir });
@@ -25,7 +25,7 @@ describe('the samples', () => {
     it(`${file} is valid`, async () => assert.ok(await sample(file.replace('.yaml', ''))));
   }
 
-  for (const name of ['triggerjob', 'small', 'medium', 'large']) {
+  for (const name of ['first', 'triggerjob', 'small', 'medium', 'large']) {
     it(`${name} is valid in a cluster`, async () => {
       const { plan } = await sample(name, null);
       assert.equal(plan.source.kind, 'kafka');

@@ -52,20 +52,26 @@ function sizeProblem(rule: { min: number; max: number }, value: string | number)
   return null;
 }
 
+/** For the API server too, as TIMESTAMP_PATTERN. */
+export const CPU_PATTERN = '^[0-9]+([.][0-9]{1,3})?m?$';
+
 /** Thousandths of a core of a Kubernetes CPU quantity, or null. */
 export function cpuMillis(value: string | number): number | null {
-  const match = /^([0-9]+(?:[.][0-9]{1,3})?)(m?)$/.exec(String(value));
-  if (match === null) return null;
-  const millis = Math.round(Number(match[1]) * (match[2] === 'm' ? 1 : 1000));
+  const text = String(value);
+  if (!new RegExp(CPU_PATTERN).test(text)) return null;
+  const millis = Math.round(Number.parseFloat(text) * (text.endsWith('m') ? 1 : 1000));
   return millis > 0 ? millis : null;
 }
 
-const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.]\d{1,3})?)?(Z|[+-]\d\d:\d\d)$/;
+export const TIMESTAMP_PATTERN =
+  '^([0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,3})?)?' +
+  '(Z|[+-][0-9]{2}:[0-9]{2}))$';
 
 /** Milliseconds since 1970 of an instant with its zone, or of a whole number; null otherwise. */
 export function parseTimestamp(value: string | number): number | null {
   const text = String(value);
-  const ms = /^\d+$/.test(text) ? Number(text) : INSTANT.test(text) ? Date.parse(text) : Number.NaN;
+  if (!new RegExp(TIMESTAMP_PATTERN).test(text)) return null;
+  const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
   return Number.isSafeInteger(ms) ? ms : null;
 }
 

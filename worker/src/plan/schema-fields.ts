@@ -30,6 +30,10 @@ export interface SchemaNode {
   minItems?: number;
   maxItems?: number;
   maxProperties?: number;
+  /** What a map's keys must be, in words; the pattern is the key of `patternProperties`. */
+  keys?: string;
+  /** The field in which a list's entries differ; '': the entries themselves. */
+  uniqueBy?: string;
   enum?: (string | number)[];
   minimum?: number;
   maximum?: number;
@@ -38,6 +42,7 @@ export interface SchemaNode {
   minLength?: number;
   maxLength?: number;
   pattern?: string;
+  format?: string;
   rule?: ScalarRule;
   /** Ends the message about a value outside of `enum`, `pattern`, `minimum` or `maximum`. */
   reason?: string;
@@ -96,7 +101,7 @@ interface TextOptions {
 }
 
 const withExample = (text: string, example: string | number): string =>
-  `${text} Example: ${example}.`;
+  example === '' ? text : `${text} Example: ${example}.`;
 
 /** Long enough for every path and URL, short enough for a message. */
 const MAX_TEXT_LENGTH = 4096;
@@ -188,6 +193,21 @@ export function choice<const Values extends string[]>(
     description: `${description} Values: ${values.join(', ')}.`,
     examples: [values[0]],
     ...(reason === undefined ? {} : { reason }),
+  });
+}
+
+/** A list; with `key`, of maps that differ in that field, and `''` of scalars that differ. */
+export function list<S extends Type.TSchema>(
+  description: string,
+  items: S,
+  options: { example: Type.Static<S>[]; maxItems: number; minItems?: number; key?: string },
+) {
+  const { example, key, ...limits } = options;
+  return Type.Array(items, {
+    ...limits,
+    ...(key === undefined ? {} : { uniqueBy: key }),
+    description: withExample(description, JSON.stringify(example).replaceAll('"', '')),
+    examples: [example],
   });
 }
 

@@ -13,58 +13,14 @@ import {
   size,
   text,
 } from './schema-fields.ts';
-import { objectName } from './schema-source.ts';
+import { lostNodeTimeout, podTemplate } from './schema-kubernetes.ts';
+import { s3Schema } from './schema-s3.ts';
 
 const location = (description: string, example: string, minLength = 1) =>
   text(`${description} s3://, file:/// or a path.`, example, {
     minLength,
     rule: { kind: 'location' },
   });
-
-const CREDENTIAL_FILE =
-  'A relative path starts at the job file, or, with credentialsRef, is a key of that Secret.';
-const DEFAULT_CHAIN = "Default: what the SDK's chain finds: environment, web identity, instance.";
-
-const s3Schema = block('How s3:// directories are reached, those of savepoints too.', {
-  endpoint: Type.Optional(
-    text(
-      "URL of an S3-compatible store. Default: AWS_ENDPOINT_URL_S3, or AWS's own of the region.",
-      'http://minio:9000',
-      { rule: { kind: 'url' } },
-    ),
-  ),
-  region: Type.Optional(
-    text(
-      'Region that requests are signed for. Default: AWS_REGION, or us-east-1 with an endpoint.',
-      'eu-central-1',
-      {
-        pattern: '^[a-z0-9][a-z0-9-]*$',
-        maxLength: 63,
-        reason: 'a region has lower case letters, digits and -',
-      },
-    ),
-  ),
-  pathStyle: Type.Optional(
-    flag('The bucket is in the path, not in the host name. Default: true with an endpoint.'),
-  ),
-  accessKeyFile: Type.Optional(
-    text(
-      `File with the access key id, read again for each request. ${CREDENTIAL_FILE} ` +
-        `With credentialsRef: access-key. ${DEFAULT_CHAIN}`,
-      'access-key',
-    ),
-  ),
-  secretKeyFile: Type.Optional(
-    text(
-      `File with the secret access key. ${CREDENTIAL_FILE} With credentialsRef: secret-key. ` +
-        DEFAULT_CHAIN,
-      'secret-key',
-    ),
-  ),
-  credentialsRef: Type.Optional(
-    block('Secret that holds the two files.', { name: objectName('Secret', 's3-credentials') }),
-  ),
-});
 
 export const checkpointingSchema = block('Checkpoints: exactly once, incremental, aligned.', {
   interval: defaulted(duration('Time between two triggers.', '30s', { min: 10 }), '60s'),
@@ -268,6 +224,7 @@ export const jobManagerSchema = block('The processes that coordinate.', {
     {},
   ),
   resources: resources('CPU and memory of a pod, as in Kubernetes.'),
+  podTemplate: podTemplate('the pods of the JobManagers, in place of spec.podTemplate'),
   rest: endpoint('REST API and user interface.', 8081),
   rpc: endpoint('Where TaskManagers connect.', 6123),
 });
@@ -314,6 +271,7 @@ export const taskManagerSchema = block('The processes that work.', {
     4,
   ),
   resources: resources('CPU and memory of a pod. limits.memory defaults to 4Gi.'),
+  podTemplate: podTemplate('the pods of the TaskManagers, in place of spec.podTemplate'),
   memory: defaulted(memory, {}),
   localState: defaulted(
     block('Disk of the working state; may be lost at any time.', {
@@ -327,6 +285,7 @@ export const taskManagerSchema = block('The processes that work.', {
         text("Storage class. Default: the cluster's own.", 'local-nvme'),
       ),
       size: defaulted(size('Bytes of the volume.', '200Gi'), '100Gi'),
+      lostNodeTimeout: lostNodeTimeout(),
     }),
     {},
   ),

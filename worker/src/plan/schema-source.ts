@@ -6,6 +6,7 @@ import {
   defaulted,
   duration,
   integer,
+  list,
   numberOrText,
   size,
   text,
@@ -149,12 +150,11 @@ const datagen = block('Generates a repeatable stream, for demos and tests.', {
 });
 
 const file = block('Reads files with one JSON object per line; the job stays up at their end.', {
-  paths: Type.Array(text('A file. A relative path starts at the job file.', 'events.ndjson'), {
-    description: 'Files, each one split. Example: [events.ndjson].',
-    examples: [['events.ndjson']],
-    minItems: 1,
-    maxItems: 1024,
-  }),
+  paths: list(
+    'Files, each one split.',
+    text('A file. A relative path starts at the job file.', 'events.ndjson'),
+    { example: ['events.ndjson'], minItems: 1, maxItems: 1024, key: '' },
+  ),
   maxRecordBytes: maxRecordBytes(),
 });
 

@@ -5,6 +5,7 @@
  */
 import Type from 'typebox';
 import { block, type Complete, choice, defaulted, integer, text } from './schema-fields.ts';
+import { kubernetesFields } from './schema-kubernetes.ts';
 import {
   checkpointingSchema,
   exchangeSchema,
@@ -76,6 +77,7 @@ export const specSchema = block('What the job is to do.', {
   scaling: defaulted(scalingSchema, {}),
   exchange: defaulted(exchangeSchema, {}),
   security: defaulted(securitySchema, {}),
+  ...kubernetesFields,
   flinkConfiguration: defaulted(
     Type.Unsafe<Record<string, unknown>>({
       type: 'object',

@@ -113,14 +113,19 @@ function checkExactlyOne(keys: string[], value: Fields, path: string, faults: Fa
 }
 
 function checkRecord(node: SchemaNode, value: Fields, path: string, faults: Faults): unknown {
-  const [child] = Object.values(node.patternProperties ?? {});
+  const [[pattern, child] = ['']] = Object.entries(node.patternProperties ?? {});
   if (node.maxProperties !== undefined && Object.keys(value).length > node.maxProperties) {
     faults.add(path, `has ${Object.keys(value).length} entries: at most ${node.maxProperties}`);
     return undefined;
   }
   // A null prototype, so that an entry named __proto__ stays an entry.
   const valid: Fields = Object.create(null);
+  const names = node.keys === undefined ? null : new RegExp(pattern);
   for (const [key, entry] of Object.entries(value)) {
+    if (names?.test(key) === false) {
+      faults.add(joinPath(path, key), `is no valid key: write ${node.keys}`);
+      continue;
+    }
     const checked = child && checkShape(child, entry, joinPath(path, key), faults);
     if (checked !== undefined) valid[key] = checked;
   }
@@ -140,7 +145,21 @@ function checkArray(node: SchemaNode, value: unknown, path: string, faults: Faul
   const valid = value.map(
     (entry, index) => items && checkShape(items, entry, `${path}[${index}]`, faults),
   );
+  if (node.uniqueBy) checkUnique(node.uniqueBy, valid, path, faults);
   return valid.includes(undefined) ? undefined : valid;
+}
+
+/** Entries without the field are faults by themselves. */
+function checkUnique(key: string, entries: unknown[], path: string, faults: Faults): void {
+  const seen = new Set<unknown>();
+  for (const [index, entry] of entries.entries()) {
+    const name = isFields(entry) ? entry[key] : undefined;
+    if (name === undefined) continue;
+    if (seen.has(name)) {
+      faults.add(`${path}[${index}].${key}`, `is ${show(name)}, which is listed before: remove it`);
+    }
+    seen.add(name);
+  }
 }
 
 /** What is wrong with a scalar, as the end of a sentence that begins with its name; or null. */

@@ -1,0 +1,160 @@
+/** The two StatefulSets: their pods' arguments are the worker's command line (cli/program.ts). */
+import type { V1StatefulSet } from '@kubernetes/client-node';
+import type { DeployedJob } from './deployed-job.ts';
+import {
+  ANNOTATIONS,
+  jobManagerHost,
+  leaseName,
+  metadataOf,
+  PATHS,
+  PORTS,
+  podSelector,
+  type Role,
+  roleName,
+  type Typed,
+} from './names.ts';
+import { type PodParts, podTemplateOf } from './pod.ts';
+import { jobManagerHeapOption, jobManagerResources, taskManagerResources } from './resources.ts';
+import {
+  jobConfigVolume,
+  jobSecretVolume,
+  localStateClaim,
+  localStateMount,
+  referredVolumes,
+  scratchVolumes,
+} from './volumes.ts';
+
+/** What both StatefulSets are told of a deployment. */
+export interface PodSettings {
+  image: string;
+  secretName: string;
+  clusterDomain: string;
+  replicas: number;
+}
+
+/** A leader finishes what it writes to the store before it lets go of its Lease. */
+const JOB_MANAGER_GRACE_SECONDS = 60;
+const TASK_MANAGER_GRACE_SECONDS = 30;
+
+function statefulSet(
+  job: DeployedJob,
+  role: Role,
+  replicas: number,
+  parts: PodParts,
+): Typed<V1StatefulSet> {
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'StatefulSet',
+    metadata: metadataOf(job, roleName(job, role), role),
+    spec: {
+      serviceName: roleName(job, role),
+      replicas,
+      // Pods do not wait for each other: they all take part at once, or wait together.
+      podManagementPolicy: 'Parallel',
+      revisionHistoryLimit: 3,
+      selector: { matchLabels: podSelector(job, role) },
+      updateStrategy: { type: 'RollingUpdate' },
+      template: podTemplateOf(job, role, parts),
+    },
+  };
+}
+
+/** `stateless`: the run begins without any state, because its user said so. */
+export function jobManagers(
+  job: DeployedJob,
+  settings: PodSettings,
+  run: number,
+  stateless: boolean,
+): Typed<V1StatefulSet> {
+  const resources = jobManagerResources(job);
+  return statefulSet(job, 'jobmanager', settings.replicas, {
+    image: settings.image,
+    args: jobManagerArgs(job, settings, run, stateless),
+    ports: ['rpc', 'rest'],
+    probed: 'rest',
+    env: [{ name: 'NODE_OPTIONS', value: jobManagerHeapOption(resources) }],
+    resources,
+    volumes: [
+      jobConfigVolume(job),
+      jobSecretVolume(settings.secretName),
+      ...referredVolumes(job, 'jobmanager'),
+      ...scratchVolumes(job, 'jobmanager'),
+    ],
+    // The arguments say it too; here people and `kubectl -o jsonpath` find it.
+    annotations: { [ANNOTATIONS.run]: String(run) },
+    apiAccess: true,
+    terminationGracePeriodSeconds: JOB_MANAGER_GRACE_SECONDS,
+  });
+}
+
+function jobManagerArgs(
+  job: DeployedJob,
+  { clusterDomain }: PodSettings,
+  run: number,
+  stateless: boolean,
+): string[] {
+  return [
+    'jobmanager',
+    ...['--plan', `${PATHS.job}/${PATHS.jobFile}`],
+    ...['--rpc-port', `${PORTS.rpc}`, '--rest-port', `${PORTS.rest}`],
+    ...['--advertise-host', jobManagerHost(job, '$(POD_NAME)', clusterDomain)],
+    ...['--on-sigterm', 'release', '--on-end', 'stay', '--run', `${run}`],
+    ...transportArgs(job),
+    ...['--rest-token-file', `${PATHS.secret}/rest-token`],
+    ...['--leader-election', 'kubernetes', '--lease', leaseName(job)],
+    ...(stateless ? ['--start', 'stateless'] : []),
+  ];
+}
+
+/** A TaskManager given a secret speaks TLS, whatever the job says. */
+function transportArgs({ plan }: DeployedJob): string[] {
+  return plan.internalTls ? ['--secret-file', `${PATHS.secret}/transport`] : [];
+}
+
+/**
+ * Without the run: TaskManagers are told everything by the JobManager that deploys to them, so a
+ * new run alone restarts none of them.
+ */
+export function taskManagers(job: DeployedJob, settings: PodSettings): Typed<V1StatefulSet> {
+  const { plan } = job;
+  const leaders = Array.from({ length: plan.jobManagers }, (_, index) => {
+    const pod = `${roleName(job, 'jobmanager')}-${index}`;
+    return `${jobManagerHost(job, pod, settings.clusterDomain)}:${PORTS.rpc}`;
+  });
+  const set = statefulSet(job, 'taskmanager', settings.replicas, {
+    image: settings.image,
+    args: [
+      'taskmanager',
+      ...['--jobmanager', leaders.join(',')],
+      ...['--slots', `${plan.slotsPerTaskManager}`],
+      ...['--local-state-dir', plan.localStateDir],
+      ...['--id', '$(POD_NAME)'],
+      ...['--shuffle-port', `${PORTS.shuffle}`, '--shuffle-host', '$(POD_IP)'],
+      ...['--health-port', `${PORTS.health}`],
+      ...transportArgs(job),
+    ],
+    ports: ['shuffle', 'health'],
+    probed: 'health',
+    env: [],
+    resources: taskManagerResources(job),
+    volumes: [
+      localStateMount(job),
+      jobSecretVolume(settings.secretName),
+      ...referredVolumes(job, 'taskmanager'),
+      ...scratchVolumes(job, 'taskmanager'),
+    ],
+    annotations: {},
+    apiAccess: false,
+    terminationGracePeriodSeconds: TASK_MANAGER_GRACE_SECONDS,
+  });
+  const spec = {
+    ...set.spec!,
+    volumeClaimTemplates: [localStateClaim(job)],
+    /**
+     * RocksDB is a cache of the checkpoints. Kept for a pod that is gone, a claim would hold its
+     * disk for nothing, and tie the pod of a later scale-up to a node that may be lost by then.
+     */
+    persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete', whenScaled: 'Delete' },
+  };
+  return { ...set, spec };
+}
