@@ -42,14 +42,6 @@ function count(text: string): number {
   return value;
 }
 
-function address(text: string): Address | null {
-  try {
-    return parseAddress(text);
-  } catch (error) {
-    throw new InvalidArgumentError(String(error));
-  }
-}
-
 const names = (text: string): string[] =>
   text.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()]));
 
@@ -74,7 +66,7 @@ function commandOf(): Command {
       ),
     )
     .addOption(option('--kubeconfig <path>', 'for use outside of a cluster', 'KUBECONFIG'))
-    .addOption(option('--no-leader-elect', 'act without a Lease: only one process', 'NO_LEADER'))
+    .option('--no-leader-elect', 'act without a Lease; there must be one process only')
     .addOption(
       option('--lease-name <name>', 'name of the Lease', 'LEASE_NAME').default(
         'triggerjob-operator',
@@ -90,14 +82,14 @@ function commandOf(): Command {
     .addOption(duringOption('--renew-deadline <time>', 'the leader acts so long', 10_000))
     .addOption(duringOption('--retry-period <time>', 'between two renewals', 2_000))
     .addOption(
-      option('--metrics-address <address>', '/metrics; 0: none', 'METRICS_ADDRESS')
-        .argParser(address)
-        .default(parseAddress(':8080'), ':8080'),
+      option('--metrics-address <address>', '/metrics; 0: none', 'METRICS_ADDRESS').default(
+        ':8080',
+      ),
     )
     .addOption(
-      option('--health-address <address>', '/healthz, /readyz; 0: none', 'HEALTH_ADDRESS')
-        .argParser(address)
-        .default(parseAddress(':8081'), ':8081'),
+      option('--health-address <address>', '/healthz, /readyz; 0: none', 'HEALTH_ADDRESS').default(
+        ':8081',
+      ),
     )
     .addOption(
       option('--concurrency <n>', 'jobs reconciled at once', 'CONCURRENCY')
@@ -145,8 +137,8 @@ export function parseOptions(given: readonly string[]): OperatorOptions {
     leaseNamespace: parsed['leaseNamespace'],
     identity: parsed['identity'],
     electionTimes: times,
-    metricsAddress: parsed['metricsAddress'],
-    healthAddress: parsed['healthAddress'],
+    metricsAddress: parseAddress(parsed['metricsAddress']),
+    healthAddress: parseAddress(parsed['healthAddress']),
     concurrency: parsed['concurrency'],
     apiQps: parsed['apiQps'],
     apiBurst: parsed['apiBurst'],

@@ -178,8 +178,10 @@ export class Seat {
       port: rest.port,
       bindAddress: rest.bindAddress,
       jobManager: () => this.#manager ?? this.#ended,
-      leader: () =>
-        this.#manager === null ? (this.#election?.leader?.rest ?? null) : this.#address.rest,
+      leader: () => {
+        if (this.#manager !== null) return this.#address.rest;
+        return this.#ended === null ? (this.#election?.leader?.rest ?? null) : null;
+      },
       tokens: this.#deps.restTokens,
     });
     const at = (bound: string, port: number) =>
@@ -204,6 +206,8 @@ export class Seat {
   }
 
   async #showEnd(ended: EndedRun): Promise<SeatEnd> {
+    // Held, if the run ended between the look at the log and the claim.
+    await this.#election?.release(null);
     this.#ended = await endedJob(this.#deps, ended);
     return ended.record.outcome;
   }
