@@ -61,7 +61,7 @@ async function installPause(print: Print = printLine): Promise<string> {
 }
 
 /** The path of `helm`. */
-async function installHelm(print: Print = printLine): Promise<string> {
+export async function installHelm(print: Print = printLine): Promise<string> {
   const folder = await installOnce(`helm/${HELM_VERSION}-${process.arch}`, async (target) => {
     const path = `helm.sh/helm/v3/cmd/helm@v${HELM_VERSION}`;
     const order = { what: `Helm ${HELM_VERSION}`, usual: '1 to 3 minutes' };
