@@ -23,6 +23,13 @@ import {
 /** Who may read REST and metrics, beside the operator. */
 export type RestClients = readonly V1NetworkPolicyPeer[] | 'anywhere';
 
+/** Of an environment variable: `"anywhere"`, or peers as JSON. Throws with what it should be. */
+export function parseRestClients(text: string): RestClients {
+  const value: unknown = text === '' ? [] : JSON.parse(text);
+  if (value === 'anywhere' || Array.isArray(value)) return value;
+  throw new Error('REST_CLIENTS is neither "anywhere" nor a list of NetworkPolicy peers');
+}
+
 /** As JSON has it; the client's class calls the field `_from`. */
 interface Ingress {
   from?: readonly V1NetworkPolicyPeer[];

@@ -13,6 +13,7 @@ import { deployedJob } from './deployed-job.ts';
 import { desiredObjects, type OperatorSettings } from './desired.ts';
 import { type Fields, jobOf, MINIMAL_SPEC, SETTINGS, sampleJob } from './job-for-tests.ts';
 import type { Role, Typed } from './names.ts';
+import { parseRestClients } from './network-policy.ts';
 import { parseHmacKeys, restTokens } from './secret.ts';
 
 interface Rule {
@@ -375,6 +376,13 @@ describe('NetworkPolicies', () => {
     const open = rulesOf('jobmanager', { restClients: 'anywhere' });
     assert.equal(open[1]?.from, undefined);
     assert.deepEqual(roles(open[0]), ['taskmanager']);
+  });
+
+  it('take whom the installation names as JSON', () => {
+    assert.equal(parseRestClients('"anywhere"'), 'anywhere');
+    assert.deepEqual(parseRestClients('[{"podSelector":{}}]'), [{ podSelector: {} }]);
+    assert.deepEqual(parseRestClients(''), []);
+    assert.throws(() => parseRestClients('{}'), /neither "anywhere" nor a list/);
   });
 
   it('are not there where the spec says so', () => {

@@ -1,0 +1,160 @@
+/** What Argo CD shows of a TriggerJob: argocd/health.lua, run by a Lua interpreter. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { lauxlib, lua, lualib, to_luastring } from 'fengari';
+
+const SCRIPT = readFileSync(
+  fileURLToPath(new URL('../../argocd/health.lua', import.meta.url)),
+  'utf8',
+);
+
+type Json = string | number | boolean | Json[] | { [key: string]: Json };
+
+/** The value as a Lua expression. */
+function literal(value: Json): string {
+  if (Array.isArray(value)) return `{${value.map(literal).join(', ')}}`;
+  if (typeof value !== 'object') return JSON.stringify(value);
+  const fields = Object.entries(value).map(
+    ([key, child]) => `[${literal(key)}] = ${literal(child)}`,
+  );
+  return `{${fields.join(', ')}}`;
+}
+
+/** As Argo CD calls it: `obj` is a global, the table that is returned says all. */
+function healthOf(object: Json): { status: string; message: string } {
+  const state = lauxlib.luaL_newstate();
+  lualib.luaL_openlibs(state);
+  const call = `obj = ${literal(object)}
+    local health = (function()\n${SCRIPT}\nend)()
+    return health.status .. "\\n" .. health.message`;
+  const failed = lauxlib.luaL_dostring(state, to_luastring(call)) !== 0;
+  const [status = '', message = ''] = lua.lua_tojsstring(state, -1).split('\n');
+  assert.ok(!failed, `${status} ${message}`);
+  return { status, message };
+}
+
+const condition = (type: string, status: string, reason = 'Because', message = 'it is so') => ({
+  type,
+  status,
+  reason,
+  message,
+});
+
+const job = (status: Record<string, Json>, metadata: Record<string, Json> = {}): Json => ({
+  metadata: { generation: 3, ...metadata },
+  spec: {},
+  status: { observedGeneration: 3, ...status },
+});
+
+const RUNNING = [condition('Ready', 'True', 'Running'), condition('CheckpointHealthy', 'True')];
+
+describe('the health of a TriggerJob in Argo CD', () => {
+  const cases: [string, string, Json, RegExp][] = [
+    ['just made', 'Progressing', { metadata: { generation: 1 }, spec: {} }, /has not seen it/],
+    [
+      'of a spec that the operator has not seen',
+      'Progressing',
+      job({ observedGeneration: 2, conditions: RUNNING, state: 'Running' }),
+      /not seen generation 3/,
+    ],
+    ['that runs', 'Healthy', job({ conditions: RUNNING, state: 'Running' }), /Running: it is so/],
+    [
+      'that runs without checkpoints',
+      'Degraded',
+      job({
+        conditions: [
+          condition('Ready', 'True'),
+          condition('CheckpointHealthy', 'False', 'CheckpointsFail'),
+        ],
+      }),
+      /CheckpointsFail/,
+    ],
+    [
+      'before its first checkpoint',
+      'Healthy',
+      job({ conditions: [condition('Ready', 'True'), condition('CheckpointHealthy', 'Unknown')] }),
+      /it is so/,
+    ],
+    [
+      'that is being upgraded',
+      'Progressing',
+      job({
+        conditions: [
+          condition('Ready', 'True'),
+          condition('Reconciling', 'True', 'UpgradeStopping'),
+        ],
+      }),
+      /UpgradeStopping/,
+    ],
+    [
+      'with a spec that cannot work, though the one before runs',
+      'Degraded',
+      job({ conditions: [...RUNNING, condition('Stalled', 'True', 'InvalidSpec', 'keyBy')] }),
+      /InvalidSpec: keyBy/,
+    ],
+    [
+      'that was rolled back while it still reconciles',
+      'Degraded',
+      job({
+        conditions: [
+          condition('Stalled', 'True', 'RolledBack'),
+          condition('Reconciling', 'True', 'RollbackDeploying'),
+        ],
+      }),
+      /RolledBack/,
+    ],
+    [
+      'on its way to be suspended',
+      'Progressing',
+      job({
+        state: 'Suspending',
+        conditions: [
+          condition('Ready', 'False', 'Suspended'),
+          condition('Reconciling', 'True', 'SuspendStopping'),
+        ],
+      }),
+      /SuspendStopping/,
+    ],
+    [
+      'that is suspended',
+      'Suspended',
+      job({ state: 'Suspended', conditions: [condition('Ready', 'False', 'Suspended')] }),
+      /suspended/,
+    ],
+    [
+      'whose changes are held back by annotation',
+      'Suspended',
+      job({ conditions: [...RUNNING, condition('Reconciling', 'True', 'Paused')] }),
+      /Paused/,
+    ],
+    [
+      'that restarts after a fault',
+      'Progressing',
+      job({ state: 'Restarting', conditions: [condition('Ready', 'False', 'NotRunning')] }),
+      /NotRunning/,
+    ],
+    ['that failed', 'Degraded', job({ state: 'Failed', error: 'no topic' }), /no topic/],
+    [
+      'that has ended',
+      'Healthy',
+      job({ state: 'Finished', conditions: [condition('Ready', 'False', 'Finished')] }),
+      /ended/,
+    ],
+    [
+      'that is being deleted',
+      'Progressing',
+      job({ conditions: RUNNING }, { deletionTimestamp: '2026-11-26T03:00:00Z' }),
+      /being deleted/,
+    ],
+    ['without conditions', 'Progressing', job({}), /no condition Ready/],
+  ];
+  for (const [what, status, object, message] of cases) {
+    it(`${what} is ${status}`, () => {
+      const health = healthOf(object);
+      assert.equal(health.status, status);
+      assert.match(health.message, message);
+    });
+  }
+});
