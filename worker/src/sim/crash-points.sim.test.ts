@@ -25,7 +25,12 @@ for (const selectiveReplay of [false, true]) {
     for (const needed of ['before create log checkpoint', 'after create log checkpoint']) {
       assert.ok(kinds.has(`jobmanager: ${needed}`), needed);
     }
-    for (const needed of ['told to trigger', 'some barriers came', 'after put delta', 'after ack']) {
+    for (const needed of [
+      'told to trigger',
+      'some barriers came',
+      'after put delta',
+      'after ack',
+    ]) {
       assert.ok(kinds.has(`taskmanager: ${needed}`), needed);
     }
     for (const crash of points) {
@@ -44,7 +49,11 @@ for (const selectiveReplay of [false, true]) {
 
 function calm(selectiveReplay: boolean): Scenario {
   const scenario = scenarioOf(2);
-  scenario.plan.checkpointing = { ...scenario.plan.checkpointing, intervalMs: 1_000, minPauseMs: 0 };
+  scenario.plan.checkpointing = {
+    ...scenario.plan.checkpointing,
+    intervalMs: 1_000,
+    minPauseMs: 0,
+  };
   scenario.plan.selectiveReplay = selectiveReplay;
   return {
     ...scenario,
