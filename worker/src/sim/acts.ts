@@ -1,4 +1,4 @@
-/** Does the actions of a scenario to the cluster. One that finds nobody to act on is not counted. */
+/** Does a scenario to the cluster. An action that finds nobody to act on is not counted. */
 import type { Action, Role } from './actions.ts';
 import { describe } from './actions.ts';
 import type { Cluster } from './cluster.ts';

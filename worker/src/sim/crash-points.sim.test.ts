@@ -1,7 +1,7 @@
 /**
  * Every point of one checkpoint where a process may die, one run each: from the first trigger to
- * the word that it is published. Nothing else goes wrong, so the points are those of the run without
- * a death, and none is left to chance.
+ * the word that it is published. Nothing else goes wrong, so the points are those of the run
+ * without a death, and none is left to chance.
  */
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
