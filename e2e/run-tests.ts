@@ -36,7 +36,7 @@ const SUITES: Suite[] = [
     name: 'sim',
     globs: ['worker/**/*.sim.test.ts', 'operator/**/*.sim.test.ts'],
     concurrency: 1,
-    usualSeconds: 60,
+    usualSeconds: 300,
   },
   {
     name: 'int',

@@ -1,4 +1,4 @@
-/** Does an action of the scenario to the cluster. One that finds nobody to act on is not counted. */
+/** Does a scenario to the cluster. An action that finds nobody to act on is not counted. */
 import type { Action, Role } from './actions.ts';
 import { describe } from './actions.ts';
 import type { Cluster } from './cluster.ts';
@@ -76,7 +76,7 @@ export class Acts {
 
   /** What passes between processes. */
   #ways(action: Action): boolean {
-    const { network, rng, cluster, silence } = this.#stage;
+    const { network, rng, cluster, silence, mutant } = this.#stage;
     switch (action.do) {
       case 'cut rpc': {
         const ends = { jobmanager: this.#one('jobmanager'), taskmanager: this.#one('taskmanager') };
@@ -92,7 +92,7 @@ export class Acts {
         const from = rng.pick(all);
         const to = rng.pick(all.filter((one) => one !== from));
         const { untilMs } = network.cut(from.process.name, to.process.name, action);
-        silence.begin(to, from, untilMs, action.lost);
+        silence.begin(to, from, untilMs, action.lost && mutant !== 'broken-link-resumed');
         return true;
       }
       case 'cut store': {
@@ -173,9 +173,7 @@ export class Acts {
     const { cluster, checks, hit, mutant } = this.#stage;
     const manager = cluster.leader()?.manager;
     if (manager === undefined || manager === null) return false;
-    const taken = stop
-      ? manager.stopWithSavepoint({ drain, as: 'finished' })
-      : manager.savepoint();
+    const taken = stop ? manager.stopWithSavepoint({ drain, as: 'finished' }) : manager.savepoint();
     taken.then(
       ({ location }) => {
         hit(stop ? 'stopped with a savepoint' : 'savepoint taken');

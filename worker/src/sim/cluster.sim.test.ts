@@ -1,6 +1,6 @@
 /**
- * The cluster under crashes, cuts and stops at every step. A failure names its seed; that run again,
- * with a trace:  TRIGGERJOB_SIM_SEED=<n> node --test worker/src/sim/cluster.sim.test.ts
+ * The cluster under crashes, cuts and stops at every step. A failure names its seed; that run
+ * again, with a trace:  TRIGGERJOB_SIM_SEED=<n> node --test worker/src/sim/cluster.sim.test.ts
  */
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
@@ -16,7 +16,7 @@ import { runSeed } from './world.ts';
 const SEEDS = 2_000;
 /** On a quiet machine of 2 cores. */
 const GOAL_SECONDS = 300;
-const MUTANT_SEEDS = 120;
+const MUTANT_SEEDS = 400;
 const only = process.env['TRIGGERJOB_SIM_SEED'];
 
 if (only !== undefined) {

@@ -233,6 +233,10 @@ export class Cluster {
 
   async #connect(address: string, process: SimProcess): Promise<LeaderConnection> {
     const jobManager = this.jobManagers.get(address);
+    const taskManager = this.taskManagers.get(process);
+    if (taskManager !== undefined && jobManager?.process.frozen !== true) {
+      taskManager.soughtAt = this.#deps.time.nowMs;
+    }
     if (jobManager?.process.alive !== true) throw new Error('connection refused');
     const { server, client } = await this.#links.open(jobManager.process, process);
     jobManager.process.awake(() => jobManager.accept(server));

@@ -1,7 +1,7 @@
 /**
  * Every point of one checkpoint where a process may die, one run each: from the first trigger to
- * the word that it is published. Nothing else goes wrong, so the points are those of the run without
- * a death, and none is left to chance.
+ * the word that it is published. Nothing else goes wrong, so the points are those of the run
+ * without a death, and none is left to chance.
  */
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
@@ -25,7 +25,12 @@ for (const selectiveReplay of [false, true]) {
     for (const needed of ['before create log checkpoint', 'after create log checkpoint']) {
       assert.ok(kinds.has(`jobmanager: ${needed}`), needed);
     }
-    for (const needed of ['told to trigger', 'some barriers came', 'after put delta', 'after ack']) {
+    for (const needed of [
+      'told to trigger',
+      'some barriers came',
+      'after put delta',
+      'after ack',
+    ]) {
       assert.ok(kinds.has(`taskmanager: ${needed}`), needed);
     }
     for (const crash of points) {
@@ -44,7 +49,11 @@ for (const selectiveReplay of [false, true]) {
 
 function calm(selectiveReplay: boolean): Scenario {
   const scenario = scenarioOf(2);
-  scenario.plan.checkpointing = { ...scenario.plan.checkpointing, intervalMs: 1_000, minPauseMs: 0 };
+  scenario.plan.checkpointing = {
+    ...scenario.plan.checkpointing,
+    intervalMs: 1_000,
+    minPauseMs: 0,
+  };
   scenario.plan.selectiveReplay = selectiveReplay;
   return {
     ...scenario,

@@ -44,7 +44,12 @@ function draw(rng: Seeded, taskManagers: number) {
   const lost = rng.chance(0.4);
   switch (rng.between(0, taskManagers > 1 ? 4 : 3)) {
     case 0:
-      return { do: 'cut rpc', role: rng.pick<Role>(['jobmanager', 'taskmanager']), lost, ms } as const;
+      return {
+        do: 'cut rpc',
+        role: rng.pick<Role>(['jobmanager', 'taskmanager']),
+        lost,
+        ms,
+      } as const;
     case 1: {
       const way = rng.pick(['requests', 'replies'] as const);
       return { do: 'cut store', role, way, lost, ms: Math.min(ms, LONG_MS[1]) } as const;

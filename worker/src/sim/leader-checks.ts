@@ -3,8 +3,8 @@
  * ran from before to after, the new leader adopts them (P45): a restart would replay records.
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
-import { recordOf } from './stored-job.ts';
 import type { SimProcess } from './sim-process.ts';
+import { recordOf } from './stored-job.ts';
 
 /** Each of them must come in a run of all seeds. */
 export const LEADER_CHANGES = [
@@ -31,7 +31,7 @@ export interface SeenTaskManager {
   /** Subtasks it runs, and those of the whole attempt. */
   readonly tasks: number;
   readonly of: number;
-  /** When it last tried to reach a leader, ms. */
+  /** When it last tried to reach a leader that does not stand still, ms. */
   readonly soughtAt: number;
 }
 

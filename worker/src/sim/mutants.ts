@@ -47,8 +47,10 @@ export function mayShow(mutant: Mutant, { plan, actions }: Scenario): boolean {
   switch (mutant) {
     case 'woken-goes-on':
       return has((action) => action.do === 'freeze' && action.role === 'taskmanager');
-    case 'broken-link-resumed':
-      return has((action) => action.do === 'cut shuffle' && action.lost);
+    case 'broken-link-resumed': {
+      const { heartbeatTimeoutMs: limit } = plan;
+      return has((action) => action.do === 'cut shuffle' && action.lost && action.ms < limit);
+    }
     case 'savepoint-loses-an-object':
       return has((action) => action.do === 'savepoint');
     default:

@@ -59,7 +59,13 @@ export class SimShuffle {
       return;
     }
     if (from.process === slot.process) act(slot);
-    else this.#pass(from, slot, () => act(slot), () => this.reach(from, attempt, subtask, act));
+    else
+      this.#pass(
+        from,
+        slot,
+        () => act(slot),
+        () => this.reach(from, attempt, subtask, act),
+      );
   }
 
   /** The connection of these two is over, for all tasks up to this attempt. */

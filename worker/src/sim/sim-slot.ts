@@ -13,8 +13,8 @@ import type { SlotConfig } from '../taskmanager/slot-parts.ts';
 import { SlotTask } from '../taskmanager/slot-task.ts';
 import { type ModelLog, ModelReader } from './model-log.ts';
 import { ModelDeadLetter, ModelProfileApi, ModelWebhook, type Outside } from './model-services.ts';
-import type { SimShuffle } from './sim-shuffle.ts';
 import type { SimProcess, SimThread } from './sim-process.ts';
+import type { SimShuffle } from './sim-shuffle.ts';
 
 /** What a slot is given by the world. */
 export interface SlotWorld {

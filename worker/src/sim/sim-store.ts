@@ -5,8 +5,8 @@
  * reply is. Every effect is a point where the process may die.
  */
 import { MemoryStore, type StoreCall, type StoredObjects } from '../checkpoint/memory-store.ts';
-import { sleep } from '../runtime/env.ts';
 import type { StoredObject } from '../checkpoint/object-store.ts';
+import { sleep } from '../runtime/env.ts';
 import type { Outside } from './model-services.ts';
 import { type Network, STORE } from './network.ts';
 import type { SimThread } from './sim-process.ts';

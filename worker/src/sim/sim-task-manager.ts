@@ -14,8 +14,8 @@ import {
   LeaderLink,
 } from '../taskmanager/leader-link.ts';
 import { SleepWatch } from '../taskmanager/sleep-watch.ts';
-import { SimSlot, type SlotWorld } from './sim-slot.ts';
 import type { SimProcess } from './sim-process.ts';
+import { SimSlot, type SlotWorld } from './sim-slot.ts';
 
 const HEARTBEAT_MS = 1000;
 const END_AFTER_FAULT_MS = 50;
@@ -49,6 +49,7 @@ export class SimTaskManager {
   /** Commands on their way to a slot. */
   readonly #toSlots = new Set<Promise<void>>();
   #count = 0;
+  /** When it last tried to reach a leader, and was not kept waiting by one that stands still. */
   soughtAt = 0;
 
   constructor(
@@ -65,10 +66,7 @@ export class SimTaskManager {
       env: process.env,
       log: pino({ level: 'silent' }),
       addresses,
-      connect: (address) => {
-        this.soughtAt = process.time.nowMs;
-        return hooks.connect(address);
-      },
+      connect: (address) => hooks.connect(address),
       describe: async (leaderEpoch) => ({
         type: 'register',
         version: RPC_VERSION,
