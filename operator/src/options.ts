@@ -95,7 +95,9 @@ function commandOf(): Command {
       option('--lease-namespace <name>', 'the operator’s own', 'POD_NAMESPACE').default('default'),
     )
     .addOption(
-      option('--identity <name>', 'name of this process', 'POD_NAME').default('triggerjob-operator'),
+      option('--identity <name>', 'name of this process', 'POD_NAME').default(
+        'triggerjob-operator',
+      ),
     )
     .addOption(duringOption('--lease-duration <time>', 'others wait so long', 15_000))
     .addOption(duringOption('--renew-deadline <time>', 'the leader acts so long', 10_000))
@@ -134,7 +136,9 @@ const duringOption = (flags: string, help: string, defaultMs: number): Option =>
 
 /** Throws with what is wrong. `arguments` without node and script. */
 export function parseOptions(given: readonly string[]): OperatorOptions {
-  const parsed = commandOf().parse([...given], { from: 'user' }).opts();
+  const parsed = commandOf()
+    .parse([...given], { from: 'user' })
+    .opts();
   const times: ElectionTimes = {
     leaseDurationMs: parsed['leaseDuration'],
     renewDeadlineMs: parsed['renewDeadline'],
