@@ -206,7 +206,10 @@ describe('the mirror of a real API server', () => {
       mirror.told.length = 0;
       proxy.up();
       await until('the second', () => mirror.told.length >= 2);
-      assert.deepEqual(mirror.told.filter((entry) => entry.endsWith('twin')), ['-twin', '+twin']);
+      assert.deepEqual(
+        mirror.told.filter((entry) => entry.endsWith('twin')),
+        ['-twin', '+twin'],
+      );
     }
     assert.notEqual(mirror.store.get(NAMESPACE, 'twin')?.metadata.uid, uid);
   });

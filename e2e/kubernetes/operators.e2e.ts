@@ -6,8 +6,8 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { realEnv, sleep } from '../../operator/src/env.ts';
 import { KubeClient } from '../../operator/src/kube/client.ts';
 import { kubeconfigSource } from '../../operator/src/kube/connection.ts';

@@ -34,9 +34,11 @@ export class Metrics {
     this.request = this.#requests();
     this.queue = this.#queue();
     this.reflector = this.#reflectors();
-    this.#dropped = this.#counter('triggerjob_operator_events_dropped_total', 'Events not written', [
-      'reason',
-    ]);
+    this.#dropped = this.#counter(
+      'triggerjob_operator_events_dropped_total',
+      'Events not written',
+      ['reason'],
+    );
     this.#gauge('controller_runtime_max_concurrent_reconciles', 'Reconciles at once', [
       'controller',
     ]).set({ controller: CONTROLLER }, concurrency);

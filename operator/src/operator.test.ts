@@ -176,7 +176,10 @@ describe('the operator', () => {
     };
     server.put(JOBS, job('one'));
     server.put('/api/v1/nodes', object('v1', 'Node', 'n1'));
-    server.put('/api/v1/persistentvolumes', object('v1', 'PersistentVolume', 'v', { spec: volume }));
+    server.put(
+      '/api/v1/persistentvolumes',
+      object('v1', 'PersistentVolume', 'v', { spec: volume }),
+    );
     const claim = object('v1', 'PersistentVolumeClaim', 'rocksdb-0');
     server.put('/api/v1/namespaces/ns/persistentvolumeclaims', {
       ...claim,
@@ -235,7 +238,10 @@ describe('the operator', () => {
     await until('work', () => operator.reconciled.length > 0);
     const lease = leaseOf(server);
     assert.ok(lease);
-    server.put(LEASES, { ...lease, spec: { ...lease.spec, holderIdentity: 'thief' } } as KubeObject);
+    server.put(LEASES, {
+      ...lease,
+      spec: { ...lease.spec, holderIdentity: 'thief' },
+    } as KubeObject);
     assert.equal(await operator.exit, 1);
     const about = { apiVersion: 'v1', kind: 'ConfigMap', namespace: 'ns', name: 'x' };
     await assert.rejects(operator.kube.patch(about, {}), { code: 'KUBE_FENCED' });
@@ -250,7 +256,10 @@ describe('the operator', () => {
     };
     await until('five looks', () => operator.reconciled.length >= 5);
     const { text } = await operator.ask('/metrics');
-    assert.match(text, /controller_runtime_reconcile_total\{controller="triggerjob",result="error"\} 2/);
+    assert.match(
+      text,
+      /controller_runtime_reconcile_total\{controller="triggerjob",result="error"\} 2/,
+    );
     assert.match(text, /workqueue_retries_total\{name="triggerjob"\} 2/);
   });
 

@@ -127,7 +127,8 @@ export class Operator {
       queue.stop().then(() => late.abort()),
       sleep(env, options.shutdownMs, late.signal),
     ]);
-    if (queue.active > 0) log.warn({ active: queue.active }, 'reconciles were not finished in time');
+    if (queue.active > 0)
+      log.warn({ active: queue.active }, 'reconciles were not finished in time');
   }
 
   async #untilSynced(stop: AbortSignal): Promise<boolean> {

@@ -7,13 +7,7 @@
 import type { Dispatcher } from 'undici';
 import { type Env, sleep, type Timer } from '../env.ts';
 import type { Connection } from './connection.ts';
-import {
-  KubeError,
-  kubeErrorOf,
-  messageOf,
-  SilentWatch,
-  type StatusBody,
-} from './kube-error.ts';
+import { KubeError, kubeErrorOf, messageOf, SilentWatch, type StatusBody } from './kube-error.ts';
 import type { RequestLimit } from './request-limit.ts';
 
 const MIN_RETRY_AFTER_MS = 100;
