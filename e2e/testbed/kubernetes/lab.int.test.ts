@@ -124,7 +124,9 @@ async function machineState(): Promise<string> {
     }),
   );
   const folders = ['/var/lib/kubelet', '/var/lib/cni', '/var/log/pods'].map(existsSync);
-  return [mounts, links.stdout, rules.stdout, ...groups.flat(), ...folders].join('\n');
+  // An image of another worktree may be being built at the same time.
+  const foreign = mounts.split('\n').filter((line) => !line.includes('/buildah/'));
+  return [...foreign, links.stdout, rules.stdout, ...groups.flat(), ...folders].join('\n');
 }
 
 function list(...items: Record<string, unknown>[]) {

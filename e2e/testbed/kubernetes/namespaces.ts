@@ -13,7 +13,7 @@ import { type Daemon, type Program, startDaemon, untilReady } from './daemon.ts'
 import { NODE_ADDRESS, NODE_NAME } from './node-configuration.ts';
 
 const NODE_SCRIPT = fileURLToPath(new URL('node.sh', import.meta.url));
-const START_LIMIT_MS = 30_000;
+const START_LIMIT_MS = 100_000;
 const ALL = ['-m', '-u', '-i', '-n', '-p', '-C'];
 /**
  * nsenter joins the cgroup namespace but stays in the cgroup it came from: this moves the program

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { type Daemon, startDaemon, untilReady } from './daemon.ts';
 import type { Namespaces } from './namespaces.ts';
 
-const START_LIMIT_MS = 30_000;
+const START_LIMIT_MS = 100_000;
 const FROM = 'fork,reuseaddr,backlog=128';
 
 export interface Tunnel {
