@@ -68,8 +68,9 @@ async function buildInto(target: string, name: string, tag: string): Promise<voi
     const file = ['--file', join(ROOT, `Dockerfile.${name}`)];
     await buildah(['build', '--layers', '--quiet', ...base, ...trust, ...file, '--tag', tag, ROOT]);
     await buildah(['push', '--quiet', tag, `docker-archive:${join(target, 'image.tar')}:${tag}`]);
-    // What the tag named before.
-    await buildah(['rmi', '--prune']);
+    // What the tag named before. Refused while the container of a build that was interrupted holds
+    // a layer: then it only stays a while longer.
+    await buildah(['rmi', '--prune']).catch(() => undefined);
   } finally {
     await rm(work, { recursive: true, force: true });
   }
