@@ -25,9 +25,10 @@ const VALIDATIONS = 'x-kubernetes-validations';
 const GROUP = 'triggerjob.io';
 const NAMESPACE = 'default';
 /** Ten times what the server usually takes for a new CRD. */
-const ESTABLISHED_LIMIT_MS = 60_000;
+const ESTABLISHED_LIMIT_MS = 120_000;
+const STARVED_LIMIT_MS = 300_000;
 const POLL_MS = 50;
-const REQUESTS_AT_ONCE = 6;
+const REQUESTS_AT_ONCE = 3;
 const RULES_GOAL_S = 120;
 
 let plane: ControlPlane;
@@ -57,7 +58,7 @@ const asKind = (job: Fields, { group }: Kind): Fields =>
 /** null: it would be created. */
 async function created(job: Fields, kind: Kind): Promise<Refusal | null> {
   const body = asKind(job, kind);
-  return await refusalOf(
+  return await refusalOf(() =>
     objects.createNamespacedCustomObject({
       ...target(kind),
       body,
@@ -75,7 +76,7 @@ async function changed(bad: BadSpec, kind: Kind): Promise<Refusal | null> {
   try {
     const { metadata } = made as { metadata: Fields };
     const body = { ...asKind(jobWith(bad.spec), kind), metadata };
-    return await refusalOf(
+    return await refusalOf(() =>
       objects.replaceNamespacedCustomObject({ ...target(kind), name, body, dryRun: 'All' }),
     );
   } finally {
@@ -86,9 +87,21 @@ async function changed(bad: BadSpec, kind: Kind): Promise<Refusal | null> {
 const judged = (bad: BadSpec, kind: Kind): Promise<Refusal | null> =>
   bad.before === undefined ? created(jobWith(bad.spec), kind) : changed(bad, kind);
 
-async function refusalOf(call: Promise<unknown>): Promise<Refusal | null> {
+/** Again while a starved server cuts the connection or gives up by itself. */
+async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  for (const end = Date.now() + STARVED_LIMIT_MS; ; await wait(1000)) {
+    try {
+      return await call();
+    } catch (error) {
+      const busy = error instanceof ApiException && [429, 500, 503, 504].includes(error.code);
+      if ((!busy && !(error instanceof TypeError)) || Date.now() > end) throw error;
+    }
+  }
+}
+
+async function refusalOf(call: () => Promise<unknown>): Promise<Refusal | null> {
   try {
-    await call;
+    await patiently(call);
     return null;
   } catch (error) {
     if (!(error instanceof ApiException) || ![400, 422].includes(error.code)) throw error;
@@ -117,7 +130,12 @@ const DEFINITIONS = {
 };
 
 async function install(crd: Definition): Promise<Kind> {
-  await objects.createClusterCustomObject({ ...DEFINITIONS, body: crd });
+  await patiently(() => objects.createClusterCustomObject({ ...DEFINITIONS, body: crd })).catch(
+    (error: unknown) => {
+      // Made by a try whose answer was lost.
+      if (!(error instanceof ApiException) || error.code !== 409) throw error;
+    },
+  );
   return await served({ group: crd.spec.group });
 }
 
@@ -344,7 +362,7 @@ async function accepted(crd: Definition, specs: readonly BadSpec[]): Promise<boo
     if (bad.before !== undefined) verdicts[index] = (await changed(bad, kind)) === null;
   }
   const { name } = crd.metadata;
-  await objects.deleteClusterCustomObject({ ...DEFINITIONS, name });
+  await patiently(() => objects.deleteClusterCustomObject({ ...DEFINITIONS, name }));
   return verdicts;
 }
 
