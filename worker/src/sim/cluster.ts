@@ -220,8 +220,9 @@ export class Cluster {
         process.settle();
         checks.deployed(name, command, process.stoodStill || network.wasCut(name, 0));
       },
-      slotFailed: (code, error) => {
+      slotFailed: (code, error, attempt) => {
         hit(`slot failed: ${code}`);
+        if (code === 'SEGMENT_MISSING' && checks.isOver(attempt)) return;
         this.#judge(new TriggerJobError(code, error));
       },
       ended: () => this.crash(process, false),

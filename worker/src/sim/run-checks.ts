@@ -115,6 +115,11 @@ export class RunChecks {
     if (restored.kind === 'initial') this.#options.hit('restored: the initial manifest');
   }
 
+  /** A later attempt was deployed: what this one restores from may be collected (P16). */
+  isOver(attempt: number): boolean {
+    return attempt < Math.max(0, ...this.#attempts.keys());
+  }
+
   /** Notes what the attempt begins with, by the log. */
   #begin({ attempt, attempts, tasks }: Deployment): void {
     if (this.#attempts.has(attempt)) return;

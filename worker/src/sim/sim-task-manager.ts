@@ -26,7 +26,7 @@ type Untold<Type extends Report['type']> = Omit<Extract<Report, { type: Type }>,
 export interface TaskManagerHooks {
   deployed(taskManager: string, command: Deployment): void;
   /** A code that only a bug brings. */
-  slotFailed(code: string, error: string): void;
+  slotFailed(code: string, error: string, attempt: number): void;
   /** The process has nothing more to do. */
   ended(): void;
   /** To the JobManager of that name; rejects if nobody answers. */
@@ -272,7 +272,7 @@ export class SimTaskManager {
           shuffle.reach(from, attempt, subtask, act),
         report: (report: TaskReport) => this.#report(report),
         failed: (subtask: number, code: string, error: string) => {
-          this.#hooks.slotFailed(code, error);
+          this.#hooks.slotFailed(code, error, task.attempt);
           this.#report({ type: 'failed', attempt: task.attempt, subtask, code, error });
           this.process.env.timer(END_AFTER_FAULT_MS, () => this.#end());
         },
