@@ -33,9 +33,9 @@ export const PIECE_BYTES = 8 * 1024 * 1024;
 const HEADER_READ_BYTES = 256;
 
 /**
- * Up to here a block is decompressed in the calling thread, in a fraction of a millisecond. A task's
- * chain has thousands of blocks, most of them small: on a busy machine the way to libuv's threads
- * and back took most of a restore, 6 s for 186 MB whose work is 1.2 s.
+ * Up to here a block is decompressed in the calling thread, in a fraction of a millisecond. The
+ * chain of a task has thousands of blocks, most of them small: on a busy machine the way to libuv's
+ * threads and back took most of a restore, 6 s for 186 MB whose work is 1.2 s.
  */
 const SYNC_BYTES = 256 * 1024;
 
