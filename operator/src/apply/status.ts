@@ -1,7 +1,7 @@
 /** Writes the status before anything is done that it speaks of. */
 import type { TriggerJobStatus } from '../../../worker/src/plan/status-schema.ts';
 import type { KubeApi } from '../kube/port.ts';
-import type { TriggerJobObject } from '../observe/facts.ts';
+import type { TriggerJobObject } from '../watched-kinds.ts';
 
 /**
  * The job as it is after the write. Rejects with KUBE_CONFLICT when the job is not as it was looked

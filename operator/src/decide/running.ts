@@ -63,8 +63,12 @@ function podsSettled(draft: Draft, { plan }: CheckedSpec): boolean {
   return (['jobmanager', 'taskmanager'] as const).every((role) => {
     const set = draft.statefulSet(role);
     if (set === null) return false;
-    const { observedGeneration = 0, replicas = 0, currentRevision, updateRevision } =
-      set.status ?? {};
+    const {
+      observedGeneration = 0,
+      replicas = 0,
+      currentRevision,
+      updateRevision,
+    } = set.status ?? {};
     return (
       set.spec?.replicas === counts[role] &&
       replicas === counts[role] &&
