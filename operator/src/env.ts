@@ -21,7 +21,11 @@ export interface Env {
   id(): string;
   /** Calls `fn` once after `delayMs`. The timer keeps no process alive. */
   timer(delayMs: number, fn: () => void): Timer;
+  /** The process lives until this is cancelled, though it may wait for timers alone. */
+  keepAlive(): Timer;
 }
+
+const LONG_MS = 2 ** 30;
 
 export const realEnv: Env = {
   now: () => Date.now(),
@@ -32,6 +36,10 @@ export const realEnv: Env = {
     const handle = setTimeout(fn, delayMs);
     handle.unref();
     return { cancel: () => clearTimeout(handle) };
+  },
+  keepAlive() {
+    const handle = setInterval(() => {}, LONG_MS);
+    return { cancel: () => clearInterval(handle) };
   },
 };
 

@@ -31,6 +31,10 @@ export class ManualEnv implements Env {
     return { cancel: () => void this.#timers.delete(entry) };
   }
 
+  keepAlive(): Timer {
+    return { cancel: () => {} };
+  }
+
   /** Timers ring in their order, each at its own moment, and what they lead to runs. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;

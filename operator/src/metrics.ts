@@ -26,22 +26,24 @@ export class Metrics {
   readonly queue: QueueMetrics;
   readonly reflector: ReflectorMetrics;
   readonly #dropped: Counter;
+  readonly #leaseName: string;
+  #refresh: () => void = () => {};
 
   constructor(concurrency: number, leaseName: string) {
     collectDefaultMetrics({ register: this.#registry });
     this.request = this.#requests();
     this.queue = this.#queue();
     this.reflector = this.#reflectors();
-    this.#dropped = this.#counter('triggerjob_operator_events_dropped_total', 'Events not written', [
-      'reason',
-    ]);
+    this.#dropped = this.#counter(
+      'triggerjob_operator_events_dropped_total',
+      'Events not written',
+      ['reason'],
+    );
     this.#gauge('controller_runtime_max_concurrent_reconciles', 'Reconciles at once', [
       'controller',
     ]).set({ controller: CONTROLLER }, concurrency);
     this.#leaseName = leaseName;
   }
-
-  readonly #leaseName: string;
 
   eventDropped(reason: string): void {
     this.#dropped.inc({ reason });
@@ -63,27 +65,27 @@ export class Metrics {
     ]);
     const leading = this.#gauge('leader_election_master_status', '1 while it leads', ['name']);
     const objects = this.#gauge('triggerjob_operator_cached_objects', 'In memory', ['kind']);
-    const staleness = new Gauge({
-      name: 'triggerjob_operator_watch_staleness_seconds',
-      help: 'Since the watch of this kind said anything; about 60 when all is well and quiet',
-      labelNames: ['kind'],
-      registers: [this.#registry],
-      collect: () => {
-        const queue = view.queue();
-        depth.set(name, queue.depth);
-        sum.set(name, queue.sumSeconds);
-        longest.set(name, queue.longestSeconds);
-        active.set(controller, queue.active);
-        leading.set({ name: this.#leaseName }, view.leading() ? 1 : 0);
-        for (const cache of view.caches()) {
-          objects.set({ kind: cache.kind }, cache.objects);
-          staleness.set({ kind: cache.kind }, cache.stalenessSeconds);
-        }
-      },
-    });
+    const staleness = this.#gauge(
+      'triggerjob_operator_watch_staleness_seconds',
+      'Since the watch of this kind said anything; up to 75 when all is well and quiet',
+      ['kind'],
+    );
+    this.#refresh = () => {
+      const queue = view.queue();
+      depth.set(name, queue.depth);
+      sum.set(name, queue.sumSeconds);
+      longest.set(name, queue.longestSeconds);
+      active.set(controller, queue.active);
+      leading.set({ name: this.#leaseName }, view.leading() ? 1 : 0);
+      for (const cache of view.caches()) {
+        objects.set({ kind: cache.kind }, cache.objects);
+        staleness.set({ kind: cache.kind }, cache.stalenessSeconds);
+      }
+    };
   }
 
   async text(): Promise<{ contentType: string; text: string }> {
+    this.#refresh();
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 

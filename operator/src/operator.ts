@@ -78,6 +78,7 @@ export class Operator {
   /** Exit code of the process: 0 after `stop`, 1 when leadership was lost. */
   async run(stop: AbortSignal): Promise<number> {
     const { options, log } = this.#parts;
+    const alive = this.#parts.env.keepAlive();
     const end = new AbortController();
     const mirrors = [this.#controller.run(end.signal), this.#leaseInformer?.run(end.signal)];
     const servers = await this.#serve();
@@ -90,6 +91,7 @@ export class Operator {
       end.abort();
       await this.#client.close();
       await Promise.all(mirrors);
+      alive.cancel();
     }
   }
 
@@ -107,6 +109,7 @@ export class Operator {
     });
     const kept = await (holding === undefined ? stopped : Promise.race([holding, stopped]));
     if (!kept) {
+      void this.#controller.queue.stop();
       this.#parts.log.error('the Lease is lost: nothing more is written');
       return 1;
     }
@@ -124,7 +127,8 @@ export class Operator {
       queue.stop().then(() => late.abort()),
       sleep(env, options.shutdownMs, late.signal),
     ]);
-    if (queue.active > 0) log.warn({ active: queue.active }, 'reconciles were not finished in time');
+    if (queue.active > 0)
+      log.warn({ active: queue.active }, 'reconciles were not finished in time');
   }
 
   async #untilSynced(stop: AbortSignal): Promise<boolean> {

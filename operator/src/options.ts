@@ -10,6 +10,12 @@ export interface OperatorOptions {
   /** File with the HMAC key that per-job secrets are derived from. */
   keyFile: string;
   kubeconfig: string | undefined;
+  /** Where a job's JobManager answers; {namespace} and {name} are filled in. */
+  jobManagerUrl: string;
+  /** Such as cluster.local; empty: names end in .svc. */
+  clusterDomain: string;
+  /** NetworkPolicies let everybody ask a JobManager, in place of the operator and its peers. */
+  openRest: boolean;
   leaderElect: boolean;
   leaseName: string;
   /** Where the Lease is: the operator's own namespace. */
@@ -42,14 +48,6 @@ function count(text: string): number {
   return value;
 }
 
-function address(text: string): Address | null {
-  try {
-    return parseAddress(text);
-  } catch (error) {
-    throw new InvalidArgumentError(String(error));
-  }
-}
-
 const names = (text: string): string[] =>
   text.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()]));
 
@@ -74,7 +72,20 @@ function commandOf(): Command {
       ),
     )
     .addOption(option('--kubeconfig <path>', 'for use outside of a cluster', 'KUBECONFIG'))
-    .addOption(option('--no-leader-elect', 'act without a Lease: only one process', 'NO_LEADER'))
+    .addOption(
+      option('--jobmanager-url <url>', 'REST of a job', 'JOBMANAGER_URL').default(
+        'http://{name}-rest.{namespace}.svc:8081',
+      ),
+    )
+    .addOption(
+      option('--cluster-domain <name>', 'such as cluster.local', 'CLUSTER_DOMAIN').default(''),
+    )
+    .addOption(
+      option('--open-rest', 'NetworkPolicies let everybody ask a JobManager', 'OPEN_REST').default(
+        false,
+      ),
+    )
+    .option('--no-leader-elect', 'act without a Lease; there must be one process only')
     .addOption(
       option('--lease-name <name>', 'name of the Lease', 'LEASE_NAME').default(
         'triggerjob-operator',
@@ -84,20 +95,22 @@ function commandOf(): Command {
       option('--lease-namespace <name>', 'the operator’s own', 'POD_NAMESPACE').default('default'),
     )
     .addOption(
-      option('--identity <name>', 'name of this process', 'POD_NAME').default('triggerjob-operator'),
+      option('--identity <name>', 'name of this process', 'POD_NAME').default(
+        'triggerjob-operator',
+      ),
     )
     .addOption(duringOption('--lease-duration <time>', 'others wait so long', 15_000))
     .addOption(duringOption('--renew-deadline <time>', 'the leader acts so long', 10_000))
     .addOption(duringOption('--retry-period <time>', 'between two renewals', 2_000))
     .addOption(
-      option('--metrics-address <address>', '/metrics; 0: none', 'METRICS_ADDRESS')
-        .argParser(address)
-        .default(parseAddress(':8080'), ':8080'),
+      option('--metrics-address <address>', '/metrics; 0: none', 'METRICS_ADDRESS').default(
+        ':8080',
+      ),
     )
     .addOption(
-      option('--health-address <address>', '/healthz, /readyz; 0: none', 'HEALTH_ADDRESS')
-        .argParser(address)
-        .default(parseAddress(':8081'), ':8081'),
+      option('--health-address <address>', '/healthz, /readyz; 0: none', 'HEALTH_ADDRESS').default(
+        ':8081',
+      ),
     )
     .addOption(
       option('--concurrency <n>', 'jobs reconciled at once', 'CONCURRENCY')
@@ -123,7 +136,9 @@ const duringOption = (flags: string, help: string, defaultMs: number): Option =>
 
 /** Throws with what is wrong. `arguments` without node and script. */
 export function parseOptions(given: readonly string[]): OperatorOptions {
-  const parsed = commandOf().parse([...given], { from: 'user' }).opts();
+  const parsed = commandOf()
+    .parse([...given], { from: 'user' })
+    .opts();
   const times: ElectionTimes = {
     leaseDurationMs: parsed['leaseDuration'],
     renewDeadlineMs: parsed['renewDeadline'],
@@ -140,13 +155,16 @@ export function parseOptions(given: readonly string[]): OperatorOptions {
     workerImage: parsed['workerImage'],
     keyFile: parsed['keyFile'],
     kubeconfig: parsed['kubeconfig'],
+    jobManagerUrl: parsed['jobmanagerUrl'],
+    clusterDomain: parsed['clusterDomain'],
+    openRest: parsed['openRest'] === true,
     leaderElect: parsed['leaderElect'],
     leaseName: parsed['leaseName'],
     leaseNamespace: parsed['leaseNamespace'],
     identity: parsed['identity'],
     electionTimes: times,
-    metricsAddress: parsed['metricsAddress'],
-    healthAddress: parsed['healthAddress'],
+    metricsAddress: parseAddress(parsed['metricsAddress']),
+    healthAddress: parseAddress(parsed['healthAddress']),
     concurrency: parsed['concurrency'],
     apiQps: parsed['apiQps'],
     apiBurst: parsed['apiBurst'],

@@ -119,7 +119,8 @@ export function jobKeyOf(object: KubeObject): string | null {
   if (namespace === undefined) return null;
   if (object.kind === KINDS.TriggerJob.kind) return `${namespace}/${name}`;
   const owner = ownerReferences?.find((candidate) => candidate.kind === KINDS.TriggerJob.kind);
-  const job = owner?.name ?? labels?.['triggerjob.io/job'] ?? labels?.['app.kubernetes.io/instance'];
+  const job =
+    owner?.name ?? labels?.['triggerjob.io/job'] ?? labels?.['app.kubernetes.io/instance'];
   return job === undefined ? null : `${namespace}/${job}`;
 }
 

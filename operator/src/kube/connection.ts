@@ -81,8 +81,9 @@ export function plainSource(server: string): CredentialSource {
 interface Current {
   credentials: Credentials;
   dispatcher: Dispatcher;
-  /** Monotonic ms. */
+  /** When the credentials were read, and when these connections began to be used: monotonic ms. */
   readAt: number;
+  connectedAt: number;
 }
 
 /** Keeps the connections and the newest credentials. */
@@ -90,6 +91,7 @@ export class Connection {
   readonly #env: Env;
   readonly #source: CredentialSource;
   #current: Current | null = null;
+  #suspected = false;
   #reading: Promise<Current> | null = null;
 
   constructor(env: Env, source: CredentialSource) {
@@ -100,7 +102,8 @@ export class Connection {
   /** `force`: the server refused the ones at hand. */
   async credentials(force = false): Promise<Credentials & { connections: Dispatcher }> {
     let current = this.#current;
-    if (current === null || force || this.#env.monotonic() - current.readAt > REFRESH_MS) {
+    const old = this.#env.monotonic() - (current?.readAt ?? 0) > REFRESH_MS;
+    if (current === null || force || old || this.#suspected) {
       this.#reading ??= this.#read().finally(() => {
         this.#reading = null;
       });
@@ -109,7 +112,18 @@ export class Connection {
     return { ...current.credentials, connections: current.dispatcher };
   }
 
+  /**
+   * A request begun at `since` (monotonic ms) was not answered. Its connection may be half-open, and
+   * so may every other one that lies idle: the next requests get connections of their own, else each
+   * of the old ones would cost a deadline. What is under way goes on.
+   */
+  suspect(since: number): void {
+    if (this.#current !== null && this.#current.connectedAt <= since) this.#suspected = true;
+  }
+
   async #read(): Promise<Current> {
+    const suspected = this.#suspected;
+    this.#suspected = false;
     let credentials: Credentials;
     try {
       credentials = await this.#source();
@@ -119,9 +133,12 @@ export class Connection {
       return this.#current;
     }
     const old = this.#current;
-    const same = old !== null && old.credentials.tlsIdentity === credentials.tlsIdentity;
-    const dispatcher = same ? old.dispatcher : credentials.dispatcher();
-    const current = { credentials, dispatcher, readAt: this.#env.monotonic() };
+    const same =
+      old !== null && !suspected && old.credentials.tlsIdentity === credentials.tlsIdentity;
+    const readAt = this.#env.monotonic();
+    const current = same
+      ? { ...old, credentials, readAt }
+      : { credentials, dispatcher: credentials.dispatcher(), readAt, connectedAt: readAt };
     this.#current = current;
     // Requests and watches under way end on the old connections.
     if (old !== null && !same) void old.dispatcher.close().catch(() => undefined);

@@ -5,9 +5,9 @@
  * knows whether the call may be repeated.
  */
 import type { Dispatcher } from 'undici';
-import { type Env, sleep } from '../env.ts';
+import { type Env, sleep, type Timer } from '../env.ts';
 import type { Connection } from './connection.ts';
-import { KubeError, kubeErrorOf, messageOf, type StatusBody } from './kube-error.ts';
+import { KubeError, kubeErrorOf, messageOf, SilentWatch, type StatusBody } from './kube-error.ts';
 import type { RequestLimit } from './request-limit.ts';
 
 const MIN_RETRY_AFTER_MS = 100;
@@ -56,7 +56,7 @@ export class HttpCaller {
   /** The answer's body as JSON. */
   async json<T>(call: Call): Promise<T> {
     const abort = new AbortController();
-    const timer = this.#env.timer(call.deadlineMs, () => abort.abort());
+    const timer = this.#deadline(call, abort);
     try {
       const answer = await this.#send(call, abort.signal);
       return JSON.parse(await answer.body.text()) as T;
@@ -70,8 +70,12 @@ export class HttpCaller {
   /** The answer's body as a stream that the signal ends; `deadlineMs` is for its beginning. */
   async stream(call: Call, signal: AbortSignal): Promise<Answer> {
     const abort = new AbortController();
-    const timer = this.#env.timer(call.deadlineMs, () => abort.abort());
-    const onAbort = () => abort.abort();
+    const timer = this.#deadline(call, abort);
+    const beganAt = this.#env.monotonic();
+    const onAbort = () => {
+      if (signal.reason instanceof SilentWatch) this.#connection.suspect(beganAt);
+      abort.abort();
+    };
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) abort.abort();
     try {
@@ -84,6 +88,14 @@ export class HttpCaller {
     } finally {
       timer.cancel();
     }
+  }
+
+  #deadline(call: Call, abort: AbortController): Timer {
+    const beganAt = this.#env.monotonic();
+    return this.#env.timer(call.deadlineMs, () => {
+      this.#connection.suspect(beganAt);
+      abort.abort();
+    });
   }
 
   #errorOf(call: Call, thrown: unknown, signal: AbortSignal): KubeError {

@@ -51,6 +51,14 @@ export class KubeError extends Error {
   }
 }
 
+/** A watch was ended because nothing came: no event, no bookmark. */
+export class SilentWatch extends Error {
+  constructor(silenceMs: number) {
+    super(`the watch said nothing for ${silenceMs / 1000} s`);
+    this.name = 'SilentWatch';
+  }
+}
+
 export function isKubeError(thrown: unknown, code: KubeErrorCode): thrown is KubeError {
   return thrown instanceof KubeError && thrown.code === code;
 }

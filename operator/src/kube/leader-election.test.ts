@@ -200,6 +200,24 @@ describe('leader election', () => {
     assert.deepEqual([a.state, b.state], ['leads', 'waits']);
   });
 
+  it('E3: a lease that another one took is not taken back', async () => {
+    for (const watches of [false, true]) {
+      const server = new LeaseServer();
+      const env = new ManualEnv();
+      const a = new Elector(server, 'a', env, watches);
+      await env.settle();
+      const { lease } = server;
+      assert.ok(lease);
+      // By hand, or by an operator of another build: with a version that a has not written.
+      await server.replace({ ...lease, spec: { ...lease.spec, holderIdentity: 'thief' } });
+      await env.settle();
+      if (watches) assert.equal(a.mayWrite(), false, 'it heard of it');
+      await pass(2_500, env);
+      assert.equal(a.state, 'lost');
+      assert.equal(server.lease?.spec?.holderIdentity, 'thief');
+    }
+  });
+
   it('E3: of two who see it free, one gets it', async () => {
     const server = new LeaseServer();
     const env = new ManualEnv();

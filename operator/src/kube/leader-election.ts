@@ -84,8 +84,13 @@ export class LeaderElection {
 
   /** The Lease as a watch tells of it. */
   observe(lease: Lease): void {
-    this.#see(lease);
-    if (this.#actUntil === null && this.#isFree(lease)) this.#wake.abort();
+    if (!this.#see(lease)) return;
+    if (this.#actUntil === null) {
+      if (this.#isFree(lease)) this.#wake.abort();
+    } else if (lease.spec?.holderIdentity !== this.#options.identity) {
+      this.#actUntil = null;
+      this.#onOut();
+    }
   }
 
   /** Resolves true once this process leads, false when the signal came first. */
@@ -205,7 +210,8 @@ export class LeaderElection {
   async #write(): Promise<Lease | null> {
     const { api, namespace, name } = this.#options;
     const known = this.#observed;
-    if (this.#actUntil !== null && known !== null) {
+    const { identity } = this.#options;
+    if (this.#actUntil !== null && known?.lease.spec?.holderIdentity === identity) {
       try {
         return await api.replace<Lease>(this.#mine(known.lease));
       } catch (error) {
@@ -235,14 +241,16 @@ export class LeaderElection {
     return this.#options.env.monotonic() >= seenAt + durationMs;
   }
 
-  #see(lease: Lease): void {
+  /** Whether it is news, or at least not older than what is known. */
+  #see(lease: Lease): boolean {
     const known = this.#observed;
-    if (known !== null && isOlder(lease, known.lease)) return;
+    if (known !== null && isOlder(lease, known.lease)) return false;
     const same = JSON.stringify(known?.lease.spec) === JSON.stringify(lease.spec);
     this.#observed = {
       lease,
       at: known !== null && same ? known.at : this.#options.env.monotonic(),
     };
+    return true;
   }
 
   #mine(lease: Lease): Lease {
@@ -270,7 +278,5 @@ export class LeaderElection {
 
 /** A watch may tell of a Lease after a call has told of a newer one. */
 function isOlder(lease: Lease, known: Lease): boolean {
-  const version = Number(lease.metadata.resourceVersion);
-  const knownVersion = Number(known.metadata.resourceVersion);
-  return lease.metadata.uid === known.metadata.uid && version < knownVersion;
+  return Number(lease.metadata.resourceVersion) < Number(known.metadata.resourceVersion);
 }

@@ -23,13 +23,16 @@ import type {
 } from '@kubernetes/client-node';
 import type { KubeObject, ObjectRef } from './port.ts';
 
-/** A type of @kubernetes/client-node as JSON carries it: times are RFC 3339 text. */
+/**
+ * A type of @kubernetes/client-node as JSON carries it: times are RFC 3339 text, and fields that its
+ * generator took for reserved words (`_from`) have their own names.
+ */
 export type Wire<T> = T extends Date
   ? string
   : T extends readonly (infer Item)[]
     ? Wire<Item>[]
     : T extends object
-      ? { [Key in keyof T]: Wire<T[Key]> }
+      ? { [Key in keyof T as Key extends `_${infer Name}` ? Name : Key]: Wire<T[Key]> }
       : T;
 
 type Of<T> = Omit<Wire<T>, 'apiVersion' | 'kind' | 'metadata'> & KubeObject;

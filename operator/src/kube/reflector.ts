@@ -13,7 +13,7 @@
  */
 import { backoffMs, type Env, sleep } from '../env.ts';
 import type { ListWatch, Selection, WatchEvent } from './client.ts';
-import { KubeError, kubeErrorOf, messageOf } from './kube-error.ts';
+import { KubeError, kubeErrorOf, messageOf, SilentWatch } from './kube-error.ts';
 import type { ObjectStore } from './object-store.ts';
 import type { KubeObject } from './port.ts';
 
@@ -203,12 +203,6 @@ export class Reflector<T extends KubeObject> {
   }
 }
 
-class SilentWatch extends Error {
-  constructor(silenceMs: number) {
-    super(`the watch said nothing for ${silenceMs / 1000} s`);
-  }
-}
-
 /** Listens to one watch: ends it when it is silent too long, or when it is told to. */
 class Ear {
   readonly #env: Env;
@@ -253,7 +247,7 @@ class Ear {
 
   #finish(outcome: 'silent' | 'resync' | 'stopped'): void {
     this.outcome ??= outcome;
-    this.#abort.abort();
+    this.#abort.abort(outcome === 'silent' ? new SilentWatch(this.#silenceMs) : undefined);
   }
 
   close(): void {
