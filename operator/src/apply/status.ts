@@ -27,7 +27,7 @@ const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** RFC 7386: what turns `before` into `after`; null removes. */
-export function mergePatch(before: Fields, after: Fields): Fields {
+function mergePatch(before: Fields, after: Fields): Fields {
   const patch: Fields = {};
   for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
     const [old, now] = [before[key], after[key]];

@@ -238,7 +238,11 @@ describe('the end of a run', () => {
     assert.equal(waits.status.operation?.step, 'Stopping');
     assert.deepEqual(waits.actions, []);
     const found = { phase: 'Completed', location: 's3://sp/1', bytes: 9 } as const;
-    const done = at({ status, facts: progress(stopId, found) });
+    const facts = progress(stopId, found);
+    const goesOn = at({ status, facts });
+    assert.equal(goesOn.status.operation?.step, 'Stopping');
+    assert.deepEqual(kindsOf(goesOn.actions), ['trigger stop']);
+    const done = at({ status, facts, jobManager: { state: 'FINISHED' } });
     assert.equal(done.status.operation?.step, 'ScalingDown');
     assert.equal(done.status.operation?.savepoint, 's3://sp/1');
     assert.equal(done.status.lastSavepoint, 's3://sp/1');

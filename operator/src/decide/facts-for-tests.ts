@@ -73,6 +73,7 @@ const HEALTHY: JobManagerStatus = {
     location: 's3://c/7',
   },
   failedCheckpoints: 0,
+  lastSavepoint: null,
   scriptVersion: '',
   refusedScript: null,
   lag: 0,

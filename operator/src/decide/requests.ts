@@ -97,7 +97,9 @@ function completed(
 ): void {
   request.phase = 'Completed';
   if (location !== null) request.location = location;
-  if (bytes !== null) request.bytes = bytes;
+  const known = draft.jobManager?.lastSavepoint;
+  const size = bytes ?? (known?.location === location ? (known?.bytes ?? null) : null);
+  if (size !== null) request.bytes = size;
   if (asked === 'savepoint' && location !== null) draft.status.lastSavepoint = location;
   end(draft, request);
   draft.tell('Normal', REASONS[asked].done, 'Snapshot', `${asked} ${location ?? ''}`.trim());

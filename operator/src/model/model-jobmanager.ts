@@ -290,6 +290,7 @@ export class ModelJobs implements JobManagerApi {
           ? null
           : { id: newest.id, completedAt: newest.at, durationMs: 5, bytes: 9, location: 's3://c' },
       failedCheckpoints: 0,
+      lastSavepoint: null,
       scriptVersion: scriptVersion('aviator', script),
       refusedScript: null,
       lag: 0,

@@ -183,7 +183,8 @@ export function readStatus(body: Fields): JobManagerStatus {
     throw new JobManagerError('JOBMANAGER_UNREACHABLE', 'the answer names no run and no state');
   }
   const workers = partOf(body['taskManagers']);
-  const refused = partOf(body['refusedScript']);
+  const script = partOf(body['scriptVersion']);
+  const refused = partOf(script['refused']);
   const error = textOf(refused['error']);
   return {
     run,
@@ -199,11 +200,17 @@ export function readStatus(body: Fields): JobManagerStatus {
     numRestarts: countOf(body['numRestarts']),
     lastCheckpoint: readCheckpoint(body['lastCheckpoint']),
     failedCheckpoints: countOf(body['failedCheckpoints']),
-    scriptVersion: textOf(body['scriptVersion']) ?? '',
+    lastSavepoint: readSavepoint(body['lastSavepoint']),
+    scriptVersion: textOf(script['running']) ?? '',
     refusedScript: error === null ? null : { version: textOf(refused['version']) ?? '', error },
     lag: typeof body['lag'] === 'number' ? body['lag'] : null,
     error: textOf(body['error']),
   };
+}
+
+function readSavepoint(value: unknown): JobManagerStatus['lastSavepoint'] {
+  const location = textOf(partOf(value)['location']);
+  return location === null ? null : { location, bytes: countOf(partOf(value)['bytes']) };
 }
 
 function readCheckpoint(value: unknown): CheckpointView | null {
