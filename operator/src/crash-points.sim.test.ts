@@ -1,6 +1,6 @@
 /**
- * Every flow of a job with the operator ended after each of its writes, one after the other: status,
- * objects, finalizers, requests to the JobManager. Its successor begins with caches that lag, then
+ * Every flow of a job with the operator ended after each of its writes, one after the other:
+ * status, objects, finalizers, requests to the JobManager. Its successor begins with caches that lag, then
  * with fresh ones, and must bring the flow to the same end:
  *
  * - one worker set: pods of two runs are never there at once, and no run comes back
@@ -15,9 +15,10 @@ import { decide } from './decide/decide.ts';
 import { worthWriting } from './decide/view.ts';
 import type { KubeApi, KubeObject, ObjectRef } from './kube/port.ts';
 import { JOB_REF, ModelWorld, type Reconcile } from './model/model-world.ts';
-import { NO_MEMORY, type TriggerJobObject } from './observe/facts.ts';
+import { NO_MEMORY } from './observe/facts.ts';
 import { observe } from './observe/observe.ts';
 import { type ReconcileDeps, reconcile } from './reconcile.ts';
+import type { TriggerJobObject } from './watched-kinds.ts';
 
 interface Flow {
   name: string;
@@ -35,17 +36,18 @@ const settled = (world: ModelWorld, run: number) => {
 };
 const runs = (world: ModelWorld, run: number) =>
   world.until(`run ${run} runs`, () => settled(world, run));
-const gone = (world: ModelWorld) =>
-  world.until('the job is gone', () => world.job === undefined);
+const gone = (world: ModelWorld) => world.until('the job is gone', () => world.job === undefined);
 
-const upgrade = (upgradeMode: string): Flow['run'] =>
+const upgrade =
+  (upgradeMode: string): Flow['run'] =>
   async (world) => {
     await runs(world, 1);
     world.edit({ state: { ttl: '20m' }, upgradeMode });
     await runs(world, 2);
   };
 
-const deletion = (deletionPolicy: string): Flow['run'] =>
+const deletion =
+  (deletionPolicy: string): Flow['run'] =>
   async (world) => {
     await runs(world, 1);
     world.edit({ deletionPolicy });
@@ -176,7 +178,8 @@ describe('the enumeration sees what it is for', () => {
       if (facts === null) return {};
       const { actions, status, requeueAfterMs } = decide(facts, deps.settings);
       deps.memories.set(id, await apply(deps, facts.job, actions, facts.memory, facts.now));
-      if (worthWriting(facts.job.status, status, 0)) await writeStatus(deps.kube, facts.job, status);
+      if (worthWriting(facts.job.status, status, 0))
+        await writeStatus(deps.kube, facts.job, status);
       return { requeueAfterMs };
     };
     const [, savepointUpgrade] = FLOWS;

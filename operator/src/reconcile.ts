@@ -3,9 +3,8 @@
  *
  *     observe -> decide (pure) -> write the status -> apply
  *
- * The status says what is about to be done before it is done (lifecycle in decide/operation.ts), and
- * every call may be repeated. So a process may end after any of them: the next look, by whomever,
- * goes on. A status is written only over the one that was looked at; where there is none to write,
+ * The status says what is about to be done before it is done (decide/operation.ts), and every call
+ * may be repeated. So a process may end after any of them: the next look, by whomever, goes on. A status is written only over the one that was looked at; where there is none to write,
  * the job is read once more before anything is done, since a cache may be behind.
  */
 import { apply } from './apply/apply.ts';
@@ -54,11 +53,7 @@ const isWritten = ({ job, now, memory }: Facts, { status }: Decision): boolean =
 const isBlind = (facts: Facts, decision: Decision): boolean =>
   decision.actions.length > 0 && !isWritten(facts, decision);
 
-async function carryOut(
-  deps: ReconcileDeps,
-  facts: Facts,
-  decision: Decision,
-): Promise<JobMemory> {
+async function carryOut(deps: ReconcileDeps, facts: Facts, decision: Decision): Promise<JobMemory> {
   const { now } = facts;
   let { job, memory } = facts;
   if (isWritten(facts, decision)) {

@@ -38,6 +38,11 @@ export interface WatchedTypes {
 export type WatchedKind = keyof WatchedTypes & keyof typeof KINDS;
 export type Caches = { [Kind in WatchedKind]: ObjectCache<WatchedTypes[Kind]> };
 
+/** null: a kind that no cache is kept of. */
+export function cacheOf(caches: Caches, kind: string): ObjectCache<KubeObject> | null {
+  return Object.hasOwn(caches, kind) ? caches[kind as keyof Caches] : null;
+}
+
 export interface Watched<T extends KubeObject> {
   labelSelector?: string;
   keep?: (object: T) => T;

@@ -1,11 +1,14 @@
 /** Does what was decided, one call after the other; each may be repeated at no harm. */
+
+import { type Action, isControlledBy } from '../decide/decision.ts';
 import { OPERATOR_NAME } from '../desired/names.ts';
-import type { Action } from '../decide/decision.ts';
 import { isKubeError, KubeError } from '../kube/kube-error.ts';
-import type { KubeApi } from '../kube/port.ts';
-import type { JobMemory, TriggerJobObject } from '../observe/facts.ts';
+import { nameOf, refOf } from '../kube/objects.ts';
+import type { KubeApi, KubeObject } from '../kube/port.ts';
+import type { JobMemory } from '../observe/facts.ts';
 import { type JobManagerApi, JobManagerError } from '../observe/jobmanager-api.ts';
 import { jobRef } from '../observe/observe.ts';
+import type { TriggerJobObject } from '../watched-kinds.ts';
 
 export interface ApplyDeps {
   kube: KubeApi;
@@ -40,7 +43,7 @@ async function act(
   const { kube, jobManager } = deps;
   switch (action.do) {
     case 'apply':
-      return await applyObject(kube, action.object, memory);
+      return await applyObject(kube, job, action, memory);
     case 'create':
       await createOnce(kube, action.object);
       return { ...memory, secretTriedAt: now };
@@ -76,10 +79,13 @@ async function act(
 /** What the server will not have is a verdict on the spec, and stays until the next try. */
 async function applyObject(
   kube: KubeApi,
-  object: Parameters<KubeApi['apply']>[0],
+  job: TriggerJobObject,
+  { object, fresh }: { object: KubeObject; fresh: boolean },
   memory: JobMemory,
 ): Promise<JobMemory> {
   try {
+    const taken = fresh ? await strangerAt(kube, job, object) : null;
+    if (taken !== null) return { ...memory, applyError: memory.applyError ?? taken };
     await kube.apply(object, SERVER_SIDE);
     return memory;
   } catch (error) {
@@ -88,14 +94,23 @@ async function applyObject(
   }
 }
 
+/** Server-side apply would take over whatever has the name. */
+async function strangerAt(
+  kube: KubeApi,
+  job: TriggerJobObject,
+  object: KubeObject,
+): Promise<string | null> {
+  const found = await kube.get(refOf(object));
+  if (found === null || isControlledBy(found, job)) return null;
+  const fix = 'it is left alone; delete it, or give the job another name';
+  return `${nameOf(refOf(object))} exists and is not this job's: ${fix}`;
+}
+
 const isVerdict = (error: unknown): error is KubeError =>
   error instanceof KubeError && (error.code === 'KUBE_INVALID' || error.code === 'KUBE_FORBIDDEN');
 
 /** Under names that nobody has: an existing object would bring its immutable fields into it. */
-async function rehearse(
-  kube: KubeApi,
-  objects: readonly Parameters<KubeApi['apply']>[0][],
-): Promise<string | null> {
+async function rehearse(kube: KubeApi, objects: readonly KubeObject[]): Promise<string | null> {
   for (const object of objects) {
     const name = `${object.metadata.name}-rehearsal`;
     const renamed = { ...object, metadata: { ...object.metadata, name } };
@@ -109,10 +124,7 @@ async function rehearse(
   return null;
 }
 
-async function createOnce(
-  kube: KubeApi,
-  object: Parameters<KubeApi['create']>[0],
-): Promise<void> {
+async function createOnce(kube: KubeApi, object: KubeObject): Promise<void> {
   try {
     await kube.create(object);
   } catch (error) {

@@ -1,7 +1,7 @@
 /** Writes the status before anything is done that it speaks of. */
 import type { TriggerJobStatus } from '../../../worker/src/plan/status-schema.ts';
 import type { KubeApi } from '../kube/port.ts';
-import type { TriggerJobObject } from '../observe/facts.ts';
+import type { TriggerJobObject } from '../watched-kinds.ts';
 
 /**
  * The job as it is after the write. Rejects with KUBE_CONFLICT when the job is not as it was looked
@@ -27,7 +27,7 @@ const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** RFC 7386: what turns `before` into `after`; null removes. */
-export function mergePatch(before: Fields, after: Fields): Fields {
+function mergePatch(before: Fields, after: Fields): Fields {
   const patch: Fields = {};
   for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
     const [old, now] = [before[key], after[key]];

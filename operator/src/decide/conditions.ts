@@ -153,7 +153,8 @@ function checkpointHealth(draft: Draft): Verdict {
   const age = facts.now - Math.max(lastCheckpoint?.completedAt ?? 0, since);
   if (age > MISSED_INTERVALS * intervalMs + SLACK_MS) {
     const failing = failedCheckpoints > 0;
-    const last = lastCheckpoint === null ? 'none has completed' : `the last is ${lastCheckpoint.id}`;
+    const last =
+      lastCheckpoint === null ? 'none has completed' : `the last is ${lastCheckpoint.id}`;
     const reason = failing ? 'CheckpointsFail' : 'CheckpointOverdue';
     return is('False', reason, `no checkpoint for ${MISSED_INTERVALS} intervals: ${last}`);
   }

@@ -1,11 +1,13 @@
 /** What decide/ takes and gives, and the draft that its parts fill in turn. */
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { JobOperation, TriggerJobStatus } from '../../../worker/src/plan/status-schema.ts';
 import type { Deployment } from '../desired/desired.ts';
 import type { StatefulSet } from '../kube/objects.ts';
 import type { KubeObject, ObjectRef } from '../kube/port.ts';
-import type { Facts, TriggerJobObject } from '../observe/facts.ts';
+import type { Facts } from '../observe/facts.ts';
 import type { JobManagerStatus, TriggerKind } from '../observe/jobmanager-api.ts';
+import type { TriggerJobObject } from '../watched-kinds.ts';
 import { type CheckedSpec, parseSpec, type SpecVerdict } from './spec.ts';
 
 export interface Settings {
@@ -16,7 +18,8 @@ export interface Settings {
 
 /** One API call each; every one may be repeated at no harm. */
 export type Action =
-  | { do: 'apply'; object: KubeObject }
+  /** `fresh`: no cache has it, so it may be somebody's whose labels are not ours. */
+  | { do: 'apply'; object: KubeObject; fresh: boolean }
   /** For what the operator may make and not read. */
   | { do: 'create'; object: KubeObject }
   | { do: 'scale'; ref: ObjectRef; replicas: number }
@@ -138,8 +141,9 @@ export class Draft {
     return { apiVersion: APPS, kind: 'StatefulSet', namespace, name: `${name}-${role}` };
   }
 
+  /** A step that is looked at twice in one turn does the same once. */
   act(action: Action): void {
-    this.actions.push(action);
+    if (!this.actions.some((known) => isDeepStrictEqual(known, action))) this.actions.push(action);
   }
 
   tell(type: Note['type'], reason: string, action: string, note: string): void {

@@ -4,7 +4,7 @@
  * namespace that is being emptied, a JobManager that never answers. What Kubernetes holds of the
  * job goes by owner references.
  */
-import type { TriggerJobObject } from '../observe/facts.ts';
+import type { TriggerJobObject } from '../watched-kinds.ts';
 import { type Decision, type Draft, POLL, timeOf } from './decision.ts';
 import { fieldAt, lifecycleOf } from './spec.ts';
 import { isTerminal, scaledDown, stopping } from './stopping.ts';

@@ -49,6 +49,10 @@ function giveUp(draft: Draft, { pod, claim, volume, node }: WaitingDisk): void {
   for (const object of [claim, pod]) {
     const { namespace = '', uid = '' } = object.metadata;
     const { apiVersion, kind } = object;
-    draft.act({ do: 'delete', ref: { apiVersion, kind, namespace, name: object.metadata.name }, uid });
+    draft.act({
+      do: 'delete',
+      ref: { apiVersion, kind, namespace, name: object.metadata.name },
+      uid,
+    });
   }
 }

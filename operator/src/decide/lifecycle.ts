@@ -107,8 +107,7 @@ function apply(draft: Draft, wanted: CheckedSpec, change: SpecChange): boolean {
   }
   const stateless = wanted.upgradeMode === 'stateless';
   const carried = wanted.upgradeMode === 'savepoint' || change.restore !== null;
-  const fault =
-    stateless || deployed === null ? null : stateFault(deployed, wanted, carried);
+  const fault = stateless || deployed === null ? null : stateFault(deployed, wanted, carried);
   if (fault !== null) {
     draft.blocked = { reason: 'InvalidChange', message: fault };
     return false;

@@ -60,7 +60,8 @@ export function beginScale(draft: Draft, kind: 'Scale' | 'Upgrade', reason: stri
 /** A new run with the spec that was healthy last, from the newest checkpoint. */
 export function beginRollback(draft: Draft, reason: string): void {
   const { status } = draft;
-  if (status.deployedGeneration !== undefined) status.rejectedGeneration = status.deployedGeneration;
+  if (status.deployedGeneration !== undefined)
+    status.rejectedGeneration = status.deployedGeneration;
   begin(draft, 'Rollback', 'ScalingDown', reason).mode = 'last-state';
   draft.tell('Warning', 'Rollback', 'Rollback', `${reason}: back to the spec that was healthy`);
 }
@@ -83,18 +84,16 @@ export function beginRun(
   delete status.resumeFrom;
   if (start.mode !== 'fresh') operation.mode = start.mode;
   enter(draft, 'Deploying');
-  const from = start.savepoint ?? { fresh: 'nothing', 'last-state': 'the newest checkpoint' }[
-    start.mode as 'fresh' | 'last-state'
-  ];
+  const from =
+    start.savepoint ??
+    { fresh: 'nothing', 'last-state': 'the newest checkpoint' }[
+      start.mode as 'fresh' | 'last-state'
+    ];
   const note = `run ${status.run} begins from ${from ?? 'no state, as upgradeMode says'}`;
   draft.tell('Normal', 'RunDeployed', 'Deploy', note);
 }
 
-export function setDeployed(
-  draft: Draft,
-  spec: CheckedSpec,
-  generation: number | undefined,
-): void {
+export function setDeployed(draft: Draft, spec: CheckedSpec, generation: number | undefined): void {
   draft.status.deployedSpec = JSON.stringify(spec.written);
   if (generation === undefined) delete draft.status.deployedGeneration;
   else draft.status.deployedGeneration = generation;

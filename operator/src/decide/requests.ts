@@ -76,7 +76,8 @@ function waiting(draft: Draft, asked: Asked, request: Request, triggerId: string
 /** Why a job will not run by itself; null: it may. */
 function neverRuns(draft: Draft): string | null {
   const { status, jobManager, facts } = draft;
-  const last = status.lastSavepoint === undefined ? '' : ` (its savepoint: ${status.lastSavepoint})`;
+  const last =
+    status.lastSavepoint === undefined ? '' : ` (its savepoint: ${status.lastSavepoint})`;
   if (facts.job.metadata.deletionTimestamp !== undefined) return 'the job is being deleted';
   if (status.resumeFrom !== undefined) {
     return `the job is suspended${last}: set spec.suspend to false and ask again`;
@@ -96,7 +97,9 @@ function completed(
 ): void {
   request.phase = 'Completed';
   if (location !== null) request.location = location;
-  if (bytes !== null) request.bytes = bytes;
+  const known = draft.jobManager?.lastSavepoint;
+  const size = bytes ?? (known?.location === location ? (known?.bytes ?? null) : null);
+  if (size !== null) request.bytes = size;
   if (asked === 'savepoint' && location !== null) draft.status.lastSavepoint = location;
   end(draft, request);
   draft.tell('Normal', REASONS[asked].done, 'Snapshot', `${asked} ${location ?? ''}`.trim());
@@ -112,7 +115,8 @@ function failed(draft: Draft, asked: Asked, request: Request, error: string): vo
 function end(draft: Draft, request: Request): void {
   request.completedAt = draft.now;
   const tookMs = Math.max(0, draft.facts.now - timeOf(request.startedAt));
-  request.duration = tookMs < 60_000 ? `${tookMs / 1000}s` : formatDuration(tookMs - (tookMs % 1000));
+  request.duration =
+    tookMs < 60_000 ? `${tookMs / 1000}s` : formatDuration(tookMs - (tookMs % 1000));
 }
 
 /** The token of a restart that was not acted on yet; it is written down as begun. */

@@ -1,8 +1,10 @@
 /** A run from the moment it is decided until it is known to be healthy, or taken back. */
 import type { JobOperation } from '../../../worker/src/plan/status-schema.ts';
 import { type Draft, POLL, timeOf, triggerIdOf } from './decision.ts';
+import { holds } from './drift.ts';
 import { beginRollback, enter, finish } from './operation.ts';
 import { type CheckedSpec, fieldAt } from './spec.ts';
+import { deploymentOf } from './steady.ts';
 import { isTerminal } from './stopping.ts';
 
 /** Objects are applied by steady.ts; here is only waited for whom they start. */
@@ -36,7 +38,8 @@ export function stabilizing(draft: Draft, deployed: CheckedSpec, operation: JobO
   }
   const { lastCheckpoint, since, numRestarts } = jobManager;
   const settled = whole && podsSettled(draft, deployed);
-  if (settled && lastCheckpoint !== null && lastCheckpoint.completedAt >= since) {
+  const from = Math.max(since, timeOf(operation.stepStartedAt));
+  if (settled && lastCheckpoint !== null && lastCheckpoint.completedAt >= from) {
     if (status.deployedSpec !== undefined) status.stableSpec = status.deployedSpec;
     if (status.deployedGeneration !== undefined) {
       status.stableGeneration = status.deployedGeneration;
@@ -46,28 +49,26 @@ export function stabilizing(draft: Draft, deployed: CheckedSpec, operation: JobO
   }
   if (draft.running) {
     // The interval may be longer than the health timeout.
-    const token = `${status.run}-${numRestarts}`;
+    const token = `${status.run}-${numRestarts}-${operation.startedAt}`;
     const triggerId = triggerIdOf(draft.facts.job, 'stable', token);
-    const known = draft.facts.progress.get(triggerId);
-    if (known === undefined || known === null) {
-      draft.act({ do: 'trigger', kind: 'checkpoint', triggerId });
-    }
+    draft.act({ do: 'trigger', kind: 'checkpoint', triggerId });
     draft.within(POLL.soonMs);
   }
   judgeDelay(draft, deployed);
 }
 
-/** Every pod is of the newest template, and as many as the spec says. */
-function podsSettled(draft: Draft, { plan }: CheckedSpec): boolean {
-  const counts = { jobmanager: plan.jobManagers, taskmanager: plan.taskManagers };
+/** The StatefulSets are as desired, and every pod is of the newest template. */
+function podsSettled(draft: Draft, deployed: CheckedSpec): boolean {
+  const objects = draft.settings.desired(deployed, deploymentOf(draft, deployed));
   return (['jobmanager', 'taskmanager'] as const).every((role) => {
     const set = draft.statefulSet(role);
-    if (set === null) return false;
+    const { name } = draft.refOf(role);
+    const wanted = objects.find((one) => one.kind === 'StatefulSet' && one.metadata.name === name);
+    if (set === null || !holds(wanted, set)) return false;
     const { observedGeneration = 0, replicas = 0, currentRevision, updateRevision } =
       set.status ?? {};
     return (
-      set.spec?.replicas === counts[role] &&
-      replicas === counts[role] &&
+      replicas === set.spec?.replicas &&
       observedGeneration >= (set.metadata.generation ?? 0) &&
       currentRevision === updateRevision
     );
@@ -78,7 +79,9 @@ function podsSettled(draft: Draft, { plan }: CheckedSpec): boolean {
 export function overdue(draft: Draft, deployed: CheckedSpec): string | null {
   const { status, facts } = draft;
   if (draft.operation?.kind === 'Scale') return null;
-  const waited = facts.now - timeOf(status.deployedAt);
+  // A rolling change is of a run that may be old.
+  const begun = Math.max(timeOf(status.deployedAt), timeOf(status.operation?.startedAt));
+  const waited = facts.now - begun;
   if (waited < deployed.healthTimeoutMs) return null;
   const limit = fieldAt(deployed.complete, 'upgrade.healthTimeout') ?? '10m';
   const missing =

@@ -7,8 +7,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { type CheckedSpec, type Fields, fieldAt } from './spec.ts';
 
 /**
- * none: nothing restarts. scale: pods come or go. rolling: the JobManager's pods are replaced, tasks
- * run on. savepoint-restart: the job stops and begins again as another run.
+ * none: nothing restarts. scale: pods come or go. rolling: the JobManager's pods are replaced,
+ * tasks run on. savepoint-restart: the job stops and begins again as another run.
  */
 export type ChangeClass = 'none' | 'scale' | 'rolling' | 'savepoint-restart';
 

@@ -3,7 +3,7 @@ import { parseDuration } from '../../../worker/src/plan/duration.ts';
 import type { JobPlan } from '../../../worker/src/plan/job-plan.ts';
 import { scriptVersion } from '../../../worker/src/plan/script-version.ts';
 import { type DeployedJob, deployedJob } from '../desired/deployed-job.ts';
-import type { TriggerJobObject } from '../observe/facts.ts';
+import type { TriggerJobObject } from '../watched-kinds.ts';
 
 export type Fields = Readonly<Record<string, unknown>>;
 export type UpgradeMode = 'savepoint' | 'last-state' | 'stateless';

@@ -3,8 +3,8 @@ import type { Deployment } from '../desired/desired.ts';
 import { isCreateOnly } from '../desired/desired.ts';
 import type { KubeObject } from '../kube/port.ts';
 import { type Draft, isControlledBy, POLL } from './decision.ts';
-import { holds, mustReplace } from './drift.ts';
 import { lostDisks } from './disks.ts';
+import { holds, mustReplace } from './drift.ts';
 import type { CheckedSpec } from './spec.ts';
 import { isTerminal } from './stopping.ts';
 
@@ -54,10 +54,10 @@ function applyObjects(draft: Draft, deployed: CheckedSpec): void {
       continue;
     }
     const found = draft.facts.find(object.kind, object.metadata.name);
-    if (found === undefined) draft.act({ do: 'apply', object });
+    if (found === undefined) draft.act({ do: 'apply', object, fresh: true });
     else if (!isControlledBy(found, draft.facts.job)) nameTaken(draft, found);
     else if (mustReplace(object, found)) replace(draft, found);
-    else if (!holds(object, found)) draft.act({ do: 'apply', object });
+    else if (!holds(object, found)) draft.act({ do: 'apply', object, fresh: false });
   }
 }
 
@@ -83,7 +83,11 @@ function replace(draft: Draft, found: KubeObject): void {
   const { namespace = '', name, uid = '' } = found.metadata;
   if (status.operation?.step !== 'Deploying' || facts.pods.length > 0) return;
   if (found.metadata.deletionTimestamp === undefined) {
-    draft.act({ do: 'delete', ref: { apiVersion: found.apiVersion, kind: found.kind, namespace, name }, uid });
+    draft.act({
+      do: 'delete',
+      ref: { apiVersion: found.apiVersion, kind: found.kind, namespace, name },
+      uid,
+    });
   }
   draft.within(POLL.soonMs);
 }

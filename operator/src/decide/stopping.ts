@@ -25,17 +25,16 @@ export function stopping(draft: Draft, operation: JobOperation, allowed: LastSta
   const id = stopTrigger(draft, operation);
   const progress = facts.progress.get(id);
   draft.within(POLL.soonMs);
-  if (progress?.phase === 'Completed') {
-    stopped(draft, operation, progress.location);
-    return;
-  }
   if (jobManager !== null && isTerminal(jobManager.state)) {
     // A savepoint that it names may be an older one: only this stop's own is where it ended.
-    if (progress !== undefined) stopped(draft, operation, null);
+    const own = progress?.phase === 'Completed' ? progress.location : null;
+    if (progress !== undefined) stopped(draft, operation, own);
     return;
   }
   if (draft.running) {
     delete operation.waitingSince;
+    // One that is complete while the job runs: its leader died before the job had ended by it, and
+    // the job has gone on. The same trigger makes it anew.
     if (progress?.phase === 'Failed') tryAgain(draft, operation, progress.error);
     else if (progress?.phase !== 'InProgress') {
       draft.act({ do: 'trigger', kind: 'stop', triggerId: id });

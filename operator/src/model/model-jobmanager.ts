@@ -77,6 +77,7 @@ export class ModelJobs implements JobManagerApi {
   /** One second of every StatefulSet and every JobManager. */
   tick(): void {
     for (const set of this.#kube.all('StatefulSet') as StatefulSet[]) this.#pods(set);
+    this.#judgePods();
     for (const [key, process] of this.#processes) {
       if (this.#leader(key) === undefined) this.#processes.delete(key);
       else this.#work(key, process);
@@ -102,7 +103,7 @@ export class ModelJobs implements JobManagerApi {
     for (const pod of own) {
       const ordinal = Number(pod.metadata.name.slice(name.length + 1));
       const old = pod.metadata.annotations?.['model/revision'] !== revision;
-      if (ordinal < replicas && !old) continue;
+      if (ordinal < replicas && !old && !isEnding(pod)) continue;
       const { name: podName, annotations } = pod.metadata;
       const ref = { apiVersion: 'v1', kind: 'Pod', namespace, name: podName };
       const endsAt = annotations?.['model/ends-at'];
@@ -114,7 +115,7 @@ export class ModelJobs implements JobManagerApi {
     for (let ordinal = 0; ordinal < replicas; ordinal++) {
       const pod = `${name}-${ordinal}`;
       if (this.#kube.find('Pod', namespace, pod) !== undefined) continue;
-      this.#kube.put(podOf(set, pod, revision));
+      this.#kube.put(podOf(set, pod, revision, this.#runAt(namespace, set)));
     }
     const status = {
       observedGeneration: generation,
@@ -128,14 +129,33 @@ export class ModelJobs implements JobManagerApi {
     this.#kube.change({ apiVersion: 'apps/v1', kind: 'StatefulSet', namespace, name }, { status });
   }
 
+  /** The run that a pod is made for: TaskManagers are not told of it. */
+  #runAt(namespace: string, set: StatefulSet): string {
+    const job = set.metadata.labels?.['triggerjob.io/job'] ?? '';
+    const leaders = this.#kube.find<StatefulSet>('StatefulSet', namespace, `${job}-jobmanager`);
+    const template = leaders?.spec?.template;
+    return /"--run","(\d+)"/.exec(JSON.stringify(template) ?? '')?.[1] ?? '0';
+  }
+
+  /** One worker set: a pod of an earlier run beside one of a later. */
+  #judgePods(): void {
+    const runs = new Map<string, Set<string>>();
+    for (const { metadata } of this.#kube.all('Pod')) {
+      const key = `${metadata.namespace}/${metadata.labels?.['app.kubernetes.io/instance']}`;
+      const seen = runs.get(key) ?? new Set();
+      runs.set(key, seen.add(metadata.annotations?.['model/run'] ?? ''));
+    }
+    for (const seen of runs.values()) {
+      if (seen.size > 1) this.faults.push(`pods of runs ${[...seen].sort().join(' and ')} at once`);
+    }
+  }
+
   #leader(key: string): Pod | undefined {
     const [namespace = '', name = ''] = key.split('/');
     const pods = [0, 1, 2].map((ordinal) =>
       this.#kube.find<Pod>('Pod', namespace, `${name}-jobmanager-${ordinal}`),
     );
     const present = pods.filter((pod) => pod !== undefined);
-    const runs = new Set(present.map(runOf));
-    if (runs.size > 1) this.faults.push(`pods of runs ${[...runs].join(' and ')} at once`);
     return present.find((pod) => !broken(pod) && !isEnding(pod));
   }
 
@@ -144,7 +164,13 @@ export class ModelJobs implements JobManagerApi {
   #storeOf(key: string): Store {
     const known = this.#stores.get(key);
     if (known !== undefined) return known;
-    const store = { newest: null, savepoints: new Map(), used: new Set<string>(), run: 0, ended: null };
+    const store = {
+      newest: null,
+      savepoints: new Map(),
+      used: new Set<string>(),
+      run: 0,
+      ended: null,
+    };
     this.#stores.set(key, store);
     return store;
   }
@@ -264,6 +290,7 @@ export class ModelJobs implements JobManagerApi {
           ? null
           : { id: newest.id, completedAt: newest.at, durationMs: 5, bytes: 9, location: 's3://c' },
       failedCheckpoints: 0,
+      lastSavepoint: null,
       scriptVersion: scriptVersion('aviator', script),
       refusedScript: null,
       lag: 0,
@@ -294,7 +321,7 @@ export class ModelJobs implements JobManagerApi {
   }
 }
 
-function podOf(set: StatefulSet, name: string, revision: string): Pod {
+function podOf(set: StatefulSet, name: string, revision: string, run: string): Pod {
   const { namespace = '', uid = '' } = set.metadata;
   const { template } = set.spec!;
   const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: set.metadata.name, uid };
@@ -305,7 +332,11 @@ function podOf(set: StatefulSet, name: string, revision: string): Pod {
       name,
       namespace,
       labels: template.metadata?.labels ?? {},
-      annotations: { ...template.metadata?.annotations, 'model/revision': revision },
+      annotations: {
+        ...template.metadata?.annotations,
+        'model/revision': revision,
+        'model/run': run,
+      },
       ownerReferences: [{ ...owner, controller: true }],
     },
     ...(template.spec === undefined ? {} : { spec: template.spec }),

@@ -42,7 +42,8 @@ function merged(base: unknown, patch: unknown): unknown {
 }
 
 const json = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T;
-const specText = (object: KubeObject): string => JSON.stringify((object as { spec?: unknown }).spec);
+const specText = (object: KubeObject): string =>
+  JSON.stringify((object as { spec?: unknown }).spec);
 
 export class ModelKube implements KubeApi {
   #objects: Objects = new Map();
@@ -97,10 +98,12 @@ export class ModelKube implements KubeApi {
     subresource?: 'status' | 'scale',
   ): Promise<T> {
     const before = this.#objects.get(keyOfRef(ref));
-    if (before === undefined) throw new KubeError('KUBE_NOT_FOUND', 'there is none', { status: 404 });
+    if (before === undefined)
+      throw new KubeError('KUBE_NOT_FOUND', 'there is none', { status: 404 });
     const { metadata = {}, ...rest } = json(patch) as { metadata?: Fields; status?: unknown };
     const { resourceVersion, uid, ...meta } = metadata;
-    const stale = resourceVersion !== undefined && resourceVersion !== before.metadata.resourceVersion;
+    const stale =
+      resourceVersion !== undefined && resourceVersion !== before.metadata.resourceVersion;
     if (stale || (uid !== undefined && uid !== before.metadata.uid)) {
       throw new KubeError('KUBE_CONFLICT', 'the object was changed meanwhile', { status: 409 });
     }
@@ -157,8 +160,7 @@ export class ModelKube implements KubeApi {
   /** The cache of a kind, as far behind as `lag` says just then. */
   cache<T extends KubeObject>(kind: string): ObjectCache<T> {
     const seen = (): Objects => this.#history.at(-1 - this.lag) ?? this.#history[0] ?? new Map();
-    const list = (): T[] =>
-      [...seen().values()].filter((object) => object.kind === kind) as T[];
+    const list = (): T[] => [...seen().values()].filter((object) => object.kind === kind) as T[];
     return {
       get: (namespace, name) => seen().get(keyOf(kind, namespace, name)) as T | undefined,
       list,

@@ -1,17 +1,18 @@
 /** A cluster of models with one operator in it that may end and begin again, under virtual time. */
-import { OPERATOR_NAME } from '../desired/names.ts';
-import { desiredObjects, type OperatorSettings } from '../desired/desired.ts';
+
+import type { Settings } from '../decide/decision.ts';
 import { checkSpec } from '../decide/spec.ts';
-import { ManualEnv } from '../manual-env.ts';
+import { desiredObjects, type OperatorSettings } from '../desired/desired.ts';
+import { OPERATOR_NAME } from '../desired/names.ts';
 import { isKubeError } from '../kube/kube-error.ts';
 import type { KubeObject } from '../kube/port.ts';
-import type { ObjectCaches } from '../observe/caches.ts';
-import type { TriggerJobObject } from '../observe/facts.ts';
+import { ManualEnv } from '../manual-env.ts';
 import { type ReconcileDeps, reconcile } from '../reconcile.ts';
+import type { Caches, TriggerJobObject } from '../watched-kinds.ts';
 import { ModelJobs } from './model-jobmanager.ts';
 import { ModelKube, ProcessEnded } from './model-kube.ts';
 
-export const KEY = { namespace: 'triggers', name: 'user-events' };
+const KEY = { namespace: 'triggers', name: 'user-events' };
 export const JOB_REF = { apiVersion: 'triggerjob.io/v1alpha1', kind: 'TriggerJob', ...KEY };
 
 const OPERATOR: OperatorSettings = {
@@ -20,6 +21,11 @@ const OPERATOR: OperatorSettings = {
   clusterDomain: '',
   operatorNamespace: OPERATOR_NAME,
   restClients: [],
+};
+
+export const SETTINGS: Settings = {
+  desired: (spec, deployment) => desiredObjects(spec.job, deployment, OPERATOR),
+  check: checkSpec,
 };
 
 export const SPEC: Readonly<Record<string, unknown>> = {
@@ -75,12 +81,9 @@ export class ModelWorld {
     return {
       env: this.env,
       kube: this.kube,
-      caches: caches as unknown as ObjectCaches,
+      caches: caches as unknown as Caches,
       jobManager: this.jobs,
-      settings: {
-        desired: (spec, deployment) => desiredObjects(spec.job, deployment, OPERATOR),
-        check: checkSpec,
-      },
+      settings: SETTINGS,
       memories: new Map(),
     };
   }

@@ -2,16 +2,10 @@
  * What one look at a job has found: all that decide/ knows. Plain data, taken before anything is
  * decided; times are wall-clock milliseconds.
  */
-import type { TriggerJobStatus } from '../../../worker/src/plan/status-schema.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../kube/objects.ts';
 import type { KubeObject } from '../kube/port.ts';
+import type { TriggerJobObject } from '../watched-kinds.ts';
 import type { JobManagerStatus, TriggerProgress } from './jobmanager-api.ts';
-
-/** The user's object. `spec` is what was written: nobody has checked it yet. */
-export interface TriggerJobObject extends KubeObject {
-  spec?: Readonly<Record<string, unknown>>;
-  status?: TriggerJobStatus;
-}
 
 /** A TaskManager pod that waits for a volume whose node may be lost. */
 export interface WaitingDisk {
@@ -53,7 +47,7 @@ export interface Facts {
 export interface JobMemory {
   /** Of the job that it is about: another one of its name begins with none. */
   uid: string;
-  /** When the Secret was tried last; 0: not yet. It can't be read, so it is made again and again. */
+  /** When the Secret was tried last; 0: not yet. It can't be read, so it is tried now and then. */
   secretTriedAt: number;
   /** When this process wrote the status last; 0: not yet. */
   statusWrittenAt: number;

@@ -19,6 +19,9 @@ export interface JobManagerStatus {
   lastCheckpoint: CheckpointView | null;
   /** Failed ones since the last that completed. */
   failedCheckpoints: number;
+  /** The newest savepoint of this run, whoever asked for it. */
+  lastSavepoint: { location: string; bytes: number } | null;
+  /** Of the script that runs. */
   scriptVersion: string;
   refusedScript: { version: string; error: string } | null;
   lag: number | null;

@@ -135,7 +135,8 @@ export class JobManagerClient implements JobManagerApi {
 }
 
 /** Flink keeps stops with the savepoints. */
-const bookOf = (kind: TriggerKind): string => (kind === 'checkpoint' ? 'checkpoints' : 'savepoints');
+const bookOf = (kind: TriggerKind): string =>
+  kind === 'checkpoint' ? 'checkpoints' : 'savepoints';
 
 /** Pods belong to users: an answer without an end must not fill the operator. */
 async function boundedText(response: Response): Promise<string> {
@@ -143,7 +144,8 @@ async function boundedText(response: Response): Promise<string> {
   let bytes = 0;
   for await (const part of (response.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += part.length;
-    if (bytes > MAX_ANSWER_BYTES) throw new Error(`an answer of more than ${MAX_ANSWER_BYTES} bytes`);
+    if (bytes > MAX_ANSWER_BYTES)
+      throw new Error(`an answer of more than ${MAX_ANSWER_BYTES} bytes`);
     parts.push(part);
   }
   return Buffer.concat(parts).toString();
@@ -181,7 +183,8 @@ export function readStatus(body: Fields): JobManagerStatus {
     throw new JobManagerError('JOBMANAGER_UNREACHABLE', 'the answer names no run and no state');
   }
   const workers = partOf(body['taskManagers']);
-  const refused = partOf(body['refusedScript']);
+  const script = partOf(body['scriptVersion']);
+  const refused = partOf(script['refused']);
   const error = textOf(refused['error']);
   return {
     run,
@@ -197,11 +200,17 @@ export function readStatus(body: Fields): JobManagerStatus {
     numRestarts: countOf(body['numRestarts']),
     lastCheckpoint: readCheckpoint(body['lastCheckpoint']),
     failedCheckpoints: countOf(body['failedCheckpoints']),
-    scriptVersion: textOf(body['scriptVersion']) ?? '',
+    lastSavepoint: readSavepoint(body['lastSavepoint']),
+    scriptVersion: textOf(script['running']) ?? '',
     refusedScript: error === null ? null : { version: textOf(refused['version']) ?? '', error },
     lag: typeof body['lag'] === 'number' ? body['lag'] : null,
     error: textOf(body['error']),
   };
+}
+
+function readSavepoint(value: unknown): JobManagerStatus['lastSavepoint'] {
+  const location = textOf(partOf(value)['location']);
+  return location === null ? null : { location, bytes: countOf(partOf(value)['bytes']) };
 }
 
 function readCheckpoint(value: unknown): CheckpointView | null {

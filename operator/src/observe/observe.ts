@@ -2,25 +2,20 @@
  * One look at a job: caches for everything that only lags behind, the server itself for what a run
  * is ended by, the JobManager for the rest. Reads alone; each question has a deadline.
  */
-import type { Env } from '../env.ts';
+
 import { roleName } from '../desired/names.ts';
-import type { Pod, StatefulSet } from '../kube/objects.ts';
+import type { Env } from '../env.ts';
 import { messageOf } from '../kube/kube-error.ts';
+import type { Pod, StatefulSet } from '../kube/objects.ts';
 import type { KubeApi, KubeObject, ObjectRef } from '../kube/port.ts';
-import { cacheOf, type ObjectCaches } from './caches.ts';
-import {
-  type Facts,
-  type JobMemory,
-  NO_MEMORY,
-  type TriggerJobObject,
-  type WaitingDisk,
-} from './facts.ts';
+import { type Caches, cacheOf, type TriggerJobObject } from '../watched-kinds.ts';
+import { type Facts, type JobMemory, NO_MEMORY, type WaitingDisk } from './facts.ts';
 import type { JobManagerApi, TriggerKind, TriggerProgress } from './jobmanager-api.ts';
 
 export interface ObserveDeps {
   env: Env;
   kube: Pick<KubeApi, 'get'>;
-  caches: ObjectCaches;
+  caches: Caches;
   jobManager: Pick<JobManagerApi, 'status' | 'progress'>;
 }
 
@@ -95,7 +90,7 @@ async function statefulSets(
 
 /** By owner; while something ends, by label too: a pod may outlive its StatefulSet. */
 function podsOf(
-  caches: ObjectCaches,
+  caches: Caches,
   job: TriggerJobObject,
   sets: readonly StatefulSet[],
   live: boolean,
@@ -158,14 +153,17 @@ function triggersOf({ status }: TriggerJobObject): [TriggerKind, string][] {
   if (operation?.triggerId !== undefined && operation.step === 'Stopping') {
     triggers.push(['stop', operation.triggerId]);
   }
-  for (const [kind, request] of [['savepoint', savepoint], ['checkpoint', checkpoint]] as const) {
+  for (const [kind, request] of [
+    ['savepoint', savepoint],
+    ['checkpoint', checkpoint],
+  ] as const) {
     const ended = request?.phase === 'Completed' || request?.phase === 'Failed';
     if (request?.triggerId !== undefined && !ended) triggers.push([kind, request.triggerId]);
   }
   return triggers;
 }
 
-function waitingDisks(caches: ObjectCaches, pods: readonly Pod[]): WaitingDisk[] {
+function waitingDisks(caches: Caches, pods: readonly Pod[]): WaitingDisk[] {
   return pods.flatMap((pod) => {
     const { namespace = '', labels } = pod.metadata;
     const worker = labels?.['app.kubernetes.io/component'] === 'taskmanager';
@@ -192,7 +190,7 @@ function hostOf({ spec }: WaitingDisk['volume']): string | null {
   return hosts.length === 1 ? (hosts[0] ?? null) : null;
 }
 
-function nodeOf(caches: ObjectCaches, host: string): WaitingDisk['node'] {
+function nodeOf(caches: Caches, host: string): WaitingDisk['node'] {
   const named = caches.Node.get('', host);
   if (named !== undefined) return named;
   for (const node of caches.Node.list()) {
@@ -201,7 +199,7 @@ function nodeOf(caches: ObjectCaches, host: string): WaitingDisk['node'] {
   return null;
 }
 
-function newestClaim(caches: ObjectCaches, job: TriggerJobObject): number {
+function newestClaim(caches: Caches, job: TriggerJobObject): number {
   let newest = 0;
   const prefix = `${roleName(job.metadata, 'taskmanager')}-`;
   for (const { metadata } of claimsOf(caches)) {
@@ -212,4 +210,4 @@ function newestClaim(caches: ObjectCaches, job: TriggerJobObject): number {
   return newest;
 }
 
-const claimsOf = (caches: ObjectCaches): Iterable<KubeObject> => caches.PersistentVolumeClaim.list();
+const claimsOf = (caches: Caches): Iterable<KubeObject> => caches.PersistentVolumeClaim.list();

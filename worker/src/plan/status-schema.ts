@@ -113,12 +113,7 @@ export const statusSchema = block('What the operator sees and does. Written by i
   deployedAt: time('When that deployment was decided.'),
   runFrom: Type.Optional(
     block('What that deployment began with; the same as long as it is the newest.', {
-      mode: choice('Where its state came from.', [
-        'fresh',
-        'savepoint',
-        'last-state',
-        'stateless',
-      ]),
+      mode: choice('Where its state came from.', ['fresh', 'savepoint', 'last-state', 'stateless']),
       savepoint: words('The savepoint.', 's3://flink-savepoints/triggers/user-events/sp-12/'),
     }),
   ),
