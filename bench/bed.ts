@@ -22,6 +22,13 @@ export interface JobSettings {
   slotCache?: string;
   /** Folder for CPU profiles of the slot threads; see slot-preload.ts. */
   profileFolder?: string | undefined;
+  /** Folder for the moments of all events; see slot-times.ts. */
+  timesFolder?: string;
+  script?: string;
+  /** Further arguments of `triggerjob run`. */
+  run?: readonly string[];
+  /** Blocks of the spec, in place of those of the same name. */
+  spec?: Record<string, unknown>;
 }
 
 export class Bed {
@@ -46,15 +53,15 @@ export class Bed {
     process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
   }
 
-  static async open(users: number): Promise<Bed> {
+  static async open(users: number, partitions = PARTITIONS): Promise<Bed> {
     const folder = await mkdtemp(join(tmpdir(), 'triggerjob-bench-'));
     const broker = await startKafka();
-    await broker.createTopic(TOPIC, PARTITIONS);
+    await broker.createTopic(TOPIC, partitions);
     const child = fork(new URL('./profile-server.ts', import.meta.url), {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     const [{ port }] = (await once(child, 'message')) as [{ port: number }];
-    const loader = await TopicLoader.connect(broker.bootstrap, TOPIC, users);
+    const loader = await TopicLoader.connect(broker.bootstrap, TOPIC, users, partitions);
     return new Bed(folder, broker, { child, port }, loader);
   }
 
@@ -70,11 +77,13 @@ export class Bed {
     const file = join(this.folder, 'job.yaml');
     // JSON is YAML, too.
     await writeFile(file, JSON.stringify(this.#jobFile(settings), null, 2));
-    const { action, profileFolder } = settings;
-    this.#job = await JobProcess.start(file, this.folder, {
+    const { action, profileFolder, timesFolder, run = [] } = settings;
+    const env = {
       TRIGGERJOB_BENCH_BLACK_HOLE: action === 'blackhole' ? '1' : '0',
       ...(profileFolder !== undefined && { TRIGGERJOB_BENCH_PROFILE: profileFolder }),
-    });
+      ...(timesFolder !== undefined && { TRIGGERJOB_BENCH_TIMES: timesFolder }),
+    };
+    this.#job = await JobProcess.start(file, this.folder, env, run);
     return this.#job;
   }
 
@@ -86,7 +95,7 @@ export class Bed {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  #jobFile({ slots, checkpointInterval, action, slotCache }: JobSettings): object {
+  #jobFile({ slots, checkpointInterval, action, slotCache, script, spec }: JobSettings): object {
     const host = `http://127.0.0.1:${this.#profilePort}`;
     const webhook = { url: `${host}/hook`, allowPrivateAddresses: true };
     return {
@@ -104,7 +113,7 @@ export class Bed {
         },
         // No user may expire between its two events of a long run.
         state: { ttl: '2h', profileApi: { url: host } },
-        filter: { script: SCRIPT },
+        filter: { script: script ?? SCRIPT },
         // A black hole takes the place of `debug` in the slot threads.
         action: action === 'webhook' ? { webhook } : { debug: {} },
         checkpointing: { interval: checkpointInterval, minPause: '0s' },
@@ -115,6 +124,7 @@ export class Bed {
           ...(slotCache !== undefined && { memory: { slotCache } }),
           resources: { limits: { memory: '4Gi' } },
         },
+        ...spec,
       },
     };
   }

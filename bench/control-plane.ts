@@ -112,7 +112,7 @@ async function scrape(restPort: number, signal: AbortSignal): Promise<number[]> 
   const times: number[] = [];
   while (!signal.aborted) {
     const startedAt = performance.now();
-    for (const path of ['/metrics', '/api/v1/status']) {
+    for (const path of ['/metrics', '/api/v1/details']) {
       await (await fetch(`http://127.0.0.1:${restPort}${path}`)).text();
     }
     times.push(performance.now() - startedAt);
@@ -206,7 +206,7 @@ async function measured(run: {
     { name: 'peak RSS of the JobManager', value: rss / MEBIBYTE, unit: 'MiB' },
     { name: 'event loop held up, p99', value: loopDelayP99Ms, unit: 'ms' },
     { name: 'event loop held up, max', value: loopDelayMaxMs, unit: 'ms' },
-    { name: '/metrics and /api/v1/status, p50', value: percentile(times, 0.5), unit: 'ms' },
+    { name: '/metrics and /api/v1/details, p50', value: percentile(times, 0.5), unit: 'ms' },
     ...checkpointFigures(observed),
   ];
 }

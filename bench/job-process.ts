@@ -18,7 +18,7 @@ const POLL_MS = 100;
 const START_LIMIT_MS = 5 * 60_000;
 const CHILDREN_END_MS = 500;
 
-/** The fields of /api/v1/status and its subtasks that the benchmarks read. */
+/** The fields of /api/v1/details and its subtasks that the benchmarks read. */
 export interface Status {
   state: string;
   processed: number;
@@ -29,11 +29,15 @@ export interface Status {
   lag: number | null;
   restarts: number;
   failure: string | null;
-  taskManagers: { pid: number; rssBytes: number }[];
+  taskManagers: { id: string; pid: number; rssBytes: number }[];
+  tasks: { subtask: number; taskManagerId: string }[];
+  replacements: { done: number; givenUp: number; running: boolean };
   subtasks: Subtask[];
 }
 
 interface Subtask {
+  attempt: number;
+  restoreMs: number;
   cpuSeconds: number;
   usersCached: number;
   cacheHits: number;
@@ -70,10 +74,12 @@ export class JobProcess {
     jobFile: string,
     folder: string,
     env: Record<string, string>,
+    more: readonly string[] = [],
   ): Promise<JobProcess> {
     const restPort = await freePort();
     const place = ['--state-dir', join(folder, 'state'), '--rest-port', String(restPort)];
-    const child = spawn(process.execPath, ['--import', PRELOAD, MAIN, 'run', jobFile, ...place], {
+    const command = ['--import', PRELOAD, MAIN, 'run', jobFile, ...place, ...more];
+    const child = spawn(process.execPath, command, {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -94,14 +100,22 @@ export class JobProcess {
   }
 
   async status(): Promise<Status> {
-    return (await this.#get('/api/v1/status')) as Status;
+    return (await this.#get('/api/v1/details')) as Status;
   }
 
-  /** Polls until `condition`; throws after `timeoutMs`, when the job ends, fails or restarts. */
+  get rest(): string {
+    return this.#url;
+  }
+
+  /**
+   * Polls until `condition`; throws after `timeoutMs`, when the job ends, fails or, unless it may,
+   * restarts.
+   */
   async until(
     condition: (status: Status) => boolean,
     timeoutMs: number,
     what: string,
+    mayRestart = false,
   ): Promise<Status> {
     const deadline = Date.now() + timeoutMs;
     let last: Status | null = null;
@@ -109,7 +123,7 @@ export class JobProcess {
       if (this.#child.exitCode !== null) break;
       last = await this.status().catch(() => null);
       if (last !== null) {
-        if (last.restarts > 0) throw new Error(`the job restarted: ${last.failure}`);
+        if (last.restarts > 0 && !mayRestart) throw new Error(`the job restarted: ${last.failure}`);
         if (condition(last)) return last;
       }
       await wait(POLL_MS);

@@ -14,17 +14,23 @@ export class TopicLoader {
   readonly #writer: TopicWriter;
   readonly #stream: EventStream;
   readonly #users: number;
-  readonly #open = Array.from({ length: PARTITIONS }, () => new BatchBuilder(BATCH_BYTES));
+  readonly #open: readonly BatchBuilder[];
   readonly #inFlight: Promise<void>[] = [];
 
-  private constructor(writer: TopicWriter, users: number) {
+  private constructor(writer: TopicWriter, users: number, partitions: number) {
     this.#writer = writer;
+    this.#open = Array.from({ length: partitions }, () => new BatchBuilder(BATCH_BYTES));
     this.#users = users;
     this.#stream = new EventStream(users);
   }
 
-  static async connect(bootstrap: string, topic: string, users: number): Promise<TopicLoader> {
-    return new TopicLoader(await TopicWriter.connect(bootstrap, topic), users);
+  static async connect(
+    bootstrap: string,
+    topic: string,
+    users: number,
+    partitions = PARTITIONS,
+  ): Promise<TopicLoader> {
+    return new TopicLoader(await TopicWriter.connect(bootstrap, topic), users, partitions);
   }
 
   /** Appends the next `count` events of the stream. */
@@ -45,13 +51,22 @@ export class TopicLoader {
     await this.#flush();
   }
 
+  /** `count` events, of `distinct` users from the `first` one on in turn, as one batch each. */
+  async write(first: number, distinct: number, from: number, count: number): Promise<void> {
+    for (let i = from; i < from + count; i++) {
+      const user = ((first + (i % distinct)) * SPREAD) % this.#users;
+      await this.#add(user, this.#stream.nextOf(user));
+    }
+    await this.#flush();
+  }
+
   async close(): Promise<void> {
     await this.#writer.close();
   }
 
   async #add(user: number, json: string): Promise<void> {
     // Consecutive user numbers lie in different partitions: as even as any hash.
-    const partition = user % PARTITIONS;
+    const partition = user % this.#open.length;
     const batch = this.#open[partition]!;
     if (batch.add(userId(user), json)) return;
     await this.#send(partition);
@@ -59,7 +74,7 @@ export class TopicLoader {
   }
 
   async #flush(): Promise<void> {
-    for (let partition = 0; partition < PARTITIONS; partition++) await this.#send(partition);
+    for (const partition of this.#open.keys()) await this.#send(partition);
     await Promise.all(this.#inFlight.splice(0));
   }
 

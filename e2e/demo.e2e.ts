@@ -137,7 +137,7 @@ test('a damaged checkpoint is passed over for the one before, and the job says s
     bytes[Math.floor(bytes.length / 2)]! ^= 1;
     await writeFile(path, bytes);
   }
-  const [taskManager] = (await json<{ taskManagers: { pid: number }[] }>(`${rest}/api/v1/status`))
+  const [taskManager] = (await json<{ taskManagers: { pid: number }[] }>(`${rest}/api/v1/details`))
     .taskManagers;
   process.kill(taskManager!.pid, 'SIGKILL');
   const after = await statusUntil(

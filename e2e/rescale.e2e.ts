@@ -41,7 +41,7 @@ interface StepFigures {
   pauseMs: number;
 }
 
-const restOf = ({ pipeline }: Stage) => `http://127.0.0.1:${pipeline.restPort}`;
+const restOf = ({ pipeline }: Stage) => pipeline.rest;
 
 async function pauseOf(stage: Stage): Promise<number> {
   const rest = restOf(stage);

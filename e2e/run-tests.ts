@@ -11,6 +11,7 @@ import { spawn } from 'node:child_process';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { installKubernetes } from './testbed/kubernetes/binaries.ts';
+import { labImpediment } from './testbed/kubernetes/lab.ts';
 import { provideRequirements } from './testbed/requirements.ts';
 import { filesOf, runSuite, type Suite, type SuiteResult } from './testbed/suite-runner.ts';
 
@@ -35,7 +36,7 @@ const SUITES: Suite[] = [
     name: 'sim',
     globs: ['worker/**/*.sim.test.ts', 'operator/**/*.sim.test.ts'],
     concurrency: 1,
-    usualSeconds: 60,
+    usualSeconds: 300,
   },
   {
     name: 'int',
@@ -115,7 +116,7 @@ async function runOne(name: string): Promise<SuiteResult> {
   const suite = SUITES.find((candidate) => candidate.name === name);
   if (suite === undefined) return runChecks();
   if (BROKER_SUITES.includes(name)) {
-    const missing = provideRequirements(print);
+    const missing = provideRequirements(print, (await labImpediment()) === null);
     if (missing.length > 0) return { passed: 0, failed: missing, skipped: [] };
     const failure = await installKubernetes(print).then(() => null, String);
     if (failure !== null) return { passed: 0, failed: [failure], skipped: [] };

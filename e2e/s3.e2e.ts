@@ -121,7 +121,9 @@ test('a job in S3 survives SIGKILL; its state is read from the bucket alone', as
   const file = await jobFile('killed', SLOWLY);
   const { command, rest } = await start(file, 'killed', '--store', `${bucket}/checkpoints/`);
   const before = await statusUntil(rest, 'a checkpoint', (status) => hasCheckpoint(status, 3));
-  const { taskManagers } = await json<{ taskManagers: { pid: number }[] }>(`${rest}/api/v1/status`);
+  const { taskManagers } = await json<{ taskManagers: { pid: number }[] }>(
+    `${rest}/api/v1/details`,
+  );
   process.kill(taskManagers[0]!.pid, 'SIGKILL');
   await statusUntil(
     rest,

@@ -178,7 +178,9 @@ test('in S3 with parallelism 2 it goes on, and outlives the savepoint it began w
   const disposed = await offline('savepoint', 'dispose', made.local);
   assert.equal(disposed.code, 0, disposed.output);
   assert.deepEqual(await readdir(join(folder, 'savepoints')), []);
-  const { taskManagers } = await json<{ taskManagers: { pid: number }[] }>(`${rest}/api/v1/status`);
+  const { taskManagers } = await json<{ taskManagers: { pid: number }[] }>(
+    `${rest}/api/v1/details`,
+  );
   const before = await statusUntil(
     rest,
     'a checkpoint',

@@ -9,7 +9,7 @@ import type { Kill, Sample } from '../exactly-once/history.ts';
 import { type Leader, leaderOf, settled, until } from '../exactly-once/leaders.ts';
 import { seededRandom } from '../exactly-once/random.ts';
 import type { Stage } from '../exactly-once/run.ts';
-import { attemptIn, totalRead } from '../exactly-once/status.ts';
+import { attemptIn, isWorking } from '../exactly-once/status.ts';
 import { run } from '../testbed/command.ts';
 import { isAlive } from '../testbed/end-process.ts';
 import type { KafkaBroker } from '../testbed/kafka.ts';
@@ -40,14 +40,20 @@ export interface StepFigures {
   name: StepName;
   /** From the act to the job's working again. */
   doneMs: number;
+  /** Of a leader: from the act to another one's being in charge. */
+  ledMs: number | null;
   /** Of a frozen process: from SIGCONT to its end. */
   wokenMs: number | null;
   /** The tasks of before went on. */
   sameAttempt: boolean;
+  /** Attempts that began beside what the step explains: on a starved machine leases run out. */
+  unexplained: number;
 }
 
 /** Ten times what a step takes. */
 const STEP_LIMIT_MS = 120_000;
+/** The watch of the job's log looks five times a second. */
+const WATCH_MS = 600;
 /** Between two steps, at most: a checkpoint or two. */
 const CALM_MS = 3_000;
 
@@ -57,6 +63,8 @@ export class Storm {
   readonly #around: { broker: KafkaBroker; s3: S3Server };
   readonly #random: () => number;
   #wanted: number;
+  /** Records of the log that are entered as kills. */
+  #entered = 0;
   readonly figures: StepFigures[] = [];
 
   constructor(stage: Stage, plan: StormPlan, around: { broker: KafkaBroker; s3: S3Server }) {
@@ -87,30 +95,45 @@ export class Storm {
 
   async #step(name: StepName): Promise<void> {
     const leader = await settled(this.#stage);
-    const before = await this.#sample((one) => isWorking(one), `${name}: a job that works`);
+    const before = await this.#sample((one) => this.#works(one), `${name}: a job that works`);
+    await wait(WATCH_MS);
+    const between = this.#enter(null);
     const attempt = attemptIn(before)!;
     const at = Date.now();
-    const kill: Kill = {
-      at,
-      pid: 0,
-      attempt,
-      reason: 'random',
-      endedAt: null,
-      resumedAt: null,
-      lateMs: null,
-      restored: null,
-    };
-    const wokenMs = await this.#act(name, kill, leader);
-    const done = await this.#worksAgain(name, kill, leader);
+    const kill: Kill = { ...unexplained(at), attempt, reason: 'random' };
+    const [wokenMs, ledAt] = await Promise.all([
+      this.#act(name, kill, leader),
+      /leader/.test(name) ? this.#succeeded(name, leader) : null,
+    ]);
+    const ledMs = ledAt === null ? null : ledAt - at;
+    const done = await this.#worksAgain(name, kill);
+    await wait(WATCH_MS);
+    const entered = this.#enter(kill);
     const sameAttempt = attemptIn(done) === attempt;
-    const figures = { name, doneMs: done.at - at, wokenMs, sameAttempt };
+    const more = between + Math.max(0, entered - (sameAttempt ? 0 : 1));
+    const figures = { name, doneMs: done.at - at, ledMs, wokenMs, sameAttempt, unexplained: more };
     this.figures.push(figures);
     const woken = wokenMs === null ? '' : `, it ended ${wokenMs} ms after SIGCONT`;
     const tasks = sameAttempt ? 'tasks went on' : `restored checkpoint ${done.restored}`;
-    console.log(`  ${name}: works again after ${figures.doneMs} ms, ${tasks}${woken}`);
-    if (sameAttempt) return;
-    kill.restored = done.restored;
-    this.#stage.kills.push(kill);
+    const also = more === 0 ? '' : `, and ${more} attempts began that nothing here explains`;
+    console.log(`  ${name}: works again after ${figures.doneMs} ms, ${tasks}${woken}${also}`);
+  }
+
+  /** What ended since, as the job's log has it; the first of them by `kill`. Their number. */
+  #enter(kill: Kill | null): number {
+    const { watch, kills } = this.#stage;
+    const restores = watch.restores.slice(this.#entered);
+    this.#entered += restores.length;
+    for (const [index, { at, attempt, checkpointId }] of restores.entries()) {
+      const own = index === 0 && kill !== null && kill.at < at;
+      const one = own ? kill : { ...unexplained(at - 1), attempt: attempt - 1 };
+      kills.push({ ...one, restored: checkpointId });
+    }
+    return restores.length;
+  }
+
+  #works(one: Sample): boolean {
+    return isWorking(one, this.#stage.producer.done);
   }
 
   /** Does it; for a frozen process, until it has ended. */
@@ -179,18 +202,20 @@ export class Storm {
     return Date.now() - resumedAt;
   }
 
-  async #worksAgain(name: StepName, kill: Kill, before: Leader): Promise<Sample> {
-    const led = /leader/.test(name);
+  /** When another one leads. */
+  async #succeeded(name: StepName, before: Leader): Promise<number> {
+    await until(`${name}: another leader`, async () => {
+      const leader = await leaderOf(this.#stage);
+      return leader !== null && leader.epoch > before.epoch ? leader : null;
+    });
+    return Date.now();
+  }
+
+  async #worksAgain(name: StepName, kill: Kill): Promise<Sample> {
     const restarted = /TaskManager|rescale/.test(name);
-    if (led) {
-      await until(`${name}: another leader`, async () => {
-        const leader = await leaderOf(this.#stage);
-        return leader !== null && leader.epoch > before.epoch ? leader : null;
-      });
-    }
     return await this.#sample(
       (one) =>
-        isWorking(one) &&
+        this.#works(one) &&
         (!restarted || attemptIn(one)! > kill.attempt) &&
         one.taskManagers.every(({ pid }) => pid > 1 && pid !== kill.pid) &&
         one.subtasks.length === this.#wanted,
@@ -203,7 +228,7 @@ export class Storm {
   }
 }
 
-/** All of its tasks are of one attempt, and read. */
-function isWorking(one: Sample): boolean {
-  return one.state === 'RUNNING' && attemptIn(one) !== null && totalRead(one) > 0;
+function unexplained(at: number): Kill {
+  const none = { endedAt: null, resumedAt: null, lateMs: null, restored: null };
+  return { at, pid: 0, attempt: 0, reason: 'random', ...none };
 }

@@ -13,11 +13,19 @@ const KILL_EDGE_MS = 100;
 /** A woken process finds its connection to the JobManager closed, and ends, within this. */
 const OVERLAP_MS = 1_000;
 
-/** Attempts that were over before the time `at`, by the end of their edge. */
-export function attemptAt(kills: readonly Kill[], at: number): number {
+/**
+ * Attempts that were over before the time `at`, by the end of their edge: for everybody, or for
+ * the address `from`.
+ */
+export function attemptAt(kills: readonly Kill[], at: number, from = ''): number {
   let attempt = 0;
-  for (const kill of kills) if ((kill.endedAt ?? kill.at) + KILL_EDGE_MS < at) attempt++;
+  for (const kill of kills) if (overAt(kill, from) < at) attempt++;
   return attempt;
+}
+
+function overAt({ at, endedAt, cut }: Kill, from: string): number {
+  const decidedAt = (endedAt ?? at) + KILL_EDGE_MS;
+  return cut?.addresses.includes(from) ? Math.max(decidedAt, cut.until) : decidedAt;
 }
 
 /**
@@ -35,7 +43,7 @@ export function inOverlap(kills: readonly Kill[], { openedAt }: Receipt): boolea
  * By the connection, not by the arrival: a request can arrive late, but not over another's socket.
  */
 export function attemptOf(kills: readonly Kill[], receipt: Receipt): number {
-  return attemptAt(kills, receipt.openedAt);
+  return attemptAt(kills, receipt.openedAt, receipt.from);
 }
 
 /** Positions before any checkpoint: the topic is new and read from its start. */

@@ -20,6 +20,18 @@ interface ManifestJson {
   subtasks: { subtask: number; ledger: Omit<LedgerFact, 'subtask'> }[];
 }
 
+/** A `restore` record of the job's log. */
+export interface Restore {
+  at: number;
+  checkpointId: number;
+  attempt: number;
+}
+
+function restoreOf({ at, checkpointId, deployment }: Record<string, unknown>): Restore {
+  const { attempt = 0 } = (deployment ?? {}) as { attempt?: number };
+  return { at: Number(at), checkpointId: Number(checkpointId), attempt };
+}
+
 function checkpointFact(manifest: ManifestJson): CheckpointFact {
   const positions: Record<string, number> = {};
   for (const { split, offset } of manifest.splits) positions[String(split.partition)] = offset;
@@ -52,8 +64,8 @@ export class CheckpointWatch {
   #job: string | null = null;
   #running: Promise<void> | null = null;
   readonly checkpoints: CheckpointFact[] = [];
-  /** When each attempt but the first was decided on: by then the one before it was over. */
-  readonly restores: number[] = [];
+  /** Each attempt but the first: by the time of its decision the one before it was over. */
+  readonly restores: Restore[] = [];
   /** Log records by kind, for the figures. */
   readonly records = new Map<string, number>();
   /** Manifests that were named by the log but gone before they were read. */
@@ -120,7 +132,7 @@ export class CheckpointWatch {
       this.#seen.add(name);
       const kind = String(record['kind']);
       this.records.set(kind, (this.records.get(kind) ?? 0) + 1);
-      if (kind === 'restore') this.restores.push(Number(record['at']));
+      if (kind === 'restore') this.restores.push(restoreOf(record));
       const manifest = record['manifest'] as { name: string } | null | undefined;
       if (kind === 'checkpoint' && manifest) await this.#read(manifest.name);
     }

@@ -2,7 +2,7 @@
  * What a run must have produced, by the fold: bodies of matching events, lines of the state dump.
  */
 import { createHash } from 'node:crypto';
-import { UNKNOWN_USER, UserFold } from './fold.ts';
+import { type Matcher, UNKNOWN_USER, UserFold } from './fold.ts';
 import type { Acked, History } from './history.ts';
 
 export interface Expected {
@@ -15,9 +15,9 @@ export interface Expected {
 /**
  * A user whose API answers varied has one fold per answer served: the pipeline keeps whichever it
  * got last before its checkpoint. Events are folded in partition order, which is all that I4
- * promises.
+ * promises. `matcherOf`: where the script was not FILTER_SCRIPT, or changed.
  */
-export function expect(history: History): Expected {
+export function expect(history: History, matcherOf?: (event: Acked) => Matcher): Expected {
   const events = history.acked.filter((event) => event.seq > 0);
   const bodies = new Map<string, Set<string>>();
   const lines = new Map<string, Set<string>>();
@@ -27,7 +27,7 @@ export function expect(history: History): Expected {
     const allowed = new Set<string>();
     for (const start of served) {
       const fold = new UserFold(start, history.meta.historyLimit);
-      for (const event of inOrder) addBody(bodies, event, fold.apply(event));
+      for (const event of inOrder) addBody(bodies, event, fold.apply(event, matcherOf?.(event)));
       allowed.add(fold.line(user));
     }
     lines.set(user, allowed);

@@ -20,7 +20,10 @@ export interface FoldEvent {
 
 type Json = { [key: string]: unknown };
 
-function matches(event: Json, user: unknown, visit: Json, historyLength: number): boolean {
+/** What a script says of an event, given the user's profile, visit and length of history. */
+export type Matcher = (event: Json, user: unknown, visit: Json, historyLength: number) => boolean;
+
+const matches: Matcher = (event, user, visit, historyLength) => {
   const country = typeof user === 'object' && user !== null ? (user as Json)['country'] : undefined;
   const count = visit['event_count'];
   return (
@@ -31,7 +34,7 @@ function matches(event: Json, user: unknown, visit: Json, historyLength: number)
     count % 3 !== 1 &&
     historyLength > 1
   );
-}
+};
 
 /** One user's state. Raw texts are kept as they came; only the visit is re-written by events. */
 export class UserFold {
@@ -52,9 +55,9 @@ export class UserFold {
   }
 
   /** Applies one event; the enriched body if the event triggers, else null. */
-  apply(event: FoldEvent): string | null {
+  apply(event: FoldEvent, isMatch: Matcher = matches): string | null {
     const parsed: Json = JSON.parse(event.raw);
-    const body = matches(parsed, this.#profile, this.#visit, this.#history.length)
+    const body = isMatch(parsed, this.#profile, this.#visit, this.#history.length)
       ? `{"event":${event.raw},"user":${this.#profileText},"visit":${this.#visitText},` +
         `"history":[${this.#history.join(',')}]}`
       : null;

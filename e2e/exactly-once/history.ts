@@ -29,6 +29,8 @@ export interface Receipt {
   at: number;
   /** When its connection was opened: tells which TaskManager process sent it. */
   openedAt: number;
+  /** Address that sent it; '' or none: not known. */
+  from?: string;
   /** Status that was answered, and when; null: hung or cut. */
   status: number | null;
   answeredAt: number | null;
@@ -79,14 +81,14 @@ export const PHASES: readonly Phase[] = ['barrier', 'upload', 'manifest', 'befor
 
 /**
  * What ended an attempt: a SIGKILL of a TaskManager, or SIGSTOP for so long that the others give it
- * up, or a rescale (its `pid` is 0).
+ * up, a rescale, or a network that was cut (their `pid` is 0).
  */
 export interface Kill {
   at: number;
   pid: number;
   /** The attempt that ran then, as the pipeline counts. */
   attempt: number;
-  reason: 'random' | 'freeze' | 'rescale' | Phase;
+  reason: 'random' | 'freeze' | 'rescale' | 'partition' | Phase;
   /**
    * When the job's log says that this attempt was over everywhere: the other TaskManagers work on
    * for a while. null = with the kill.
@@ -94,6 +96,11 @@ export interface Kill {
   endedAt: number | null;
   /** SIGCONT after a freeze; null: it was killed. */
   resumedAt: number | null;
+  /**
+   * Nobody could tell these addresses that the attempt was over: until then (ms since the epoch)
+   * what they open connections for is of it.
+   */
+  cut?: { addresses: readonly string[]; until: number };
   /** For a phase: how long after the phase's log line the signal was sent, ms. */
   lateMs: number | null;
   /** Checkpoint that the job came back from; null = the initial manifest or nothing. */
@@ -110,7 +117,7 @@ export interface SubtaskSample {
   usersCached: number;
 }
 
-/** One look at GET /api/v1/status. */
+/** One look at GET /api/v1/details. */
 export interface Sample {
   at: number;
   state: string;

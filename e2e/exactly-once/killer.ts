@@ -28,7 +28,7 @@ const RECOVERY_LIMIT_MS = 60_000;
 /** A woken TaskManager that was given up must be gone by then. */
 const ZOMBIE_LIMIT_MS = 10_000;
 
-type Reason = Exclude<Kill['reason'], 'rescale'>;
+type Reason = Exclude<Kill['reason'], 'rescale' | 'partition'>;
 
 export class Killer {
   readonly #pipeline: Pipeline;
@@ -105,7 +105,7 @@ export class Killer {
     // The draw of a run with one TaskManager stays what it was.
     const index = working.length > 1 ? Math.floor(this.#random() * working.length) : 0;
     const pid = working[index]?.pid ?? 0;
-    if (pid <= 1) throw new Error('GET /api/v1/status names no pid of a TaskManager that works');
+    if (pid <= 1) throw new Error('GET /api/v1/details names no pid of a TaskManager that works');
     return pid;
   }
 

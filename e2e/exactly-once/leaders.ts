@@ -2,7 +2,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Stage } from './run.ts';
+
+/** Where the JobManagers leave their port files. */
+type Place = { pipeline: { stateDir: string } };
 
 /** Ten times what is usual. */
 const WATCHDOG_MS = 60_000;
@@ -17,7 +19,7 @@ export interface Leader extends Seat {
   epoch: number;
 }
 
-async function seats({ pipeline }: Stage): Promise<Seat[]> {
+async function seats({ pipeline }: Place): Promise<Seat[]> {
   const names = (await readdir(pipeline.stateDir)).filter((name) =>
     /^jobmanager(-\d+)?\.json$/.test(name),
   );
@@ -29,10 +31,15 @@ async function seats({ pipeline }: Stage): Promise<Seat[]> {
   return (await Promise.all(read)).flat();
 }
 
-async function ask(port: number, path: string): Promise<Record<string, unknown> | null> {
+const restOf = ({ restPort }: Seat): string => `http://127.0.0.1:${restPort}`;
+
+/** null: no answer of its own. `rest`: http://HOST:PORT. */
+export async function ask(rest: string, path: string): Promise<Record<string, unknown> | null> {
   try {
-    const url = `http://127.0.0.1:${port}${path}`;
-    const response = await fetch(url, { redirect: 'manual', signal: AbortSignal.timeout(500) });
+    const response = await fetch(`${rest}${path}`, {
+      redirect: 'manual',
+      signal: AbortSignal.timeout(500),
+    });
     return response.status === 200 ? ((await response.json()) as Record<string, unknown>) : null;
   } catch {
     return null;
@@ -40,12 +47,12 @@ async function ask(port: number, path: string): Promise<Record<string, unknown> 
 }
 
 /** Who leads, and says so itself, with all tasks running. */
-export async function leaderOf(stage: Stage): Promise<Leader | null> {
+export async function leaderOf(stage: Place): Promise<Leader | null> {
   const found = await Promise.all(
     (await seats(stage)).map(async (seat): Promise<Leader[]> => {
-      const role = await ask(seat.restPort, '/api/v1/leader');
+      const role = await ask(restOf(seat), '/api/v1/leader');
       if (role?.['role'] !== 'leader') return [];
-      const status = await ask(seat.restPort, '/api/v1/status');
+      const status = await ask(restOf(seat), '/api/v1/details');
       if (status?.['state'] !== 'RUNNING') return [];
       return [{ ...seat, epoch: Number(role['leaderEpoch']) }];
     }),
@@ -62,10 +69,10 @@ export async function until<T>(what: string, look: () => Promise<T | null>): Pro
 }
 
 /** Two JobManagers that both answer, one of which leads. */
-export async function settled(stage: Stage): Promise<Leader> {
+export async function settled(stage: Place): Promise<Leader> {
   const leader = await until('a leader and a standby', async () => {
     const roles = await Promise.all(
-      (await seats(stage)).map(({ restPort }) => ask(restPort, '/api/v1/leader')),
+      (await seats(stage)).map((seat) => ask(restOf(seat), '/api/v1/leader')),
     );
     const names = roles.map((role) => role?.['role']).toSorted();
     return names.join() === 'leader,standby' ? await leaderOf(stage) : null;

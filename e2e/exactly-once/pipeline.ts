@@ -26,9 +26,17 @@ async function freePort(): Promise<number> {
   return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
+/** A program that takes the arguments of `triggerjob run`, and where its REST API answers. */
+export interface Launcher {
+  program: readonly string[];
+  /** http://HOST:PORT */
+  rest: string;
+}
+
 export class Pipeline {
   readonly stateDir: string;
-  readonly restPort: number;
+  /** http://HOST:PORT */
+  readonly rest: string;
   readonly #child: ChildProcess;
   readonly #stopPolling = new AbortController();
   readonly #polling: Promise<void>;
@@ -37,10 +45,10 @@ export class Pipeline {
   /** The last status as it came, for figures the sample has no field for. */
   raw: Record<string, unknown> = {};
 
-  private constructor(child: ChildProcess, stateDir: string, restPort: number) {
+  private constructor(child: ChildProcess, stateDir: string, rest: string) {
     this.#child = child;
     this.stateDir = stateDir;
-    this.restPort = restPort;
+    this.rest = rest;
     this.#polling = this.#poll();
     this.#polling.catch(() => undefined);
   }
@@ -51,20 +59,24 @@ export class Pipeline {
     stateDir: string,
     env: Record<string, string> = {},
     more: readonly string[] = [],
+    launcher: Launcher | null = null,
   ): Promise<Pipeline> {
     await mkdir(stateDir, { recursive: true });
-    const restPort = await freePort();
-    const options = ['--state-dir', stateDir, '--rest-port', String(restPort)];
+    const { program, rest } = launcher ?? {
+      program: [MAIN, 'run'],
+      rest: `http://127.0.0.1:${await freePort()}`,
+    };
+    const options = ['--state-dir', stateDir, '--rest-port', new URL(rest).port];
     const child = spawn(
       process.execPath,
-      [MAIN, 'run', jobFile, ...options, ...more],
+      [...program, jobFile, ...options, ...more],
       // A process group of its own: kill() can end the launcher's children with it.
       { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: true },
     );
     const out = createWriteStream(join(stateDir, 'run.out'));
     child.stdout!.pipe(out, { end: false });
     child.stderr!.pipe(out, { end: false });
-    const pipeline = new Pipeline(child, stateDir, restPort);
+    const pipeline = new Pipeline(child, stateDir, rest);
     try {
       await pipeline.until((sample) => sample.state === 'RUNNING', 60_000, 'the job to run');
     } catch (error) {
@@ -142,7 +154,7 @@ export class Pipeline {
   }
 
   async #poll(): Promise<void> {
-    const url = `http://127.0.0.1:${this.restPort}/api/v1/status`;
+    const url = `${this.rest}/api/v1/details`;
     while (!this.#stopPolling.signal.aborted) {
       const status = await getJson(url);
       if (status !== null) {

@@ -16,15 +16,19 @@ export interface Outgoing {
 }
 
 const TICK_MS = 20;
+/** Kafkajs' own gives up after some 9 s, and a broker's restart can take that on a busy machine. */
+const PATIENCE = { retries: 60, initialRetryTime: 100, maxRetryTime: 1_000 };
 
 export class PacedProducer {
   readonly #producer: Producer;
   readonly #topic: string;
   #sending: Promise<void> = Promise.resolve();
   readonly acked: Acked[] = [];
+  /** run() has sent all. */
+  done = false;
 
   constructor(bootstrap: string, topic: string) {
-    const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING });
+    const kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: PATIENCE });
     // Idempotent: a retry after a lost acknowledgement must not write a record twice, else the fold
     // and the topic disagree through no fault of the pipeline.
     this.#producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
@@ -86,5 +90,6 @@ export class PacedProducer {
       if (batch.length > 0) await this.send(batch);
       await wait(TICK_MS);
     }
+    this.done = true;
   }
 }

@@ -49,14 +49,16 @@ export class ProfileServer {
   readonly #model: ProfileModel;
   readonly #random: () => number;
   readonly #errorShare: number;
+  readonly #host: string;
   readonly #served = new Map<string, Map<string, ServedUser>>();
   readonly #fetches = new Map<string, number>();
   #port = 0;
   fault: ProfileFault = 'none';
   requests = 0;
 
-  /** `errorShare` of the requests is answered 503, at random. */
-  constructor(model: ProfileModel, seed = 1, errorShare = 0) {
+  /** `errorShare` of the requests is answered 503, at random. `host`: of this machine. */
+  constructor(model: ProfileModel, seed = 1, errorShare = 0, host = '127.0.0.1') {
+    this.#host = host;
     this.#model = model;
     this.#random = seededRandom(seed);
     this.#errorShare = errorShare;
@@ -66,9 +68,9 @@ export class ProfileServer {
     this.#server.keepAliveTimeout = 600_000;
   }
 
-  /** Listens on loopback; after `down`, on the same port again. */
+  /** After `down`, on the same port again. */
   async up(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, this.#host, resolve));
     this.#port = (this.#server.address() as AddressInfo).port;
   }
 
@@ -80,7 +82,7 @@ export class ProfileServer {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return `http://${this.#host}:${this.#port}`;
   }
 
   /** Every distinct answer served so far, by user. */

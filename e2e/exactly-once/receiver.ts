@@ -16,6 +16,7 @@ export class Receiver {
   readonly #openedAt = new WeakMap<Socket, number>();
   readonly #random: () => number;
   readonly #errorShare: number;
+  readonly #host: string;
   readonly #hung = new Set<ServerResponse>();
   #port = 0;
   readonly receipts: Receipt[] = [];
@@ -27,8 +28,10 @@ export class Receiver {
 
   /**
    * `errorShare` of the requests is answered 503 at random, so that retries happen in every run.
+   * `host`: an address of this machine.
    */
-  constructor(seed = 1, errorShare = 0) {
+  constructor(seed = 1, errorShare = 0, host = '127.0.0.1') {
+    this.#host = host;
     this.#random = seededRandom(seed);
     this.#errorShare = errorShare;
     this.#server = createServer((request, response) => {
@@ -38,9 +41,9 @@ export class Receiver {
     this.#server.on('connection', (socket) => this.#openedAt.set(socket, Date.now()));
   }
 
-  /** Listens on loopback; after `down`, on the same port again. */
+  /** After `down`, on the same port again. */
   async up(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, this.#host, resolve));
     this.#port = (this.#server.address() as AddressInfo).port;
   }
 
@@ -52,7 +55,7 @@ export class Receiver {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}/hook`;
+    return `http://${this.#host}:${this.#port}/hook`;
   }
 
   /** Cuts the requests left hanging by the fault `hang`. */
@@ -94,6 +97,7 @@ export class Receiver {
     const receipt: Receipt = {
       at: Date.now(),
       openedAt: this.#openedAt.get(request.socket) ?? 0,
+      from: request.socket.remoteAddress ?? '',
       status: null,
       answeredAt: null,
       id: text(request.headers['webhook-id']) ?? '',

@@ -10,7 +10,7 @@ import { CheckpointWatch } from './checkpoint-watch.ts';
 import { schedule } from './event-model.ts';
 import { type History, type Kill, saveHistory } from './history.ts';
 import { type JobFile, writeJobFile } from './job-file.ts';
-import { dumpState, Pipeline } from './pipeline.ts';
+import { dumpState, type Launcher, Pipeline } from './pipeline.ts';
 import { PacedProducer } from './producer.ts';
 import { type ProfileModel, ProfileServer, profileModel } from './profile-model.ts';
 import { Receiver } from './receiver.ts';
@@ -41,6 +41,10 @@ export interface CheckedRun {
   /** Share of requests that both services answer 503, so that retries happen in every run. */
   errorShare?: number;
   env?: Record<string, string>;
+  /** Address of this machine that Profile API and receiver listen on; loopback unless told. */
+  host?: string;
+  /** In place of `triggerjob run`. */
+  launcher?: Launcher;
 }
 
 /** The processes and servers of a run. */
@@ -77,10 +81,11 @@ export async function runChecked(broker: KafkaBroker, run: CheckedRun): Promise<
   let dump: string[] | null = null;
   let deadLettered: string[] = [];
   try {
-    const { env, taskManagers = 1, jobManagers = 1, store } = run;
+    const { env, taskManagers = 1, jobManagers = 1, store, launcher } = run;
     const counts = ['--task-managers', taskManagers, '--job-managers', jobManagers].map(String);
     const place = store === undefined ? [] : ['--store', store.url];
-    pipeline = await Pipeline.start(set.jobFile, set.stateDir, env, [...counts, ...place]);
+    const more = [...counts, ...place];
+    pipeline = await Pipeline.start(set.jobFile, set.stateDir, env, more, launcher);
     const stage: Stage = { ...set, pipeline };
     set.watch.start();
     await set.producer.connect();
@@ -98,7 +103,7 @@ export async function runChecked(broker: KafkaBroker, run: CheckedRun): Promise<
   for (const name of set.watch.missed) trouble.push(`manifest ${name} was gone before it was read`);
   for (const body of set.receiver.strange) trouble.push(`not an enriched event: ${body}`);
   for (const kill of set.kills) {
-    kill.endedAt = set.watch.restores.find((at) => at > kill.at) ?? null;
+    kill.endedAt = set.watch.restores.find(({ at }) => at > kill.at)?.at ?? null;
   }
   const { name, seed, need, taskManagers = 1, parallelism: slots = SLOTS } = run;
   const historyLimit = HISTORY_LIMIT;
@@ -121,9 +126,14 @@ async function setUp(broker: KafkaBroker, run: CheckedRun) {
   const stateDir = join(folder, 'state');
   await mkdir(folder, { recursive: true });
   await broker.createTopic(run.name, PARTITIONS);
-  const errorShare = run.errorShare ?? ERROR_SHARE;
-  const profiles = new ProfileServer(run.model ?? profileModel(run.seed), run.seed, errorShare);
-  const receiver = new Receiver(run.seed + 1, errorShare);
+  const { host, errorShare = ERROR_SHARE } = run;
+  const profiles = new ProfileServer(
+    run.model ?? profileModel(run.seed),
+    run.seed,
+    errorShare,
+    host,
+  );
+  const receiver = new Receiver(run.seed + 1, errorShare, host);
   await Promise.all([profiles.up(), receiver.up()]);
   const producer = new PacedProducer(broker.bootstrap, run.name);
   const checkpoints = run.store?.directory ?? join(stateDir, 'checkpoints');

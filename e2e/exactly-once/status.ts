@@ -1,4 +1,4 @@
-/** Reads GET /api/v1/status into a Sample. A missing figure is 0; a missing state is ''. */
+/** Reads GET /api/v1/details into a Sample. A missing figure is 0; a missing state is ''. */
 import type { Sample, SubtaskSample } from './history.ts';
 
 type Json = Record<string, unknown>;
@@ -62,6 +62,12 @@ export function attemptIn(sample: Sample): number | null {
   const attempts = new Set(sample.subtasks.map((one) => one.attempt));
   if (attempts.size > 1 && sample.replaced === 0) return null;
   return attempts.size === 0 || sample.replaced === null ? null : Math.max(...attempts);
+}
+
+/** All of its tasks are of one attempt, and read, unless there is nothing more to read. */
+export function isWorking(sample: Sample, producerDone: boolean): boolean {
+  const runs = sample.state === 'RUNNING' && attemptIn(sample) !== null;
+  return runs && (producerDone || totalRead(sample) > 0);
 }
 
 export function totalRead(sample: Sample): number {

@@ -627,6 +627,21 @@ describe('the verdict', () => {
     assert.ok(judge(history).violations.some((one) => one.rule === 'repeat'));
   });
 
+  it('knows by its address what a TaskManager that was cut off sends, and nothing later', () => {
+    const history = makeHistory();
+    const last = history.receipts.at(-1)!;
+    const openedAt = BACK_AT + 2_000;
+    const at = Math.max(last.at, openedAt) + 10;
+    history.receipts.push({ ...last, openedAt, at, answeredAt: at + 2, from: '10.231.0.10' });
+    const red = (address: string, until: number) => {
+      history.kills[0]!.cut = { addresses: [address], until };
+      return judge(history).violations.map(({ rule }) => rule);
+    };
+    assert.deepEqual(red('10.231.0.10', openedAt + 500), []);
+    assert.deepEqual(red('10.231.0.10', openedAt - 500), ['repeat']);
+    assert.deepEqual(red('10.231.0.11', openedAt + 500), ['repeat']);
+  });
+
   it('knows of a delivery beside a woken process when it comes again', () => {
     const history = makeHistory();
     const beside = history.receipts.filter(({ openedAt }) => openedAt === BACK_AT);

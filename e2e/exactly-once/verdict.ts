@@ -28,6 +28,7 @@ import {
   slotFigures,
 } from './coverage.ts';
 import { type Expected, expect } from './expected.ts';
+import type { Matcher } from './fold.ts';
 import type { Acked, History, Kill, Receipt } from './history.ts';
 import { judgeRepeats, type RepeatClass } from './repeats.ts';
 import { attemptIn } from './status.ts';
@@ -237,7 +238,8 @@ function restarts({ history }: Case): string[] {
   const pids = new Set(samples.flatMap((one) => one.taskManagers.map(({ pid }) => pid)));
   const faults: string[] = [];
   const processes = [...pids].filter((pid) => pid > 1).length;
-  if (processes > kills.length + meta.taskManagers) {
+  const ended = kills.reduce((sum, { cut }) => sum + (cut?.addresses.length ?? 1), 0);
+  if (processes > ended + meta.taskManagers) {
     faults.push(`${processes} TaskManager processes for ${kills.length} kills`);
   }
   if (attempts.size - 1 > kills.length) {
@@ -284,11 +286,12 @@ function isInTime(kill: Kill): boolean {
   return kill.lateMs !== null && kill.lateMs <= PHASE_LATE_LIMIT_MS;
 }
 
-export function judge(history: History): Verdict {
+/** `matcherOf`: which script was in force at an event; FILTER_SCRIPT unless told. */
+export function judge(history: History, matcherOf?: (event: Acked) => Matcher): Verdict {
   const acked = new Map<string, Acked>();
   for (const event of history.acked) if (event.seq > 0) acked.set(keyOf(event), event);
   const byEvent = Map.groupBy(history.receipts, keyOf);
-  const expected = expect(history);
+  const expected = expect(history, matcherOf);
   const one: Case = { history, acked, byEvent, expected };
   const repeats = judgeRepeats(history, byEvent, acked);
   const kills = killFigures(history, acked);

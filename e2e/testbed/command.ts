@@ -88,7 +88,7 @@ export async function statusUntil(
 ) {
   const end = Date.now() + WATCHDOG_MS;
   for (;;) {
-    const status = await json<JobStatus>(`${rest}/api/v1/status`).catch(() => null);
+    const status = await json<JobStatus>(`${rest}/api/v1/details`).catch(() => null);
     if (status !== null && done(status)) return status;
     assert.ok(Date.now() < end, `waited for ${what}, status ${JSON.stringify(status)}`);
     await wait(200);

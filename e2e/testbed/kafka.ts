@@ -28,7 +28,11 @@ export interface KafkaOptions {
   secure?: { username: string; password: string };
   /** More lines of server.properties. */
   config?: Record<string, string>;
+  /** An address of this machine to listen on and to be known by; loopback unless told. */
+  host?: string;
 }
+
+const LOOPBACK = '127.0.0.1';
 
 export interface KafkaBroker {
   /** host:port of the plain listener. */
@@ -52,7 +56,8 @@ export interface KafkaBroker {
 /** Starts a broker and waits until it answers: about 5 s, and once per machine the download. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroker> {
   const folder = await mkdtemp(join(tmpdir(), 'triggerjob-kafka-'));
-  const [plain, controller, secure] = await freePorts(3);
+  const { host = LOOPBACK } = options;
+  const [plain, controller, secure] = await freePorts(3, host);
   const classPath = join(await installKafka(), '*');
   const caFile = join(folder, 'ca.pem');
   if (options.secure !== undefined) await makeCertificate(folder, caFile);
@@ -61,7 +66,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
   await writeFile(properties, `${lines.join('\n')}\n`);
   await format(classPath, properties, options);
 
-  const bootstrap = `127.0.0.1:${plain}`;
+  const bootstrap = `${host}:${plain}`;
   const admin = new Kafka({
     brokers: [bootstrap],
     clientId: 'testbed',
@@ -149,7 +154,8 @@ interface Layout {
 
 function serverProperties(layout: Layout, options: KafkaOptions): string[] {
   const { folder, plain, controller, secure } = layout;
-  const listeners = [`PLAINTEXT://127.0.0.1:${plain}`, `CONTROLLER://127.0.0.1:${controller}`];
+  const { host = LOOPBACK } = options;
+  const listeners = [`PLAINTEXT://${host}:${plain}`, `CONTROLLER://127.0.0.1:${controller}`];
   if (options.secure !== undefined) listeners.push(`SECURE://127.0.0.1:${secure}`);
   return [
     'process.roles=broker,controller',
@@ -253,8 +259,8 @@ async function startBroker(
 }
 
 /** Ports that were free a moment ago: all are held open together so that they differ. */
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+async function freePorts(count: number, host: string): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, host));
   await Promise.all(servers.map((server) => once(server, 'listening')));
   const ports = servers.map((server) => (server.address() as { port: number }).port);
   await Promise.all(servers.map((server) => once(server.close(), 'close')));

@@ -1,8 +1,9 @@
 /**
  * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
- * Go for the real S3 server and Kubernetes. Missing ones are installed where that is possible
- * without asking (a Debian container run as root, which is what CI is); elsewhere the answer says
- * what to install.
+ * Go for the real S3 server and Kubernetes, as root iproute2 and nftables for networks that can be
+ * cut, and for the lab what runs containers and builds images. Missing ones are installed where that
+ * is possible without asking (a Debian container run as root, which is what CI is); elsewhere the
+ * answer says what to install.
  */
 import { spawnSync } from 'node:child_process';
 
@@ -11,6 +12,8 @@ interface Requirement {
   args: string[];
   debianPackage: string;
   purpose: string;
+  /** Nobody else could use it. */
+  rootOnly?: true;
 }
 
 const REQUIREMENTS: Requirement[] = [
@@ -38,17 +41,53 @@ const REQUIREMENTS: Requirement[] = [
     debianPackage: 'openssl',
     purpose: 'makes the certificates of the tests',
   },
+  {
+    command: 'ip',
+    args: ['-V'],
+    debianPackage: 'iproute2',
+    purpose: 'makes the network that the partition test cuts',
+    rootOnly: true,
+  },
+  {
+    command: 'nft',
+    args: ['--version'],
+    debianPackage: 'nftables',
+    purpose: 'cuts it',
+    rootOnly: true,
+  },
 ];
+
+/** Asked for only where the Kubernetes lab can run: see labImpediment(). */
+const LAB_REQUIREMENTS: Requirement[] = [
+  ['containerd', '--version', 'containerd', 'runs the pods of the Kubernetes lab'],
+  ['runc', '--version', 'runc', 'starts their containers'],
+  ['/usr/lib/cni/ptp', '--version', 'containernetworking-plugins', 'gives pods their network'],
+  ['nft', '--version', 'nftables', 'is what kube-proxy speaks'],
+  ['iptables', '--version', 'iptables', 'forwards the ports of pods'],
+  ['conntrack', '--version', 'conntrack', 'forgets the connections of Services that are gone'],
+  ['ip', '-V', 'iproute2', 'makes the network of the lab'],
+  ['unshare', '--version', 'util-linux', 'makes the namespaces of the lab'],
+  ['socat', '-V', 'socat', 'leads into the lab'],
+  ['buildah', '--version', 'buildah', 'builds the images'],
+  ['debootstrap', '--version', 'debootstrap', 'makes the base image'],
+].map(([command = '', arg = '', debianPackage = '', purpose = '']) => ({
+  command,
+  args: [arg],
+  debianPackage,
+  purpose,
+}));
 
 const INSTALL_TIMEOUT_MS = 600_000;
 
 function isMissing(requirement: Requirement): boolean {
+  if (requirement.rootOnly && process.getuid?.() !== 0) return false;
   return spawnSync(requirement.command, requirement.args, { stdio: 'ignore' }).status !== 0;
 }
 
 /** One line per thing that is still missing after the attempt to install it. */
-export function provideRequirements(print: (line: string) => void): string[] {
-  const missing = REQUIREMENTS.filter(isMissing);
+export function provideRequirements(print: (line: string) => void, forLab: boolean): string[] {
+  const needed = [...REQUIREMENTS, ...(forLab ? LAB_REQUIREMENTS : [])];
+  const missing = needed.filter(isMissing);
   if (missing.length === 0) return [];
   if (process.getuid?.() === 0 && spawnSync('apt-get', ['--version']).status === 0) {
     const packages = missing.map((requirement) => requirement.debianPackage);
@@ -61,7 +100,9 @@ export function provideRequirements(print: (line: string) => void): string[] {
     spawnSync('apt-get', ['update', '-q'], options);
     spawnSync('apt-get', ['install', '-qy', '--no-install-recommends', ...packages], options);
   }
-  return REQUIREMENTS.filter(isMissing).map(
-    (r) => `${r.command} is missing (${r.purpose}); Debian: apt-get install ${r.debianPackage}`,
-  );
+  return needed
+    .filter(isMissing)
+    .map(
+      (r) => `${r.command} is missing (${r.purpose}); Debian: apt-get install ${r.debianPackage}`,
+    );
 }

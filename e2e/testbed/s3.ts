@@ -23,9 +23,9 @@ const STOP_TIMEOUT_MS = 10_000;
 const REGION = 'us-east-1';
 
 export interface S3Server {
-  /** `http://127.0.0.1:PORT`; buckets are in the path. */
+  /** `http://HOST:PORT`; buckets are in the path. */
   readonly endpoint: string;
-  /** An empty bucket that is there from the start. */
+  /** The first of the buckets, all there and empty from the start. */
   readonly bucket: string;
   /** The bucket's objects as files, for a look that asks nobody. */
   readonly directory: string;
@@ -41,8 +41,14 @@ export interface S3Server {
   stop(): Promise<void>;
 }
 
-/** Starts a server and waits until it answers: under a second, and once per machine the build. */
-export async function startS3(): Promise<S3Server> {
+/**
+ * Starts a server and waits until it answers: under a second, and once per machine the build.
+ * `host`: an address of this machine.
+ */
+export async function startS3(
+  host = '127.0.0.1',
+  buckets: readonly [string, ...string[]] = ['triggerjob-tests'],
+): Promise<S3Server> {
   const binary = join(await installVersitygw(), 'versitygw');
   const folder = await mkdtemp(join(tmpdir(), 'triggerjob-s3-'));
   const keys = { accessKey: 'testbed', secretKey: 'testbed-secret-key' };
@@ -53,14 +59,14 @@ export async function startS3(): Promise<S3Server> {
   await writeFile(files.accessKeyFile, `${keys.accessKey}\n`);
   await writeFile(files.secretKeyFile, `${keys.secretKey}\n`, { mode: 0o600 });
   await mkdir(join(folder, 'objects'));
-  const port = await freePort();
-  const endpoint = `http://127.0.0.1:${port}`;
-  const bucket = 'triggerjob-tests';
-  const start = () => startServer(binary, folder, port, keys);
+  const address = `${host}:${await freePort(host)}`;
+  const endpoint = `http://${address}`;
+  const [bucket] = buckets;
+  const start = () => startServer(binary, folder, address, keys);
   let child = await start();
   const killAtExit = () => child.kill('SIGKILL');
   process.once('exit', killAtExit);
-  await makeBucket(endpoint, bucket, keys);
+  for (const name of buckets) await makeBucket(endpoint, name, keys);
   return {
     endpoint,
     bucket,
@@ -94,18 +100,18 @@ interface Keys {
 async function startServer(
   binary: string,
   folder: string,
-  port: number,
+  address: string,
   keys: Keys,
 ): Promise<ChildProcess> {
   const logFile = join(folder, 'server.log');
   const log = openSync(logFile, 'a');
   const login = ['--access', keys.accessKey, '--secret', keys.secretKey, '--region', REGION];
-  const place = ['--port', `127.0.0.1:${port}`, 'posix', join(folder, 'objects')];
+  const place = ['--port', address, 'posix', join(folder, 'objects')];
   const child = spawn(binary, [...login, ...place], { stdio: ['ignore', log, log] });
   closeSync(log);
   for (const deadline = Date.now() + START_TIMEOUT_MS; ; await delay(50)) {
     // Any answer will do: without a signature it is a refusal.
-    const answers = await fetch(`http://127.0.0.1:${port}/`).then(
+    const answers = await fetch(`http://${address}/`).then(
       async (answer) => (await answer.text()) !== '',
       () => false,
     );
@@ -113,7 +119,7 @@ async function startServer(
     if (child.exitCode === null && Date.now() < deadline) continue;
     child.kill('SIGKILL');
     const tail = (await readFile(logFile, 'utf8')).split('\n').slice(-20).join('\n');
-    throw new Error(`versitygw did not start on port ${port}; end of its log:\n${tail}`);
+    throw new Error(`versitygw did not start on ${address}; end of its log:\n${tail}`);
   }
 }
 
@@ -124,8 +130,8 @@ async function makeBucket(endpoint: string, bucket: string, keys: Keys): Promise
   client.destroy();
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
+async function freePort(host: string): Promise<number> {
+  const server = createServer().listen(0, host);
   await once(server, 'listening');
   const { port } = server.address() as { port: number };
   await once(server.close(), 'close');

@@ -27,13 +27,14 @@ const KEBAB_FILE = /^[a-z0-9]+(-[a-z0-9]+)*(\.[a-z0-9]+)*\.ts$/;
 /** Started by something other than an import, a script of package.json or a test. */
 const ENTRY_POINTS = [
   'worker/src/main.ts',
+  'operator/src/main.ts',
   'worker/bin/triggerjob.mjs',
   // Run by hand when the cases change: writes the corpus that the filter's tests read.
   'e2e/aviator/generate.ts',
 ];
 
 /** The only files that may read clocks and draw numbers: they make the real Env. */
-const ENV_FILES = ['worker/src/runtime/env.ts'];
+const ENV_FILES = ['worker/src/runtime/env.ts', 'operator/src/env.ts'];
 
 /** Independent witnesses of the exactly-once checker: they share no code with what they judge. */
 const WITNESSES = ['e2e/exactly-once/fold.ts', 'e2e/exactly-once/receiver.ts'];
@@ -230,23 +231,33 @@ function bannedByEnvRule(node: ast.Node): string | null {
 const envRule: Rule = ({ files }) => {
   const faults: string[] = [];
   for (const file of files.values()) {
-    const bound = file.path.startsWith('worker/src/') && !ENV_FILES.includes(file.path);
+    const bound = /^(worker|operator)\/src\//.test(file.path) && !ENV_FILES.includes(file.path);
     if (!bound || isTest(file)) continue;
     walk(file.source, (node) => {
       const banned = bannedByEnvRule(node);
       if (banned === null) return;
       const line = lineOf(file, node.getStart(file.source));
-      faults.push(`${file.path}:${line}: ${banned}; take it from an Env (runtime/env.ts)`);
+      faults.push(`${file.path}:${line}: ${banned}; take it from an Env`);
     });
   }
   return faults;
 };
+
+const ENV_OF_OPERATOR = ['operator/src/env.ts', 'operator/src/manual-env.ts'];
 
 /** Why `from` may not import `to`, or null. The test of a folder may use what it needs. */
 function forbiddenImport(from: string, to: string): string | null {
   const inFolder = (path: string, folder: string) => path.startsWith(`${folder}/`);
   if (from.startsWith('operator/') && inFolder(to, 'worker')) {
     return inFolder(to, 'worker/src/plan') ? null : 'operator/ may import only worker/src/plan';
+  }
+  const isProduct = inFolder(from, 'worker') || inFolder(from, 'operator');
+  if (isProduct && (inFolder(to, 'e2e') || inFolder(to, 'bench'))) {
+    return 'no product imports its tests';
+  }
+  if (inFolder(from, 'operator/src/kube') && inFolder(to, 'operator/src')) {
+    const own = inFolder(to, 'operator/src/kube') || ENV_OF_OPERATOR.includes(to);
+    return own ? null : 'kube/ knows nothing of jobs';
   }
   if (inFolder(from, 'worker') && inFolder(to, 'operator')) return 'worker never imports operator';
   if (inFolder(from, 'worker/src/plan') && !inFolder(to, 'worker/src/plan')) {
@@ -305,7 +316,7 @@ const deadFiles: Rule = (project) => {
     [...project.files.keys()]
       // A declaration file describes a package to the compiler; nothing imports it.
       .filter((path) => !path.endsWith('.d.ts') && !live.has(path))
-      .filter((path) => /^(worker\/src|bench|e2e)\//.test(path))
+      .filter((path) => /^(worker\/src|operator\/src|bench|e2e)\//.test(path))
       .map((path) => `${path}: no import, script or test leads here`)
   );
 };
@@ -482,8 +493,10 @@ describe('the rules find what they are for', () => {
     const exempt = {
       'worker/src/x.test.ts': 'Date.now();',
       'worker/src/runtime/env.ts': 'Date.now()',
+      'operator/src/env.ts': 'Date.now()',
     };
     assert.deepEqual(faultsOf(envRule, { ...exempt, 'e2e/a.ts': 'Date.now();' }), []);
+    assert.equal(faultsOf(envRule, { 'operator/src/a.ts': 'Date.now();' }).length, 1);
   });
 
   it('knows which way imports may point', () => {
@@ -497,9 +510,15 @@ describe('the rules find what they are for', () => {
       'worker/src/main.ts': "await import('./cli/cli.ts');",
       'operator/src/main.ts':
         use('../../worker/src/plan/plan.ts') + use('../../worker/src/state/state.ts'),
+      'operator/src/env.ts': '',
+      'operator/src/reconcile.ts': use('../../e2e/lab.ts'),
+      'operator/src/kube/client.ts': use('../env.ts') + use('../reconcile.ts'),
+      'e2e/lab.ts': '',
     });
     assert.deepEqual(faults.map((fault) => fault.split(':')[0]).toSorted(), [
+      'operator/src/kube/client.ts imports operator/src/reconcile.ts',
       'operator/src/main.ts imports worker/src/state/state.ts',
+      'operator/src/reconcile.ts imports e2e/lab.ts',
       'worker/src/plan/plan.ts imports worker/src/state/state.ts',
       'worker/src/rest/server.ts imports worker/src/taskmanager/main.ts',
       'worker/src/state/state.ts imports worker/src/cli/cli.ts',

@@ -8,7 +8,7 @@ import { request } from 'node:https';
 import type { Authority, KeyPair } from './certificates.ts';
 import type { Program } from './daemon.ts';
 
-const SERVICE_CIDR = '10.96.0.0/16';
+export const SERVICE_CIDR = '10.96.0.0/16';
 /** The first address of SERVICE_CIDR: the Service `kubernetes`. */
 const KUBERNETES_SERVICE = '10.96.0.1';
 

@@ -50,12 +50,12 @@ export async function installKube(print: Print = printLine): Promise<string> {
   return join(folder, 'kube');
 }
 
-async function installCoreDns(print: Print = printLine): Promise<string> {
+export async function installCoreDns(print: Print = printLine): Promise<string> {
   const folder = await installBuilt('dns', print, { what: 'CoreDNS', usual: '2 minutes' });
   return join(folder, 'dns');
 }
 
-async function installPause(print: Print = printLine): Promise<string> {
+export async function installPause(print: Print = printLine): Promise<string> {
   const folder = await installBuilt('pause', print, { what: 'pause', usual: 'a second' });
   return join(folder, 'pause');
 }

@@ -178,7 +178,7 @@ class RunningControlPlane implements ControlPlane {
 }
 
 /** `kube kubectl` with a kubeconfig: stdout, or an Error that says what was asked and answered. */
-async function runKubectl(
+export async function runKubectl(
   kube: string,
   kubeconfig: string,
   args: readonly string[],

@@ -2,7 +2,7 @@
  * Names, labels, ports and paths that everything of one job agrees on. A job's name has at most 40
  * characters (worker/src/plan/schema.ts), so that the longest of these fits into a label.
  */
-import type { V1ObjectMeta, V1OwnerReference } from '@kubernetes/client-node';
+import type { V1OwnerReference } from '@kubernetes/client-node';
 import type { KubeObject } from '../kube/port.ts';
 
 export const API_VERSION = 'triggerjob.io/v1alpha1';
@@ -83,7 +83,7 @@ export function metadataOf(
   name: string,
   role?: Role,
   annotations?: Record<string, string>,
-): V1ObjectMeta & { name: string } {
+): KubeObject['metadata'] {
   return {
     name,
     namespace: job.namespace,

@@ -2,13 +2,13 @@
  * What the operator needs of a Kubernetes API server. The real one is client.ts; tests put a
  * recording or failing one in its place, which is how every crash point is enumerated.
  */
-import type { V1ObjectMeta } from '@kubernetes/client-node';
+import type { ObjectMeta } from './objects.ts';
 
-/** Any object. `spec`, `status`, `data` and so on by the types of @kubernetes/client-node. */
+/** Any object; the kinds by name are in objects.ts. Times are text, as JSON carries them. */
 export interface KubeObject {
   apiVersion: string;
   kind: string;
-  metadata: V1ObjectMeta & { name: string };
+  metadata: ObjectMeta & { name: string };
 }
 
 /** Names one object. `namespace` is left out for kinds that have none. */
@@ -23,6 +23,8 @@ export interface ApplyOptions {
   fieldManager: string;
   /** Takes fields over from another manager; the operator always does, drift is repaired. */
   force: boolean;
+  /** Asks the server what it would say, admission included, and changes nothing. */
+  dryRun?: boolean;
 }
 
 export interface DeleteOptions {
@@ -43,12 +45,12 @@ export interface EventNote {
 }
 
 /**
- * Every call has a deadline and rejects with KubeError: `code` KUBE_CONFLICT (409), KUBE_NOT_FOUND
- * (404), KUBE_INVALID (422, 400), KUBE_FORBIDDEN (401, 403), KUBE_UNAVAILABLE (429, 5xx, no
- * answer: retry).
+ * Every call has a deadline and rejects with KubeError (kube-error.ts): `code` KUBE_CONFLICT (409),
+ * KUBE_NOT_FOUND (404), KUBE_INVALID (422, 400), KUBE_FORBIDDEN (401, 403), KUBE_UNAVAILABLE (429,
+ * 5xx, no answer: retry), KUBE_FENCED (not sent, this process leads no more).
  */
 export interface KubeApi {
-  /** null: there is none. Always from the server, never from a cache. */
+  /** null: there is none. From the server, never from a cache; an unknown kind rejects. */
   get<T extends KubeObject>(ref: ObjectRef): Promise<T | null>;
   /** Server-side apply. */
   apply<T extends KubeObject>(object: T, options: ApplyOptions): Promise<T>;

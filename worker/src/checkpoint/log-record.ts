@@ -27,7 +27,9 @@ export function decodeRecord(content: Buffer, logIndex: number): LogRecord {
   }
 }
 
-const KINDS = ['genesis', 'takeover', 'checkpoint', 'restore', 'abort', 'rescale'] as const;
+const KINDS = ['genesis', 'takeover', 'checkpoint', 'restore', 'abort', 'rescale', 'end'] as const;
+/** Of the savepoints that were restored, as many as each record repeats. */
+const KEPT_SAVEPOINTS = 16;
 
 function checkRecord(record: Field, logIndex: number): void {
   record.get('logIndex').integer(logIndex, logIndex);
@@ -36,6 +38,10 @@ function checkRecord(record: Field, logIndex: number): void {
   record.get('writer').text();
   record.get('nonce').text(/./);
   checkWanted(record.get('wantedParallelism'));
+  if (!record.get('run').isAbsent) record.get('run').integer(1);
+  if (!record.get('restored').isAbsent) {
+    for (const savepoint of record.get('restored').items()) savepoint.text(/./);
+  }
   const kind = record.get('kind').oneOf(KINDS);
   switch (kind) {
     case 'genesis':
@@ -43,6 +49,10 @@ function checkRecord(record: Field, logIndex: number): void {
       if (!record.get('restoredFrom').isNull) record.get('restoredFrom').text(/./);
       return;
     case 'takeover':
+      checkStart(record.get('start'));
+      return;
+    case 'end':
+      checkEnd(record);
       return;
     case 'checkpoint':
       record.get('checkpointId').integer(1);
@@ -77,6 +87,27 @@ function checkWanted(wanted: Field): void {
   wanted.get('planned').integer(1);
 }
 
+function checkStart(start: Field): void {
+  if (start.isAbsent) return;
+  if (start.get('kind').oneOf(['stateless', 'savepoint'] as const) === 'savepoint') {
+    start.get('location').text(/./);
+  }
+}
+
+function checkEnd(record: Field): void {
+  record.get('run').integer(1);
+  const outcome = record.get('outcome');
+  if (outcome.get('kind').oneOf(['finished', 'canceled', 'failed'] as const) === 'failed') {
+    outcome.get('code').text();
+    outcome.get('message').text();
+  }
+  const savepoint = record.get('savepoint');
+  if (savepoint.isNull) return;
+  savepoint.get('checkpointId').integer(1);
+  savepoint.get('location').text(/./);
+  if (!savepoint.get('triggerId').isNull) savepoint.get('triggerId').text();
+}
+
 /** A checkpoint that may be restored. `logIndex`: of the record that made it count. */
 export interface Candidate {
   checkpointId: number;
@@ -92,12 +123,18 @@ export interface LogState {
   /** Checkpoints that count, oldest first. */
   line: readonly Candidate[];
   /**
-   * Savepoint that the job begins with, until its `restore` record says that it was taken over
-   * (P43).
+   * Savepoint that the job or its run begins with, until a `restore` record says that it was taken
+   * over (P43).
    */
   owedSavepoint: string | null;
-  /** All savepoints that were ever restored: each is used once (P43). */
+  /** Savepoints that were ever restored: each is used once (P43). */
   usedSavepoints: ReadonlySet<string>;
+  /** The newest run; 0 = the log knows of none. */
+  run: number;
+  /** The job has ended, and nobody has taken over since. */
+  end: (LogRecord & { kind: 'end' }) | null;
+  /** A run began without state: what the line holds is of that run. */
+  emptied: boolean;
   aborted: ReadonlySet<number>;
   published: ReadonlySet<number>;
   /** What was last asked for at run time; null = nothing. */
@@ -113,58 +150,99 @@ export interface LogState {
 
 /** What the records say, in order. They may be the log's tail. */
 export function readState(records: readonly LogRecord[]): LogState {
-  let lineage: string | null = null;
-  let line: Candidate[] = [];
-  let owedSavepoint: string | null = null;
-  const usedSavepoints = new Set<string>();
-  const aborted = new Set<number>();
-  const published = new Set<number>();
-  let wantedParallelism: AskedParallelism | null = null;
+  const read: Omit<LogState, 'leaderEpoch' | 'suffices' | 'nextCheckpointId'> & {
+    line: Candidate[];
+    usedSavepoints: Set<string>;
+    aborted: Set<number>;
+    published: Set<number>;
+  } = {
+    lineage: null,
+    line: [],
+    owedSavepoint: null,
+    usedSavepoints: new Set(),
+    run: 0,
+    end: null,
+    emptied: false,
+    aborted: new Set(),
+    published: new Set(),
+    wantedParallelism: null,
+  };
   let highest = 0;
   let hidden = 0;
   for (const record of records) {
-    if (record.wantedParallelism !== undefined) wantedParallelism = record.wantedParallelism;
+    if (record.wantedParallelism !== undefined) read.wantedParallelism = record.wantedParallelism;
+    for (const savepoint of record.restored ?? []) read.usedSavepoints.add(savepoint);
     if ('checkpointId' in record && record.checkpointId > highest) {
       highest = record.checkpointId;
       hidden = 0;
     }
     switch (record.kind) {
       case 'genesis':
-        lineage = record.lineage;
-        owedSavepoint = record.restoredFrom;
-        if (owedSavepoint !== null) usedSavepoints.add(owedSavepoint);
+        read.lineage = record.lineage;
+        read.owedSavepoint = record.restoredFrom;
+        if (record.restoredFrom !== null) read.usedSavepoints.add(record.restoredFrom);
         break;
       case 'takeover':
         // One at a time (P7): the leader before drew at most one id that no record tells of.
         hidden++;
+        begin(read, record);
         break;
       case 'checkpoint':
-        published.add(record.checkpointId);
-        line.push(candidate(record.checkpointId, record.manifest, record.logIndex));
-        owedSavepoint = null;
+        read.published.add(record.checkpointId);
+        read.line.push(candidate(record.checkpointId, record.manifest, record.logIndex));
+        read.owedSavepoint = null;
         break;
       case 'restore':
-        line = cutBack(line, record.checkpointId, record.manifest, record.logIndex);
-        owedSavepoint = null;
-        if (record.savepoint !== null) usedSavepoints.add(record.savepoint);
+        read.line = cutBack(read.line, record.checkpointId, record.manifest, record.logIndex);
+        read.owedSavepoint = null;
+        if (record.savepoint !== null) read.usedSavepoints.add(record.savepoint);
         break;
       case 'abort':
-        aborted.add(record.checkpointId);
+        read.aborted.add(record.checkpointId);
+        break;
+      case 'end':
+        read.end = record;
     }
+    read.run = Math.max(read.run, record.run ?? 0);
   }
-  const leaderEpoch = records.at(-1)?.leaderEpoch ?? 0;
-  const nextCheckpointId = highest + hidden + 1;
   return {
-    lineage,
-    leaderEpoch,
-    line,
-    owedSavepoint,
-    usedSavepoints,
-    aborted,
-    published,
-    wantedParallelism,
-    suffices: line.length > 0 && published.size + aborted.size > 0,
-    nextCheckpointId,
+    ...read,
+    leaderEpoch: records.at(-1)?.leaderEpoch ?? 0,
+    suffices: read.line.length > 0 && read.published.size + read.aborted.size > 0,
+    nextCheckpointId: highest + hidden + 1,
+  };
+}
+
+/** A leader begins: with it, maybe, a run. */
+function begin(
+  read: Pick<LogState, 'owedSavepoint' | 'run' | 'end' | 'emptied'> & { line: Candidate[] },
+  record: LogRecord & { kind: 'takeover' },
+): void {
+  read.end = null;
+  if (record.start?.kind === 'stateless') {
+    read.line = [];
+    read.owedSavepoint = null;
+    read.emptied = true;
+  } else if (record.start !== undefined) {
+    read.owedSavepoint = record.start.location;
+  } else if ((record.run ?? 0) > read.run && read.line.length > 0) {
+    // A run that asks for nothing goes on from the newest checkpoint, whatever the one before it
+    // asked for in vain. With no checkpoint there is nothing else to go on from (I6).
+    read.owedSavepoint = null;
+  }
+}
+
+/** What each record repeats of those before it, so that any tail of the log tells it. */
+export function repeated(
+  state: Pick<LogState, 'wantedParallelism' | 'usedSavepoints' | 'run'>,
+  ownRun: number | null,
+): Pick<LogRecord, 'wantedParallelism' | 'run' | 'restored'> {
+  const { wantedParallelism, usedSavepoints } = state;
+  const run = ownRun ?? state.run;
+  return {
+    ...(wantedParallelism && { wantedParallelism }),
+    ...(run > 0 && { run }),
+    ...(usedSavepoints.size > 0 && { restored: [...usedSavepoints].slice(-KEPT_SAVEPOINTS) }),
   };
 }
 
@@ -198,15 +276,14 @@ export type RestoreDecision =
  * whole log (I6).
  */
 export function decideRestore(records: readonly LogRecord[]): RestoreDecision {
-  const { line, owedSavepoint } = readState(records);
+  const { line, owedSavepoint, emptied } = readState(records);
+  if (owedSavepoint !== null) return { kind: 'savepoint', savepoint: owedSavepoint };
   const newest = line.at(-1);
   if (newest !== undefined) {
     return { kind: 'restore', ...newest, older: line.slice(0, -1).reverse() };
   }
   const whole = records.length > 0 && records.every((record, i) => record.logIndex === i);
-  const emptied = records.some((record) => record.kind === 'restore' && record.manifest === null);
-  invariant(whole || emptied, 'only the whole log can say that there is nothing to restore');
-  return owedSavepoint === null
-    ? { kind: 'fresh' }
-    : { kind: 'savepoint', savepoint: owedSavepoint };
+  const cut = records.some((record) => record.kind === 'restore' && record.manifest === null);
+  invariant(whole || emptied || cut, 'only the whole log can say that there is nothing to restore');
+  return { kind: 'fresh' };
 }

@@ -9,10 +9,10 @@
 import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
-import { decodeRecord, encodeRecord, type LogState, readState } from './log-record.ts';
+import { decodeRecord, encodeRecord, type LogState, readState, repeated } from './log-record.ts';
 import type { ObjectStore } from './object-store.ts';
 import { logPath, MAX_LOG_INDEX } from './paths.ts';
-import type { LogRecord } from './snapshot.ts';
+import type { LogRecord, RunStart } from './snapshot.ts';
 
 /**
  * Tries of one store call whose outcome is unknown, with a pause that doubles. About half a
@@ -41,6 +41,14 @@ export interface JobLogOptions {
   hint?: number;
   /** Checkpoints whose records must be at hand: `checkpointing.retained`. */
   retained: number;
+  /** Of the operator's deployment that this process belongs to; null = not the operator's. */
+  run?: RunClaim | null;
+}
+
+/** A run, from 1, and what its first leader begins with; null = the newest checkpoint. */
+export interface RunClaim {
+  number: number;
+  start: RunStart | null;
 }
 
 export class JobLog {
@@ -134,7 +142,9 @@ export class JobLog {
    * epoch. Afterwards the end of the log is this leader's own record (P42). Returns `records`.
    * `genesis.restoredFrom`: what the spec's restore.savepoint says; null only if it asks for none
    * (P43). `after`: the epoch whose leader the caller knows to be gone; throws CLAIM_LOST if
-   * another one has led since, for a claim over that one would end a leader that lives.
+   * another one has led since, for a claim over that one would end a leader that lives. Throws
+   * RUN_ENDED if the job has ended in this run or a later one, RUN_SUPERSEDED if there is a later
+   * one: what the first leader of a run begins with is part of its claim, so it is done once.
    */
   takeover(
     genesis: { lineage: string; restoredFrom: string | null },
@@ -155,7 +165,7 @@ export class JobLog {
           throw new TriggerJobError('CLAIM_LOST', text);
         }
         const claim = leaderEpoch + 1;
-        if (await this.#place({ kind: 'takeover' }, claim)) {
+        if (await this.#place({ kind: 'takeover', ...this.#startOfRun() }, claim)) {
           this.#leaderEpoch = claim;
           return this.#records;
         }
@@ -208,6 +218,20 @@ export class JobLog {
     });
   }
 
+  #startOfRun(): { start?: RunStart } {
+    const { run: own = null } = this.#options;
+    if (own === null) return {};
+    const { run, end } = this.state;
+    if (end !== null && end.run >= own.number) {
+      throw new TriggerJobError('RUN_ENDED', `the job has ended in run ${end.run}`);
+    }
+    if (run > own.number) {
+      const text = `run ${run} has begun; this process is of run ${own.number}`;
+      throw new TriggerJobError('RUN_SUPERSEDED', text);
+    }
+    return run < own.number && own.start !== null ? { start: own.start } : {};
+  }
+
   get #nextIndex(): number {
     return (this.#records.at(-1)?.logIndex ?? -1) + 1;
   }
@@ -228,10 +252,10 @@ export class JobLog {
     const { env, store, writer } = this.#options;
     const logIndex = this.#nextIndex;
     invariant(logIndex <= MAX_LOG_INDEX, 'the log is full');
-    const { wantedParallelism } = this.state;
     const frame = { logIndex, leaderEpoch, at: env.now(), writer, nonce: env.id() };
+    const run = this.#options.run?.number ?? null;
     // Repeated for as long as it holds: a later leader reads only the tail.
-    const record = { ...frame, ...(wantedParallelism && { wantedParallelism }), ...body };
+    const record = { ...frame, ...repeated(this.state, run), ...body };
     const content = encodeRecord(record);
     const found = await this.#retry(`creating ${logPath(logIndex)}`, async (again) => {
       // 'exists' may be our own record, if an earlier try's reply was lost (P41).

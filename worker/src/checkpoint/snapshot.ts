@@ -119,6 +119,22 @@ export interface AskedParallelism {
   planned: number;
 }
 
+/** What a run of the operator begins with in place of the newest checkpoint. */
+export type RunStart = { kind: 'stateless' } | { kind: 'savepoint'; location: string };
+
+/** How the job ended. */
+export type JobEnd =
+  | { kind: 'finished' }
+  | { kind: 'canceled' }
+  | { kind: 'failed'; code: string; message: string };
+
+/** The savepoint that a job was stopped with. `triggerId`: of the request, if it named one. */
+export interface StopSavepoint {
+  checkpointId: number;
+  location: string;
+  triggerId: string | null;
+}
+
 /** Records of the job's one log (P39), in `log/<logIndex>`. */
 export type LogRecord = {
   logIndex: number;
@@ -131,9 +147,17 @@ export type LogRecord = {
    * that any tail of the log tells it. Absent = as before.
    */
   wantedParallelism?: AskedParallelism | null;
+  /**
+   * The operator's count of deployments (`--run`) that this leader, or the last one that had any,
+   * belongs to. Every later record repeats it. Absent = none.
+   */
+  run?: number;
+  /** Savepoints that were ever restored (P43), newest last; every later record repeats them. */
+  restored?: readonly string[];
 } & (
   | { kind: 'genesis'; lineage: string; restoredFrom: string | null }
-  | { kind: 'takeover' }
+  /** `start`: of the first leader of a run that does not go on from the newest checkpoint. */
+  | { kind: 'takeover'; start?: RunStart }
   | { kind: 'checkpoint'; checkpointId: number; manifest: ObjectRef }
   | {
       kind: 'restore';
@@ -145,6 +169,11 @@ export type LogRecord = {
       deployment?: RecordedDeployment | null;
     }
   | { kind: 'abort'; checkpointId: number; reason: string }
+  /**
+   * The job has ended: no leader of this run or an earlier one may start it again. Only where there
+   * are runs. What follows it is at most the takeover of a greater run.
+   */
+  | { kind: 'end'; run: number; outcome: JobEnd; savepoint: StopSavepoint | null }
   /** Another parallelism was asked for: `wantedParallelism`. */
   | { kind: 'rescale'; wantedParallelism: AskedParallelism | null }
 );

@@ -5,6 +5,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { realEnv } from '../runtime/env.ts';
 import { EXIT, EXIT_CODE_HELP } from './exit-codes.ts';
+import { addRoles } from './role-program.ts';
 import { addCheckpoints, addSavepoint, restOption } from './savepoint-program.ts';
 import { Terminal } from './terminal.ts';
 import { reportThrown } from './thrown.ts';
@@ -39,7 +40,7 @@ function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   addSavepoint(program, terminal, outcome, integerFrom(1));
   addCheckpoints(program, terminal, outcome, integerFrom(1));
   addRescale(program, terminal);
-  addRoles(program, outcome);
+  addRoles(program, outcome, integerFrom, startPoint);
   return program;
 }
 
@@ -67,9 +68,6 @@ const jobManagersOption = (): Option =>
   new Option('--job-managers <n>', 'one leads, the others stand by; one takes over when it dies')
     .default(1)
     .argParser(integerFrom(1));
-
-const secretFileOption = (): Option =>
-  new Option('--secret-file <file>', "the job's secret: TLS on RPC and shuffle, plain without");
 
 function addRun(program: Command, terminal: Terminal, outcome: Outcome): void {
   program
@@ -268,73 +266,4 @@ Examples:
       const { rescaleJob } = await import('./rescale.ts');
       await rescaleJob({ env: realEnv, terminal, rest: options.rest }, options.parallelism);
     });
-}
-
-function addRoles(program: Command, outcome: Outcome): void {
-  program
-    .command('jobmanager')
-    .description('The JobManager of one job (started by the launcher or the operator).')
-    .requiredOption('--plan <file>', 'the TriggerJob, YAML')
-    .option('--plan-json <file>', 'the resolved plan, in place of what --plan resolves to')
-    .requiredOption('--store <url>', 'checkpoint directory')
-    .option('--rpc-port <port>', 'for TaskManagers; 0 = any', integerFrom(0), 0)
-    .option('--rest-port <port>', 'for the REST API; 0 = any', integerFrom(0), 0)
-    .addOption(
-      new Option('--from <point>', 'earliest, latest or a checkpoint').argParser(startPoint),
-    )
-    .option('--port-file <file>', 'write {rpcPort, restPort, pid} there once it listens')
-    .option(
-      '--advertise-host <name>',
-      'where others reach it (default: the address it listens on, or the host name)',
-    )
-    .addOption(
-      new Option('--on-sigterm <what>', 'end the job, or only hand the leadership over')
-        .choices(['stop-job', 'release'])
-        .default('stop-job'),
-    )
-    .addOption(secretFileOption())
-    .action(
-      async (options: {
-        plan: string;
-        planJson?: string;
-        store: string;
-        rpcPort: number;
-        restPort: number;
-        from?: string;
-        portFile?: string;
-        advertiseHost?: string;
-        onSigterm: 'stop-job' | 'release';
-        secretFile?: string;
-      }) => {
-        const { runJobManagerRole } = await import('./roles.ts');
-        outcome.code = await runJobManagerRole(options);
-      },
-    );
-  program
-    .command('taskmanager')
-    .description('A TaskManager (started by the launcher or the operator).')
-    .requiredOption('--jobmanager <host:port,...>', 'RPC addresses of all JobManagers')
-    .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
-    .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
-    .option('--id <name>', 'its name in logs and REST (default: random)')
-    .option('--shuffle-port <port>', 'for other TaskManagers; 0 = any', integerFrom(0), 0)
-    .option(
-      '--shuffle-host <address>',
-      'to listen on for them, and told to them (default: that of the RPC connection)',
-    )
-    .addOption(secretFileOption())
-    .action(
-      async (options: {
-        jobmanager: string;
-        localStateDir: string;
-        slots: number;
-        id?: string;
-        shufflePort: number;
-        shuffleHost?: string;
-        secretFile?: string;
-      }) => {
-        const { runTaskManagerRole } = await import('./roles.ts');
-        outcome.code = await runTaskManagerRole(options);
-      },
-    );
 }

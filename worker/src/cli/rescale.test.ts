@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FakeTaskManager } from '../jobmanager/fake-task-manager.ts';
@@ -6,7 +8,24 @@ import { TestCluster } from '../jobmanager/test-cluster.ts';
 import { startRest } from '../rest/rest-server.ts';
 import { realEnv } from '../runtime/env.ts';
 import { rescaleJob } from './rescale.ts';
+import { callRest } from './rest-client.ts';
 import { Terminal } from './terminal.ts';
+
+test('a command bears the token of its environment', async (t) => {
+  const seen: (string | undefined)[] = [];
+  const server = createServer((request, response) => {
+    seen.push(request.headers.authorization);
+    response.end('{}');
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  await callRest(realEnv, url, { method: 'PUT', body: {} });
+  process.env['TRIGGERJOB_REST_TOKEN'] = 'secret\n';
+  t.after(() => delete process.env['TRIGGERJOB_REST_TOKEN']);
+  await callRest(realEnv, url);
+  assert.deepEqual(seen, [undefined, 'Bearer secret']);
+});
 
 test('rescale asks the running job, and says what there is until then', async (t) => {
   const cluster = new TestCluster();

@@ -17,7 +17,7 @@ export async function rescaleJob(
   const wanted: JsonObject = { parallelism: { lowerBound: 1, upperBound: parallelism } };
   const body = Object.fromEntries(vertices.map((vertex) => [vertex, wanted]));
   await callRest(env, url, { method: 'PUT', body });
-  const status = await callRest(env, `${rest}/api/v1/status`);
+  const status = await callRest(env, `${rest}/api/v1/details`);
   const { parallelism: running, taskManagers } = status;
   if (typeof running !== 'number') {
     throw new TriggerJobError('REST_REFUSED', `${rest}: the status says no parallelism`);

@@ -5,7 +5,7 @@ import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 
 const TIMEOUT_MS = 5_000;
 
-/** The fields of /api/v1/status that the commands show; absent ones are 0 or null. */
+/** The fields of /api/v1/details that the commands show; absent ones are 0 or null. */
 export interface JobStatus {
   state: string;
   eventsPerSecond: number;
@@ -32,6 +32,8 @@ export async function callRest(
   url: string,
   request: { method?: 'GET' | 'POST' | 'PUT'; body?: JsonObject } = {},
 ): Promise<JsonObject> {
+  // Not an option of the commands: those are seen by every user of the machine.
+  const token = process.env['TRIGGERJOB_REST_TOKEN']?.trim();
   const abort = new AbortController();
   const limit = env.timer(TIMEOUT_MS, () =>
     abort.abort(new Error(`no answer in ${TIMEOUT_MS} ms`)),
@@ -40,12 +42,11 @@ export async function callRest(
     const response = await fetch(url, {
       method: request.method ?? 'GET',
       signal: abort.signal,
-      ...(request.body === undefined
-        ? {}
-        : {
-            body: JSON.stringify(request.body),
-            headers: { 'content-type': 'application/json' },
-          }),
+      headers: {
+        ...(request.body !== undefined && { 'content-type': 'application/json' }),
+        ...(token && { authorization: `Bearer ${token}` }),
+      },
+      ...(request.body !== undefined && { body: JSON.stringify(request.body) }),
     });
     const text = await response.text();
     if (!response.ok) {
@@ -77,7 +78,7 @@ function reasonIn(text: string): string {
 }
 
 export async function fetchStatus(env: Env, restUrl: string): Promise<JobStatus> {
-  const body = await callRest(env, `${restUrl}/api/v1/status`);
+  const body = await callRest(env, `${restUrl}/api/v1/details`);
   const number = (name: string): number => {
     const value = body[name];
     return typeof value === 'number' ? value : 0;

@@ -2,27 +2,39 @@
  * The roles of a cluster as commands; the only place where cli/ touches them. Each loads only its
  * own modules: the JobManager's cost a TaskManager half a second before it can register.
  */
+import type { RunStart } from '../checkpoint/snapshot.ts';
+import { locationUri } from '../plan/locations.ts';
 import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { EXIT } from './exit-codes.ts';
 
-export async function runJobManagerRole(options: {
+/** The options of the command. */
+export interface JobManagerRole {
   plan: string;
   planJson?: string;
-  store: string;
+  store?: string;
   rpcPort: number;
   restPort: number;
   from?: string;
   portFile?: string;
   advertiseHost?: string;
   onSigterm?: 'stop-job' | 'release';
+  onEnd?: 'exit' | 'stay';
   secretFile?: string;
-}): Promise<number> {
+  restTokenFile?: string;
+  run?: number;
+  start?: 'stateless';
+  restoreSavepoint?: string;
+  leaderElection?: 'store' | 'kubernetes';
+  lease?: string;
+}
+
+export async function runJobManagerRole(options: JobManagerRole): Promise<number> {
   const { runJobManager } = await import('../jobmanager/main.ts');
   try {
     await runJobManager({
       planFile: options.plan,
       planJson: options.planJson ?? null,
-      storeUrl: options.store,
+      storeUrl: options.store ?? null,
       rpcPort: options.rpcPort,
       restPort: options.restPort,
       from: options.from ?? null,
@@ -30,6 +42,11 @@ export async function runJobManagerRole(options: {
       advertiseHost: options.advertiseHost ?? null,
       onSigterm: options.onSigterm ?? 'stop-job',
       secretFile: options.secretFile ?? null,
+      onEnd: options.onEnd ?? 'exit',
+      restTokenFile: options.restTokenFile ?? null,
+      run: options.run ?? null,
+      start: startOf(options),
+      lease: leaseOf(options),
     });
   } catch (thrown) {
     // The job has not failed because its store, for example, does not answer just now.
@@ -39,7 +56,28 @@ export async function runJobManagerRole(options: {
   return Number(process.exitCode ?? EXIT.ok);
 }
 
-export async function runTaskManagerRole(options: {
+function startOf({ start, restoreSavepoint }: JobManagerRole): RunStart | null {
+  if (start !== undefined) return { kind: 'stateless' };
+  // The operator may leave an empty variable in its arguments.
+  if (restoreSavepoint === undefined || restoreSavepoint === '') return null;
+  const location = locationUri(restoreSavepoint, null);
+  if (location !== null) return { kind: 'savepoint', location };
+  const text = `--restore-savepoint ${restoreSavepoint} is no s3://, file:/// or full path`;
+  throw new TriggerJobError('USAGE', text);
+}
+
+function leaseOf({ leaderElection, lease, run }: JobManagerRole): string | null {
+  const byLease = leaderElection === 'kubernetes';
+  if (byLease && lease !== undefined && run !== undefined) return lease;
+  if (!byLease && lease === undefined) return null;
+  throw new TriggerJobError(
+    'LEADER_ELECTION',
+    '--leader-election kubernetes, --lease and --run belong together: give all of them',
+  );
+}
+
+/** The options of the command. */
+export interface TaskManagerRole {
   jobmanager: string;
   localStateDir: string;
   slots: number;
@@ -47,7 +85,10 @@ export async function runTaskManagerRole(options: {
   shufflePort: number;
   shuffleHost?: string;
   secretFile?: string;
-}): Promise<number> {
+  healthPort?: number;
+}
+
+export async function runTaskManagerRole(options: TaskManagerRole): Promise<number> {
   const { runTaskManager } = await import('../taskmanager/main.ts');
   await runTaskManager(options);
   return EXIT.ok;

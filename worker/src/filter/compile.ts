@@ -1,6 +1,6 @@
 /** Script text to a filter: picks the language, turns every value and error into a verdict. */
-import { createHash } from 'node:crypto';
 import type { FilterPlan } from '../plan/job-plan.ts';
+import { scriptVersion } from '../plan/script-version.ts';
 import { compileAviator } from './aviator/aviator.ts';
 import { Fault, typeName } from './aviator/values.ts';
 import {
@@ -19,8 +19,6 @@ import { syntaxError } from './syntax-error.ts';
  */
 const MAX_CACHED_VERDICTS = 64;
 
-const VERSION_DIGITS = 12;
-
 interface Engine {
   readonly reads: ReadonlySet<ScopeName>;
   readonly userFields: readonly string[] | null;
@@ -37,10 +35,7 @@ export function compileFilter(plan: FilterPlan): CompiledFilter {
   return {
     language: plan.language,
     script: plan.script,
-    version: createHash('sha256')
-      .update(`${plan.language}\0${plan.script}`)
-      .digest('hex')
-      .slice(0, VERSION_DIGITS),
+    version: scriptVersion(plan.language, plan.script),
     reads: engine.reads,
     userFields: engine.userFields,
     evaluate: engine.evaluate,

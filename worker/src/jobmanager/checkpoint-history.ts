@@ -2,7 +2,7 @@
  * What the REST API tells about checkpoints: counts, the last ones, and statistics over completed
  * ones.
  */
-import type { SnapshotFigures, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { Manifest, SnapshotFigures, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 import type { CheckpointKind } from './coordinator-model.ts';
 
@@ -29,6 +29,8 @@ export interface CheckpointEntry {
   failure: string | null;
   /** Name of the manifest or location of the savepoint. */
   externalPath: string | null;
+  /** Name of the manifest in the job's own folder; null = not completed. */
+  manifest: string | null;
   discarded: boolean;
 }
 
@@ -69,7 +71,37 @@ export class CheckpointHistory {
   restored: RestoredCheckpoint | null = null;
   latestCompleted: CheckpointEntry | null = null;
   latestFailed: CheckpointEntry | null = null;
+  /** The newest one of the leaders before, while this one has completed none. */
+  inherited: CheckpointEntry | null = null;
   latestSavepoint: CheckpointEntry | null = null;
+  /** Since the last completed one; savepoints do not count. */
+  failedInARow = 0;
+
+  /** `savepoint`: where a copy of it lies that the job was stopped with. */
+  inherit(manifest: Manifest, name: string, savepoint: string | null): void {
+    if (manifest.kind === 'initial') return;
+    const { checkpointId: id, triggeredAt, completedAt, subtasks } = manifest;
+    const figures = subtasks.map((subtask) => subtask.figures);
+    const sum = (of: (figure: SnapshotFigures) => number) =>
+      figures.reduce((total, figure) => total + of(figure), 0);
+    this.inherited = {
+      id,
+      kind: savepoint === null ? 'periodic' : 'stop',
+      status: 'COMPLETED',
+      triggeredAt,
+      latestAckAt: completedAt,
+      durationMs: completedAt - triggeredAt,
+      checkpointedBytes: sum(({ uploadedBytes }) => uploadedBytes),
+      stateBytes: sum(({ stateBytes }) => stateBytes),
+      tasks: subtasks.length,
+      acks: [],
+      failure: null,
+      externalPath: savepoint ?? name,
+      manifest: name,
+      discarded: false,
+    };
+    if (savepoint !== null) this.latestSavepoint = this.inherited;
+  }
 
   triggered(id: number, kind: CheckpointKind, triggeredAt: number, tasks: number): void {
     this.counts.total += 1;
@@ -87,6 +119,7 @@ export class CheckpointHistory {
       acks: [],
       failure: null,
       externalPath: null,
+      manifest: null,
       discarded: false,
     });
     if (this.#entries.length > MAX_HISTORY) this.#entries.pop();
@@ -106,7 +139,9 @@ export class CheckpointHistory {
     const entry = this.#end(id, 'COMPLETED', now);
     if (entry === undefined) return;
     entry.externalPath = externalPath;
+    entry.manifest = externalPath;
     this.counts.completed += 1;
+    this.failedInARow = 0;
     this.latestCompleted = entry;
     // Not the entry: its acknowledgements would be kept 1,000 times over.
     const { checkpointedBytes, stateBytes, durationMs } = entry;
@@ -127,6 +162,7 @@ export class CheckpointHistory {
     if (entry === undefined) return;
     entry.failure = failure;
     this.counts.failed += 1;
+    if (!isSavepoint(entry)) this.failedInARow += 1;
     this.latestFailed = entry;
   }
 

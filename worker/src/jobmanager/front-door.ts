@@ -22,6 +22,8 @@ export interface FrontDoorOptions {
   port: number;
   /** host:port of the leader's RPC, as far as it is known. */
   leader(): string | null;
+  /** The last one of a job that has ended: its tasks must not go on. null = it has not. */
+  endedEpoch?(): number | null;
 }
 
 export class FrontDoor {
@@ -67,16 +69,20 @@ export class FrontDoor {
 }
 
 export function turnAway(
-  { env, leader }: Pick<FrontDoorOptions, 'env' | 'leader'>,
+  { env, leader, endedEpoch }: Pick<FrontDoorOptions, 'env' | 'leader' | 'endedEpoch'>,
   connection: TaskManagerConnection,
 ): void {
   const silent = env.timer(SILENT_LIMIT_MS, () => {
     connection.close(new TriggerJobError('RPC_NOT_REGISTERED', 'no register came in time'));
   });
   connection.onClose(() => silent.cancel());
-  connection.onMessage(() => {
-    const reason = 'this JobManager is a standby';
-    connection.send({ type: 'refused', reason, code: 'standby', leader: leader() });
+  connection.onMessage((report) => {
+    const epoch = endedEpoch?.() ?? null;
+    // Who has heard a later leader has nothing to do with the run that ended.
+    const over = epoch !== null && report.type === 'register' && report.leaderEpoch <= epoch;
+    const reason = over ? 'the job has ended' : 'this JobManager is a standby';
+    const code = over ? 'ended' : 'standby';
+    connection.send({ type: 'refused', reason, code, leader: over ? null : leader() });
     connection.close();
   });
 }

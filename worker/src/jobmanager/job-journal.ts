@@ -16,7 +16,7 @@ import type { AskedParallelism, Manifest, RecordedDeployment } from '../checkpoi
 import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import type { Journal, SavepointWriting, StoredCheckpoint } from './journal.ts';
+import type { Journal, RecordedEnd, SavepointWriting, StoredCheckpoint } from './journal.ts';
 
 /** Nothing younger is collected: the store's clock and ours may differ by less than this. */
 const GARBAGE_MIN_AGE_MS = 60_000;
@@ -37,6 +37,7 @@ export interface JobJournalOptions {
   store: ObjectStore;
   lineage: string;
   retained: number;
+  run: number | null;
   openStore(url: string): Promise<ObjectStore>;
 }
 
@@ -48,6 +49,7 @@ export class JobJournal implements Journal {
    * (P16).
    */
   readonly #named = new Set<string>();
+  #ended: RecordedEnd | null = null;
   /** A record whose outcome is unknown is settled before another one is appended. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -65,6 +67,23 @@ export class JobJournal implements Journal {
 
   get lineage(): string {
     return this.#options.lineage;
+  }
+
+  get run(): number | null {
+    return this.#options.run;
+  }
+
+  get ended(): RecordedEnd | null {
+    return this.#ended;
+  }
+
+  end(end: RecordedEnd): Promise<void> {
+    return this.#inTurn(async () => {
+      const { run } = this;
+      if (run === null || this.#ended !== null) return;
+      await this.#append({ kind: 'end', run, ...end });
+      this.#ended = end;
+    });
   }
 
   get lastIndex(): number {
@@ -163,10 +182,10 @@ export class JobJournal implements Journal {
   async writeSavepoint(
     { manifest }: StoredCheckpoint,
     directory: string,
-    { trigger, ...options }: SavepointWriting,
+    { trigger, name: given, ...options }: SavepointWriting,
   ): Promise<string> {
     const { env, store, lineage, openStore } = this.#options;
-    const name = `${savepointPrefix(lineage)}${env.id().slice(0, 12)}`;
+    const name = given ?? `${savepointPrefix(lineage)}${env.id().slice(0, 12)}`;
     const to = await openStore(`${directory.replace(/\/+$/, '')}/${name}`);
     const origin = { trigger, store: store.url };
     await writeSavepoint({ ...options, from: store, manifest, to, env, origin });

@@ -4,7 +4,7 @@
  * an attempt is a value; this file alone decides what follows it.
  */
 import type { Logger } from 'pino';
-import type { Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
+import type { JobEnd, Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Report, RunningAttempt } from '../rpc/messages.ts';
 import { type Env, sleep } from '../runtime/env.ts';
@@ -30,11 +30,8 @@ import type { TaskManager, TaskManagers } from './task-managers.ts';
 /** Between two tries to ask the source or the store while nothing runs. */
 const RETRY_MS = 1_000;
 
-export type JobOutcome =
-  | { kind: 'finished' }
-  | { kind: 'canceled' }
-  /** The job's own verdict: starting it again would end the same way. */
-  | { kind: 'failed'; code: string; message: string };
+/** `failed` is the job's own verdict: starting it again would end the same way. */
+export type JobOutcome = JobEnd;
 
 export interface JobLifecycleDeps {
   env: Env;
@@ -349,8 +346,9 @@ export class JobLifecycle {
     const { env, log, job } = this.#deps;
     job.move('FAILED', env.now());
     log.error({ code: end.code }, `the job failed: ${end.message}`);
-    await this.#deps.taskManagers.shutdown();
-    return { kind: 'failed', code: end.code, message: end.message };
+    const outcome = { kind: 'failed', code: end.code, message: end.message } as const;
+    await this.#shutDown(outcome);
+    return outcome;
   }
 
   async #close(): Promise<JobOutcome> {
@@ -366,8 +364,13 @@ export class JobLifecycle {
       job.move('CANCELED', env.now());
     }
     await suspended;
-    await this.#deps.taskManagers.shutdown();
+    await this.#shutDown({ kind });
     return { kind };
+  }
+
+  async #shutDown(outcome: JobOutcome): Promise<void> {
+    await this.#deps.journal.end({ outcome, savepoint: null });
+    await this.#deps.taskManagers.shutdown();
   }
 
   /** false: stopped meanwhile. */

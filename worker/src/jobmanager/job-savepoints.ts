@@ -7,10 +7,12 @@
  * Stop: sources are held -> (drain) -> `stop` checkpoint -> copy -> the job ends. No record behind
  * that checkpoint's barrier is ever emitted. If a step fails, sources and checkpoints go on.
  */
+import { createHash } from 'node:crypto';
 import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { type OpenOptions, removeEmptyStore } from '../checkpoint/open-store.ts';
 import { savepointPrefix } from '../checkpoint/paths.ts';
+import { readWholeSavepoint } from '../checkpoint/savepoint.ts';
 import { disposeSavepoint, listSavepoints } from '../checkpoint/savepoint-folder.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
@@ -52,8 +54,20 @@ export class JobSavepoints {
     this.#deps = deps;
   }
 
-  take(request: SavepointRequest): Promise<SavepointTaken> {
-    return this.#take('savepoint', 'user', request);
+  async take(request: SavepointRequest): Promise<SavepointTaken> {
+    const { triggerId, directory } = request;
+    const made =
+      triggerId === undefined ? null : await this.#made('savepoint', triggerId, directory);
+    if (made !== null) return made;
+    const { checkpointId, location } = await this.#take('savepoint', 'user', request);
+    return { checkpointId, location };
+  }
+
+  /** Of a request in the plan's directory, or of the stop that this run ended with. */
+  async find(triggerId: string): Promise<SavepointTaken | null> {
+    const stop = this.#deps.journal.ended?.savepoint ?? null;
+    if (stop?.triggerId === triggerId) return stop;
+    return this.#made('savepoint', triggerId, undefined);
   }
 
   /**
@@ -103,7 +117,7 @@ export class JobSavepoints {
   async #take(
     kind: 'savepoint' | 'stop',
     trigger: SavepointWriting['trigger'],
-    { directory, onProgress }: SavepointRequest,
+    { directory, triggerId, onProgress }: SavepointRequest,
   ): Promise<SavepointTaken & { attempt: number }> {
     const { driver, journal, plan, history } = this.#deps;
     const { checkpoint, release } = await driver.requestPinned(kind);
@@ -114,6 +128,7 @@ export class JobSavepoints {
         directory ?? plan.savepointDirectory,
         {
           trigger,
+          ...(triggerId === undefined ? {} : { name: this.#folderOf(kind, triggerId) }),
           signal: this.#closing.signal,
           ...(onProgress === undefined ? {} : { onProgress }),
         },
@@ -126,8 +141,10 @@ export class JobSavepoints {
   }
 
   async #stopWith(request: StopRequest): Promise<SavepointTaken> {
-    const { driver, lifecycle, log } = this.#deps;
+    const { driver, journal, lifecycle, log } = this.#deps;
+    const { triggerId = null } = request;
     try {
+      if (triggerId !== null) await this.#disposeUntold(triggerId, request.directory);
       this.#hold(true);
       if (request.drain) await this.#drain();
       const { attempt, ...taken } = await this.#take('stop', 'user', request);
@@ -135,6 +152,8 @@ export class JobSavepoints {
         const fault = `a savepoint was taken at ${taken.location}, but the job restarted meanwhile`;
         throw new TriggerJobError('SAVEPOINT_JOB_RESTARTED', `${fault}: it goes on`);
       }
+      const savepoint = { ...taken, triggerId };
+      await journal.end({ outcome: { kind: request.as }, savepoint });
       log.info(taken, 'stopped with a savepoint');
       lifecycle.end(request.as);
       return taken;
@@ -143,6 +162,38 @@ export class JobSavepoints {
       this.#hold(false);
       throw fault;
     }
+  }
+
+  /** The same for the same id, so that who leads next finds it; a stop is no mere savepoint. */
+  #folderOf(kind: 'savepoint' | 'stop', triggerId: string): string {
+    const { lineage } = this.#deps.journal;
+    const hash = createHash('sha256').update(`${lineage} ${kind} ${triggerId}`).digest('hex');
+    return `${savepointPrefix(lineage)}${hash.slice(0, 12)}`;
+  }
+
+  async #made(
+    kind: 'savepoint' | 'stop',
+    triggerId: string,
+    directory = this.#deps.plan.savepointDirectory,
+  ): Promise<SavepointTaken | null> {
+    const location = `${directory.replace(/\/+$/, '')}/${this.#folderOf(kind, triggerId)}`;
+    const store = await this.#deps.openStore(location, { readOnly: true });
+    try {
+      const { checkpointId } = await readWholeSavepoint(store);
+      return { checkpointId, location: store.url };
+    } catch (fault) {
+      if (fault instanceof TriggerJobError && fault.code === 'SAVEPOINT_MISSING') return null;
+      throw fault;
+    }
+  }
+
+  /**
+   * A leader died between this stop's savepoint and the record of the job's end: the job has gone
+   * on, so that savepoint is not where it stopped, and nobody was told of it.
+   */
+  async #disposeUntold(triggerId: string, directory: string | undefined): Promise<void> {
+    const made = await this.#made('stop', triggerId, directory);
+    if (made !== null) await this.dispose(made.location);
   }
 
   #hold(held: boolean): void {

@@ -9,6 +9,7 @@ import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { JobView } from './job-view.ts';
 import type { Journal } from './journal.ts';
+import { planDigest } from './plan-digest.ts';
 import type { JobScaling } from './scaling.ts';
 import type { ScriptSwitch } from './script-switch.ts';
 import type { SplitBook } from './split-book.ts';
@@ -47,6 +48,9 @@ export function viewOf(parts: ViewParts): JobView {
     terminal: job.terminal,
     now: env.now(),
     plan,
+    planDigest: planDigest(plan),
+    run: journal.run,
+    ended: journal.ended,
     storeUrl: parts.storeUrl,
     attempt: lifecycle.attempt,
     parallelism,
@@ -72,7 +76,12 @@ export function viewOf(parts: ViewParts): JobView {
     eventsPerSecond: totals.eventsPerSecond(monotonic),
     lag: totals.lag(parallelism),
     subtasks: totals.subtasks(),
-    filter: { version: scripts.active.version, refused: scripts.refused },
+    filter: {
+      version: scripts.active.version,
+      wanted: scripts.wanted.version,
+      refused: scripts.refused?.fault ?? null,
+      refusedVersion: scripts.refused?.version ?? null,
+    },
     bounds: {
       rpc_queued_bytes: parts.taskManagers.queued,
       checkpoint_requests_queued: parts.driver.queued,

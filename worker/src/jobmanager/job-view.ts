@@ -1,12 +1,14 @@
 /** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
 import type { CopyProgress } from '../checkpoint/copy-objects.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
-import type { SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
+import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
 import type { Bounds } from '../runtime/bound.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
+import type { JobOutcome } from './job-lifecycle.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
+import type { RecordedEnd } from './journal.ts';
 import type { ScalingEvent } from './scaling.ts';
 
 export interface TaskView {
@@ -31,6 +33,17 @@ export interface TaskManagerView {
   metrics: TaskManagerMetrics | null;
 }
 
+export interface FilterView {
+  /** Of the script that runs. */
+  version: string;
+  /** Of the one that the next barrier brings; the same, mostly. */
+  wanted: string;
+  /** Why the last change was refused; null = it was not. */
+  refused: string | null;
+  /** Of that one, if it was readable at all. */
+  refusedVersion: string | null;
+}
+
 export interface JobView {
   /** 32 hex digits: the start of the lineage, so the same over restarts of every process. */
   jobId: string;
@@ -43,6 +56,12 @@ export interface JobView {
   terminal: boolean;
   now: number;
   plan: JobPlan;
+  /** plan-digest.ts. */
+  planDigest: string;
+  /** The operator's count of deployments; null = not deployed by it. */
+  run: number | null;
+  /** How that run ended. */
+  ended: RecordedEnd | null;
   storeUrl: string;
   attempt: number;
   /** Subtasks of the running attempt, else of the next one if it gets all its slots. */
@@ -60,7 +79,7 @@ export interface JobView {
   eventsPerSecond: number;
   lag: number | null;
   subtasks: SubtaskMetrics[];
-  filter: { version: string; refused: string | null };
+  filter: FilterView;
   /** Bounded places of the JobManager (I7). */
   bounds: Bounds;
   splits: { total: number; held: number; expiredHolds: number };
@@ -69,6 +88,8 @@ export interface JobView {
 export interface SavepointRequest {
   /** Default: the plan's savepointDirectory. */
   directory?: string;
+  /** Chosen by the client: the same one never makes a second savepoint, whoever leads. */
+  triggerId?: string;
   onProgress?: (progress: CopyProgress) => void;
 }
 
@@ -87,6 +108,8 @@ export interface SavepointTaken {
 export interface JobControl {
   view(): JobView;
   savepoint(request?: SavepointRequest): Promise<SavepointTaken>;
+  /** What the request with this id made, whoever led then; null = nothing that is complete. */
+  findSavepoint(triggerId: string): Promise<SavepointTaken | null>;
   /**
    * Sources stop, a savepoint of all before is taken, the job ends; resolves when the savepoint is
    * complete. If it fails, the job goes on.
@@ -103,4 +126,23 @@ export interface JobControl {
   /** Resolves when the job has ended. */
   stop(options: { finalCheckpoint: boolean }): Promise<void>;
   cancel(): Promise<void>;
+}
+
+/** A JobManager that leads, for its process. */
+export interface JobManager extends JobControl {
+  readonly rpcPort: number;
+  readonly jobId: string;
+  /** The next barrier brings it to all tasks (P34). */
+  changeScript(script: ScriptVersion): void;
+  /** The job's end; rejects when this leader can't go on (LEADERSHIP_LOST, INVARIANT). */
+  readonly done: Promise<JobOutcome>;
+  /**
+   * Triggers and appends no more; what is under way in the log is finished. The tasks go on: the
+   * next leader adopts them (P45).
+   */
+  handOver(): Promise<void>;
+  /** The job has ended: nothing is done any more, but view and TaskManagers' port stay. */
+  retire(): void;
+  /** Frees ports and timers; for a job that ended, or a process that gives up. */
+  close(): Promise<void>;
 }

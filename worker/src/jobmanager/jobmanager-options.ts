@@ -1,5 +1,6 @@
 /** What a JobManager is given: by its process, by the simulation, by tests. */
 import type { Logger } from 'pino';
+import type { RunClaim } from '../checkpoint/log.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { OpenOptions } from '../checkpoint/open-store.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
@@ -28,6 +29,8 @@ export interface JobManagerOptions {
   /** `known`: the splits of the restored checkpoint. */
   openEnumerator(source: SourcePlan, known: readonly Split[]): SplitEnumerator;
   from?: StartFrom;
+  /** null or left out: not deployed by the operator. */
+  run?: RunClaim | null;
   hooks?: PhaseHooks;
   /** Names this process in the log. */
   writer: string;

@@ -8,7 +8,7 @@ import { pino } from 'pino';
 import type { Manifest } from '../checkpoint/snapshot.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { FakeTaskManager } from './fake-task-manager.ts';
-import type { JobManager } from './jobmanager.ts';
+import type { JobManager } from './job-view.ts';
 import { clusterOf, recordsOf, SCRIPT, type TestCluster, testPlan, until } from './test-cluster.ts';
 
 const running = (manager: JobManager) =>

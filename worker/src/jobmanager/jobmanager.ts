@@ -16,7 +16,7 @@ import { JobSavepoints } from './job-savepoints.ts';
 import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type {
-  JobControl,
+  JobManager,
   JobView,
   SavepointRequest,
   SavepointTaken,
@@ -31,22 +31,6 @@ import { ScriptWatch } from './script-watch.ts';
 import { SplitBook } from './split-book.ts';
 import { findStart, type StartPoint, startingSource } from './start-point.ts';
 import { type TaskManager, TaskManagers } from './task-managers.ts';
-
-export interface JobManager extends JobControl {
-  readonly rpcPort: number;
-  readonly jobId: string;
-  /** The next barrier brings it to all tasks (P34). */
-  changeScript(script: ScriptVersion): void;
-  /** The job's end; rejects when this leader can't go on (LEADERSHIP_LOST, INVARIANT). */
-  readonly done: Promise<JobOutcome>;
-  /**
-   * Triggers and appends no more; what is under way in the log is finished. The tasks go on: the
-   * next leader adopts them (P45).
-   */
-  handOver(): Promise<void>;
-  /** Frees ports and timers; for a job that ended, or a process that gives up. */
-  close(): Promise<void>;
-}
 
 /**
  * Rejects with what keeps the job from starting: START_OFFSETS_WITH_STATE, CHECKPOINT_NOT_FOUND,
@@ -115,6 +99,7 @@ class RunningJobManager implements JobManager {
       openStore,
       writer,
       from: from ?? null,
+      run: this.#options.run ?? null,
       script,
       after: this.#options.after ?? null,
       onLeading: async (leaderEpoch, confirm) => {
@@ -122,6 +107,8 @@ class RunningJobManager implements JobManager {
       },
       openSplits: (known) => this.#openSplits(known),
     });
+    const { manifest, ref } = start.checkpoint;
+    this.#history.inherit(manifest, ref.name, null);
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
     const reattachment = start.reattach ? this.#openReattachment(start, taskManagers) : null;
@@ -186,16 +173,18 @@ class RunningJobManager implements JobManager {
   }
 
   changeScript(script: ScriptVersion): void {
-    if (script.version === this.#scripts.wanted.version) {
-      this.#scripts.want(script);
-      return;
-    }
-    this.#options.log.info({ version: script.version }, 'a new filter comes with the next barrier');
+    const { version } = script;
+    if (version !== this.#scripts.wanted.version)
+      this.#options.log.info({ version }, 'a new filter comes with the next barrier');
     this.#scripts.want(script);
   }
 
   savepoint(request: SavepointRequest = {}): Promise<SavepointTaken> {
     return this.#started.savepoints.take(request);
+  }
+
+  findSavepoint(triggerId: string): Promise<SavepointTaken | null> {
+    return this.#started.savepoints.find(triggerId);
   }
 
   stopWithSavepoint(request: StopRequest): Promise<SavepointTaken> {
@@ -237,11 +226,15 @@ class RunningJobManager implements JobManager {
     await this.#started.driver.handOver();
   }
 
-  async close(): Promise<void> {
+  retire(): void {
     this.#watch?.close();
     this.#parts?.scaling.close();
     this.#parts?.savepoints.close();
     this.#parts?.driver.close();
+  }
+
+  async close(): Promise<void> {
+    this.retire();
     this.#parts?.taskManagers.close();
     await this.#parts?.server.close();
     await this.#splits?.close().catch((error: unknown) => {
@@ -388,8 +381,8 @@ class RunningJobManager implements JobManager {
       files: watchFiles,
       loadScript,
       onScript: (script) => this.changeScript(script),
-      onRefused: (fault) => {
-        this.#scripts.refused = fault;
+      onRefused: (refused) => {
+        this.#scripts.refused = refused;
       },
     });
   }

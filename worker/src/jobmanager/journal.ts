@@ -7,9 +7,11 @@ import type { CopyProgress } from '../checkpoint/copy-objects.ts';
 import type { SavepointOrigin } from '../checkpoint/savepoint.ts';
 import type {
   AskedParallelism,
+  JobEnd,
   Manifest,
   ObjectRef,
   RecordedDeployment,
+  StopSavepoint,
 } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 
@@ -21,13 +23,30 @@ export interface StoredCheckpoint {
 
 export interface SavepointWriting {
   trigger: SavepointOrigin['trigger'];
+  /** Of its folder; drawn if left out. */
+  name?: string;
   /** Ends the copy; what was copied is deleted again. */
   signal?: AbortSignal;
   onProgress?: (progress: CopyProgress) => void;
 }
 
+/** How a run of the operator ended, as every later reader of the log knows it. */
+export interface RecordedEnd {
+  outcome: JobEnd;
+  savepoint: StopSavepoint | null;
+}
+
 export interface Journal {
   readonly leaderEpoch: number;
+  /** The operator's count of deployments; null = not deployed by it, and no end is recorded. */
+  readonly run: number | null;
+  /** null: not ended, or no run. */
+  readonly ended: RecordedEnd | null;
+  /**
+   * The job ends, whoever leads: once this has resolved, no JobManager of this run starts it again.
+   * Until then it has not ended, and the next leader goes on. The first end holds.
+   */
+  end(end: RecordedEnd): Promise<void>;
   readonly lineage: string;
   /** What was last asked for at run time, by whichever leader; null = nothing. */
   readonly wantedParallelism: AskedParallelism | null;

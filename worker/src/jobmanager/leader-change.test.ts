@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { decodeRecord } from '../checkpoint/log-record.ts';
 import type { RunningAttempt, RunningTask } from '../rpc/messages.ts';
 import { FakeTaskManager, runningOf } from './fake-task-manager.ts';
-import type { JobManager } from './jobmanager.ts';
+import type { JobManager } from './job-view.ts';
 import { TestCluster, until as untilWithin } from './test-cluster.ts';
 
 const until = (what: string, done: () => boolean) => untilWithin(what, done, 2_000);

@@ -5,6 +5,8 @@
  * the same interface.
  */
 
+import type { JobEnd } from '../checkpoint/snapshot.ts';
+
 /** Where the leader is reached; told to TaskManagers and clients that come to a standby. */
 export interface LeaderAddress {
   /** host:port of its RPC. */
@@ -12,12 +14,6 @@ export interface LeaderAddress {
   /** http://host:port of its REST API. */
   rest: string;
 }
-
-/** How the job ended, for standbys: there is nothing left to lead. */
-export type JobEnd =
-  | { kind: 'finished' }
-  | { kind: 'canceled' }
-  | { kind: 'failed'; code: string; message: string };
 
 export type Turn =
   /**

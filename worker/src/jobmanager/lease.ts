@@ -5,8 +5,9 @@
  * before its last one. So with renewDeadline < lease a leader has ended before it is succeeded, as
  * long as both clocks run at about one speed; where they don't, the log decides (P39).
  */
+import type { JobEnd } from '../checkpoint/snapshot.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
-import type { JobEnd, LeaderAddress, Turn } from './leader-election.ts';
+import type { LeaderAddress, Turn } from './leader-election.ts';
 
 /** The leader's sign of life, an object of the store that is replaced at each renewal. */
 export interface SignOfLife extends LeaderAddress {

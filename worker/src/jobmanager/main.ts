@@ -3,10 +3,15 @@
  */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { dirname, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
+import type { RunClaim } from '../checkpoint/log.ts';
 import { openStore } from '../checkpoint/open-store.ts';
+import type { RunStart } from '../checkpoint/snapshot.ts';
 import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
+import { RestTokens } from '../rest/rest-tokens.ts';
+import { scriptVersion } from '../plan/script-version.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
@@ -14,7 +19,9 @@ import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createSplitEnumerator, loadSource } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
 import { startJobManager } from './jobmanager.ts';
-import { Seat } from './seat.ts';
+import type { Leases } from './kube-leases.ts';
+import { ScriptRefused } from './script-watch.ts';
+import { Seat, type SeatDeps } from './seat.ts';
 import type { StartFrom } from './start-point.ts';
 
 /**
@@ -24,6 +31,9 @@ import type { StartFrom } from './start-point.ts';
 const EXIT_RESTART = 5;
 /** How long a phase stands still for a test's killer (TRIGGERJOB_PHASE_EVENTS). */
 const PHASE_DELAY_MS = 150;
+
+/** Where the kubelet puts what a pod shows the API server. */
+const SERVICE_ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 export interface JobManagerRunOptions {
   /** The user's TriggerJob, YAML; watched for script changes. */
@@ -48,6 +58,15 @@ export interface JobManagerRunOptions {
    * the next one. SIGINT stops the job in any case.
    */
   onSigterm?: 'stop-job' | 'release';
+  /** `stay`: a job that has ended is shown by REST until a signal comes; only with `run`. */
+  onEnd?: 'exit' | 'stay';
+  /** The operator's count of deployments (checkpoint/log.ts), and what this one begins with. */
+  run?: number | null;
+  start?: RunStart | null;
+  /** Tokens of REST clients that may change something, one a line. */
+  restTokenFile?: string | null;
+  /** Name of the Lease by which the leader is elected, in the job's namespace; null = the store. */
+  lease?: string | null;
 }
 
 /**
@@ -61,24 +80,12 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
   const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
   const plan = await planOf(options);
-  const { secretFile = null } = options;
-  const keys = keysFor(plan.internalTls, secretFile, env, (fault) => log.warn(fault));
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });
-  const { advertiseHost = null, portFile = null, onSigterm = 'stop-job' } = options;
-  const seat = await Seat.open({
-    env,
-    log,
-    keys,
-    plan,
-    store,
-    advertiseHost,
-    onFatal: (error) => {
-      log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
-      process.exit(EXIT_RESTART);
-    },
-  });
+  const { portFile = null, onSigterm = 'stop-job', onEnd = 'exit' } = options;
+  const run = runOf(options);
+  const seat = await openSeat(options, { env, log, plan, store, run });
   // Installed before anyone can know this process: a signal from here on is a stop, never a kill.
   const stop = () => seat.stopJob();
   const leave = () => (onSigterm === 'release' ? seat.release() : seat.stopJob());
@@ -86,7 +93,8 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   process.on('SIGINT', stop);
   const listens = () => listening(log, seat, portFile);
   try {
-    if (plan.jobManagers > 1) {
+    const waits = plan.jobManagers > 1 || options.lease != null;
+    if (waits) {
       await listens();
       await loadSource(plan.source);
     }
@@ -94,8 +102,8 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
       const manager = await startJobManager({
         ...claim,
         plan,
-        watchFiles: [options.planFile, ...scriptFilesOf(plan.filter)],
-        loadScript: () => loadScript(options.planFile),
+        watchFiles: [options.planFile, ...scriptFilesOf(plan.filter, options.planFile)],
+        loadScript: () => loadScript(options),
         script: compiled(plan.filter),
         env,
         log,
@@ -104,12 +112,18 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
         openEnumerator: (source, known) => createSplitEnumerator(source, env, { known }),
         // Asked for once: a later leader goes on with what the first one did.
         from: followed ? null : parseFrom(options.from ?? null),
+        run,
         writer: `${hostname()}/${process.pid}`,
         ...(phases ? { hooks: phaseEvents(env, log) } : {}),
       });
-      if (plan.jobManagers === 1) await listens();
+      if (!waits) await listens();
       return manager;
     });
+    const over = end.kind !== 'released' && end.kind !== 'left';
+    if (over && onEnd === 'stay') {
+      if ((await seat.stay()) === 'superseded') process.exit(EXIT_RESTART);
+      return;
+    }
     if (end.kind === 'failed') {
       throw new TriggerJobError(end.code, `the job failed: ${end.message}`);
     }
@@ -121,6 +135,56 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
     process.off('SIGINT', stop);
     await seat.close();
   }
+}
+
+async function openSeat(
+  options: JobManagerRunOptions,
+  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store'> & { run: RunClaim | null },
+): Promise<Seat> {
+  const { env, log, plan, run } = parts;
+  const { secretFile = null, restTokenFile = null, lease = null, advertiseHost = null } = options;
+  const onFault = (fault: string) => log.warn(fault);
+  return Seat.open({
+    ...parts,
+    run: run?.number ?? null,
+    keys: keysFor(plan.internalTls, secretFile, env, onFault),
+    advertiseHost,
+    leases: lease === null ? null : await leasesOf(plan, lease, env),
+    restTokens: restTokenFile === null ? null : new RestTokens(restTokenFile, env, onFault),
+    onFatal: (error) => {
+      log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
+      process.exit(EXIT_RESTART);
+    },
+  });
+}
+
+function runOf({ run = null, start = null, onEnd }: JobManagerRunOptions): RunClaim | null {
+  if (run !== null) return { number: run, start };
+  if (start === null && onEnd !== 'stay') return null;
+  throw new TriggerJobError(
+    'RUN_MISSING',
+    '--start, --restore-savepoint and --on-end stay mean something only with --run: give it',
+  );
+}
+
+/** Loaded only in a cluster, like the API server's address. */
+async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> {
+  const { apiServerOf, KubeLeases } = await import('./kube-leases.ts');
+  const url = apiServerOf(process.env);
+  if (url === null) {
+    const text =
+      '--leader-election kubernetes, but KUBERNETES_SERVICE_HOST is not set: run in a pod';
+    throw new TriggerJobError('NOT_IN_A_CLUSTER', text);
+  }
+  return new KubeLeases({
+    env,
+    url,
+    namespace: plan.namespace,
+    name,
+    // Room for two more tries before the lease is lost.
+    timeoutMs: Math.ceil(plan.leaderElection.renewDeadlineMs / 3),
+    serviceAccountDir: process.env['TRIGGERJOB_SERVICE_ACCOUNT_DIR'] ?? SERVICE_ACCOUNT_DIR,
+  });
 }
 
 async function listening(log: Logger, seat: Seat, portFile: string | null): Promise<void> {
@@ -135,7 +199,7 @@ async function planOf(options: JobManagerRunOptions): Promise<JobPlan> {
   const { planJson, storeUrl, rpcPort, restPort } = options;
   const plan =
     planJson === undefined || planJson === null
-      ? await loadPlan(options.planFile)
+      ? await loadPlan(options)
       : (JSON.parse(await readFile(planJson, 'utf8')) as JobPlan);
   return {
     ...plan,
@@ -149,10 +213,14 @@ async function planOf(options: JobManagerRunOptions): Promise<JobPlan> {
   };
 }
 
-/** Loads the schema only when a file is read: a launcher hands the plan over resolved. */
-async function loadPlan(planFile: string): Promise<JobPlan> {
+/**
+ * Loads the schema only when a file is read: a launcher hands the plan over resolved. Who does not
+ * is the operator: then the file is read as a cluster does, which has no directories of its own.
+ */
+async function loadPlan({ planFile, planJson }: JobManagerRunOptions): Promise<JobPlan> {
   const { loadPlanFile } = await import('../plan/plan-file.ts');
-  const { plan, faults } = await loadPlanFile(planFile);
+  const inCluster = planJson === undefined || planJson === null;
+  const { plan, faults } = await loadPlanFile(planFile, inCluster ? { stateDir: null } : {});
   if (plan !== null) return plan;
   const lines = faults.map(
     (fault) => `${fault.line}:${fault.column} ${fault.path}: ${fault.message}`,
@@ -160,8 +228,13 @@ async function loadPlan(planFile: string): Promise<JobPlan> {
   throw new TriggerJobError('PLAN_INVALID', `${planFile} is invalid:\n${lines.join('\n')}`);
 }
 
-async function loadScript(planFile: string): Promise<ScriptVersion> {
-  return compiled((await loadPlan(planFile)).filter);
+async function loadScript(options: JobManagerRunOptions): Promise<ScriptVersion> {
+  const { filter } = await loadPlan(options);
+  try {
+    return compiled(filter);
+  } catch (error) {
+    throw new ScriptRefused(scriptVersion(filter.language, filter.script), error);
+  }
 }
 
 function compiled(filter: FilterPlan): ScriptVersion {
@@ -169,9 +242,10 @@ function compiled(filter: FilterPlan): ScriptVersion {
   return { version, language, text: script };
 }
 
-/** `origin` names a file unless the script lies in the TriggerJob itself. */
-function scriptFilesOf({ origin }: FilterPlan): string[] {
-  return origin.startsWith('spec.') ? [] : [origin];
+/** Where the script lies that is not in the job's own file; a relative path starts beside that. */
+function scriptFilesOf({ origin }: FilterPlan, planFile: string): string[] {
+  const within = origin.startsWith('spec.') || origin.startsWith('ConfigMap ');
+  return within ? [] : [resolve(dirname(planFile), origin)];
 }
 
 function jobFolder(plan: JobPlan): string {

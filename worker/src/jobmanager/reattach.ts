@@ -11,8 +11,10 @@ import { planDigest } from './plan-digest.ts';
 import type { TaskManager } from './task-managers.ts';
 
 /**
- * With slots enough for a new deployment and nobody that runs the old one, so much later nobody
- * will come: a TaskManager looks for a leader several times within it.
+ * With slots enough for a new deployment and nobody that runs the old one, so long after the newest
+ * came nobody will come: a TaskManager looks for a leader several times within it. Not so long
+ * after the takeover: those that an old leader kept waiting that stood still come all at once, and
+ * one without tasks may be first.
  */
 const SETTLE_MS = 1_500;
 /** What a look counts for at most: who stood still has yet to read what the others said. */
@@ -40,10 +42,12 @@ export type Verdict = { kind: 'wait' } | { kind: 'adopt' } | { kind: 'refuse'; r
 
 export type Candidate = Pick<TaskManager, 'id' | 'slots'> & { running: RunningAttempt | null };
 
+/** `quietMs`: since the newest of them came. */
 export function judge(
   expected: Expected,
   candidates: readonly Candidate[],
   waitedMs: number,
+  quietMs = waitedMs,
 ): Verdict {
   const refuse = (reason: string): Verdict => ({ kind: 'refuse', reason });
   const { attempt, planDigest, parallelism, waitMs } = expected;
@@ -51,8 +55,8 @@ export function judge(
   const [first] = running;
   if (first === undefined) {
     const slots = candidates.reduce((sum, candidate) => sum + candidate.slots, 0);
-    const untilMs = slots >= parallelism ? Math.min(SETTLE_MS, waitMs) : waitMs;
-    if (waitedMs < untilMs) return { kind: 'wait' };
+    const settled = slots >= parallelism && quietMs >= SETTLE_MS;
+    if (!settled && waitedMs < waitMs) return { kind: 'wait' };
     return refuse(`no TaskManager runs attempt ${attempt}`);
   }
   if (running.some((one) => one.planDigest !== planDigest)) {
@@ -92,6 +96,9 @@ export class Reattachment {
   readonly #deps: ReattachDeps;
   #lookedAt: number;
   #waitedMs = 0;
+  /** Candidates of the last look, and how long it was waited for the newest of them. */
+  #known: readonly Candidate[] = [];
+  #cameAtMs = 0;
   readonly #decided = Promise.withResolvers<Verdict & { kind: 'adopt' | 'refuse' }>();
   #over = false;
   #timer: Timer | null = null;
@@ -120,7 +127,10 @@ export class Reattachment {
     this.#waitedMs += Math.min(now - this.#lookedAt, TICK_MS);
     this.#lookedAt = now;
     const waitedMs = Math.round(this.#waitedMs);
-    const verdict = judge(expected, candidates(), waitedMs);
+    const all = candidates();
+    if (all.some((one) => !this.#known.includes(one))) this.#cameAtMs = waitedMs;
+    this.#known = all;
+    const verdict = judge(expected, all, waitedMs, waitedMs - this.#cameAtMs);
     if (verdict.kind === 'wait') {
       this.#timer = env.timer(TICK_MS, () => this.look());
       return;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JobPlan, ScalingPlan } from '../plan/job-plan.ts';
 import { FakeTaskManager } from './fake-task-manager.ts';
-import type { JobManager } from './jobmanager.ts';
+import type { JobManager } from './job-view.ts';
 import { clusterOf, recordsOf, type TestCluster, testPlan, until } from './test-cluster.ts';
 
 const QUICK: ScalingPlan = { resourceWaitMs: 60, stabilizationMs: 10, minIntervalMs: 0 };

@@ -8,7 +8,7 @@ export class ScriptSwitch {
   #active: ScriptVersion;
   #wanted: ScriptVersion;
   /** Why the last change was refused; null = it was not. The old script stays. */
-  refused: string | null = null;
+  refused: { fault: string; version: string | null } | null = null;
 
   constructor(wanted: ScriptVersion) {
     this.#active = wanted;

@@ -6,9 +6,20 @@ import { stat } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
-import { messageOf } from '../runtime/errors.ts';
+import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
 const POLL_MS = 1_000;
+
+/** A script that was read and does not compile. */
+export class ScriptRefused extends TriggerJobError {
+  /** As it would have had. */
+  readonly version: string;
+
+  constructor(version: string, cause: unknown) {
+    super('SCRIPT_REFUSED', messageOf(cause));
+    this.version = version;
+  }
+}
 
 export interface ScriptWatchOptions {
   env: Env;
@@ -18,7 +29,7 @@ export interface ScriptWatchOptions {
   /** Reads and compiles; null = the file names no script of its own. Rejects for a broken one. */
   loadScript(): Promise<ScriptVersion | null>;
   onScript(script: ScriptVersion): void;
-  onRefused(fault: string): void;
+  onRefused(refused: { fault: string; version: string | null }): void;
 }
 
 export class ScriptWatch {
@@ -57,7 +68,8 @@ export class ScriptWatch {
     } catch (error) {
       const fault = messageOf(error);
       log.warn({ fault }, `the changed filter is refused, the old one stays: ${fault}`);
-      onRefused(fault);
+      const version = error instanceof ScriptRefused ? error.version : null;
+      onRefused({ fault, version });
     }
   }
 
@@ -65,7 +77,8 @@ export class ScriptWatch {
   async #stamps(): Promise<string | null> {
     try {
       const stats = await Promise.all(this.#options.files.map((file) => stat(file)));
-      return stats.map(({ mtimeMs, size }) => `${mtimeMs}-${size}`).join(' ');
+      // The inode too: a ConfigMap's new file may have the old one's time and size.
+      return stats.map(({ mtimeMs, size, ino }) => `${mtimeMs}-${size}-${ino}`).join(' ');
     } catch {
       return null;
     }

@@ -3,14 +3,14 @@
  * checkpoint, newest checkpoint, or a first start with its initial manifest (P25, P42, P43).
  */
 import type { Logger } from 'pino';
-import { JobLog } from '../checkpoint/log.ts';
-import { readState } from '../checkpoint/log-record.ts';
+import { JobLog, type RunClaim } from '../checkpoint/log.ts';
+import { type LogState, readState } from '../checkpoint/log-record.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { OpenOptions } from '../checkpoint/open-store.ts';
 import { leaderPath } from '../checkpoint/paths.ts';
 import { loadCheckpoint, recoverJob } from '../checkpoint/recover.ts';
 import { restoreSavepoint } from '../checkpoint/savepoint.ts';
-import type { Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
+import type { LogRecord, Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { Env } from '../runtime/env.ts';
@@ -66,6 +66,8 @@ export interface StartRequest {
   script: ScriptVersion;
   /** Epoch whose leader is known to be gone; null: whoever leads is succeeded. */
   after: number | null;
+  /** null: not deployed by the operator. */
+  run: RunClaim | null;
   /** The epoch is claimed; what to do with it is yet to be found. */
   onLeading(leaderEpoch: number, confirm: () => Promise<void>): Promise<void>;
   /** `known`: the splits of the restored checkpoint; the source must still be theirs. */
@@ -75,9 +77,9 @@ export interface StartRequest {
 export async function findStart(
   request: StartRequest,
 ): Promise<StartPoint & { splits: SplitBook }> {
-  const { env, logger, plan, store, openStore, from, writer } = request;
-  const { retained } = plan.checkpointing;
-  const log = new JobLog({ store, env, writer, retained });
+  const { env, logger, store, openStore, from, writer, run } = request;
+  const { retained } = request.plan.checkpointing;
+  const log = new JobLog({ store, env, writer, retained, run });
   const before = await log.readTail();
   if ((from === 'earliest' || from === 'latest') && readState(before).line.length > 0) {
     throw new TriggerJobError(
@@ -86,29 +88,34 @@ export async function findStart(
         'newest; leave --from out, name a checkpoint id, or use another state directory',
     );
   }
-  const ended = await endedBefore(store, readState(before).leaderEpoch);
-  const drawn = before.length === 0 ? await drawLineage(request) : '';
+  const known = readState(before);
+  const plan = await planOfStart(request, log, before, known);
+  const ended = known.end !== null || (await endedBefore(store, known.leaderEpoch));
+  const drawn = before.length === 0 ? await drawLineage({ ...request, plan }) : '';
   await log.takeover({ lineage: drawn, restoredFrom: plan.restoreSavepoint }, request.after);
   await request.onLeading(log.leaderEpoch, () => log.confirmEnd());
   const { lineage } = log.state;
   if (lineage === null) throw new TriggerJobError('LOG_CORRUPT', 'the log has no genesis record');
   logger.info({ leaderEpoch: log.leaderEpoch, lineage }, 'took over the log of the job');
-  const journal = new JobJournal({ env, logger, log, store, lineage, retained, openStore });
-  const running = ended ? null : await maybeRunning(request, log);
+  const options = { env, logger, log, store, lineage, retained, openStore };
+  const journal = new JobJournal({ ...options, run: run?.number ?? null });
+  const running = ended ? null : await maybeRunning({ ...request, plan }, log);
   if (running !== null) await journal.knowRetained();
   // Every deployment has a record of its own (P42), so no earlier one can have had this number.
   // With the manifest's number plus one, a savepoint of a younger job would repeat attempts.
   const next = (log.records.at(-1)?.logIndex ?? 0) + 2;
   const deployment = { attempt: next, parallelism: plan.parallelism, restarts: 0 };
-  const chosen = running?.checkpoint ?? (await choose(request, log, journal, deployment));
+  const chosen =
+    running?.checkpoint ?? (await choose({ ...request, plan }, log, journal, deployment));
   if (chosen !== null)
     refuseUnfit(plan, chosen.manifest, `checkpoint ${chosen.manifest.checkpointId}`);
   const positions = chosen?.manifest.splits ?? [];
   const splits = request.openSplits(positions.map((position) => position.split));
-  const start = chosen ?? (await firstStart(request, log, journal, splits));
+  // Tasks of a state that was given up may still run: their attempts were others.
+  const fresh = chosen === null && !log.state.emptied;
+  const { attempt, restarts } = running ?? (fresh ? { attempt: 1, restarts: 0 } : deployment);
+  const start = chosen ?? (await firstStart(request, log, journal, splits, attempt));
   if (chosen !== null) await splits.restore(positions);
-  const first = { attempt: 1, restarts: 0 };
-  const { attempt, restarts } = running ?? (chosen === null ? first : deployment);
   return {
     journal,
     splits,
@@ -118,6 +125,41 @@ export async function findStart(
     reattach: running !== null,
     nextCheckpointId: log.state.nextCheckpointId,
   };
+}
+
+/**
+ * The plan with the savepoint that this start restores, if any, in place of `restore.savepoint`:
+ * the one that its run begins with, unless an earlier leader of the run has begun it; else the
+ * spec's, unless it was used (P43).
+ */
+async function planOfStart(
+  { plan, run, openStore }: StartRequest,
+  log: JobLog,
+  tail: readonly LogRecord[],
+  { run: newest, usedSavepoints, owedSavepoint }: LogState,
+): Promise<JobPlan> {
+  const start = run !== null && run.number > newest ? run.start : null;
+  const wanted = plan.restoreSavepoint;
+  let unused = wanted !== null && !usedSavepoints.has(wanted);
+  // Records of older releases do not repeat what was restored before the tail.
+  const told = tail.length < 2 || tail[1]?.logIndex === 1 || tail.at(-1)?.restored !== undefined;
+  if (unused && !told) unused = !readState(await log.readAll()).usedSavepoints.has(wanted ?? '');
+  if (start === null) {
+    // What is owed to the run comes before what only stands in the spec.
+    const owed = run?.number === newest && owedSavepoint !== null;
+    return { ...plan, restoreSavepoint: unused && !owed ? wanted : null };
+  }
+  if (unused && !(start.kind === 'savepoint' && start.location === wanted)) {
+    throw new TriggerJobError(
+      'START_CONFLICT',
+      `run ${run?.number} begins otherwise, but spec.restore.savepoint names ${wanted}, which ` +
+        'this job has not restored yet: choose one',
+    );
+  }
+  if (start.kind === 'stateless') return { ...plan, restoreSavepoint: null };
+  // Before it is claimed: an unfit one must not be owed from then on.
+  await admitSavepoint(plan, await openStore(start.location, { readOnly: true }));
+  return { ...plan, restoreSavepoint: start.location };
 }
 
 /** A job that was ended left no task behind. What can't be read is no such sign: they are asked. */
@@ -132,10 +174,8 @@ async function maybeRunning(
   { plan, store, from }: StartRequest,
   log: JobLog,
 ): Promise<{ checkpoint: StoredCheckpoint; attempt: number; restarts: number } | null> {
-  const { line, owedSavepoint, usedSavepoints } = log.state;
-  const wanted = plan.restoreSavepoint;
-  if (from !== null || owedSavepoint !== null) return null;
-  if (wanted !== null && !usedSavepoints.has(wanted)) return null;
+  const { line, owedSavepoint } = log.state;
+  if (from !== null || owedSavepoint !== null || plan.restoreSavepoint !== null) return null;
   const newest = line.at(-1);
   if (newest === undefined) return null;
   let manifest: Manifest;
@@ -185,10 +225,12 @@ async function choose(
   const owed = recovery.kind === 'savepoint' ? recovery.savepoint : null;
   const wanted = plan.restoreSavepoint ?? owed;
   // P43: used once, however often the job starts with this spec.
-  if (wanted !== null && (owed !== null || !log.state.usedSavepoints.has(wanted))) {
+  if (wanted !== null) {
     const source = await request.openStore(wanted, { readOnly: true });
     const manifest = await admitSavepoint(plan, source);
-    if (owed !== null) refuseOtherLineage(manifest, log.state.lineage, source.url);
+    // A run of a job that has state may begin with another job's, as the spec may ask for.
+    if (owed !== null && log.state.line.length === 0)
+      refuseOtherLineage(manifest, log.state.lineage, source.url);
     const { env } = request;
     return restoreSavepoint({ log, from: source, to: store, env, savepoint: wanted, deployment });
   }
@@ -231,6 +273,7 @@ async function firstStart(
   log: JobLog,
   journal: Journal,
   splits: SplitBook,
+  attempt: number,
 ): Promise<StoredCheckpoint> {
   const { env, logger, plan, script } = request;
   await splits.resolveFirst();
@@ -240,7 +283,7 @@ async function firstStart(
     parallelism: plan.parallelism,
     lineage: journal.lineage,
     leaderEpoch: journal.leaderEpoch,
-    attempt: 1,
+    attempt,
     checkpointId: log.state.nextCheckpointId,
     triggeredAt: now,
     completedAt: now,

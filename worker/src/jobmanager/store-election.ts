@@ -8,10 +8,11 @@ import { JobLog } from '../checkpoint/log.ts';
 import { decodeRecord } from '../checkpoint/log-record.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { leaderPath, logPath } from '../checkpoint/paths.ts';
+import type { JobEnd } from '../checkpoint/snapshot.ts';
 import type { LeaderElectionPlan } from '../plan/job-plan.ts';
 import { type Env, sleep, type Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import type { JobEnd, LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
+import type { LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
 import { overdue, readSign, type SignOfLife, type Watched, watch } from './lease.ts';
 
 /** A standby looks more often than a leader writes: a clean handover takes no longer than this. */

@@ -9,7 +9,8 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
 import type { Split, SplitEnumerator, SplitPosition } from '../source/source.ts';
-import { type JobManager, startJobManager } from './jobmanager.ts';
+import type { JobManager } from './job-view.ts';
+import { startJobManager } from './jobmanager.ts';
 import type { JobManagerOptions } from './jobmanager-options.ts';
 
 export const SCRIPT: ScriptVersion = { version: 'v1', text: 'true', language: 'aviator' };

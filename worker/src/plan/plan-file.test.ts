@@ -240,3 +240,47 @@ describe('scripts', () => {
     assert.ok(faults.every(({ message }) => !message.includes('/etc/triggerjob')));
   });
 });
+
+describe('a file in a cluster', () => {
+  it('finds every secret where the operator mounts it, and needs no local directory', async () => {
+    const { plan, faults } = await load(
+      `${HEAD}spec:
+  parallelism: 2
+  source:
+    kafka:
+      bootstrapServers: kafka:9093
+      topic: events
+      securityRef: { name: kafka-creds }
+      tls: { ca: ca.crt, cert: tls.crt, key: tls.key }
+      sasl: { mechanism: SCRAM-SHA-512 }
+  filter:
+    scriptFrom: { configMapKeyRef: { name: filters, key: events.av } }
+  action:
+    webhook: { url: "https://example.com/hook", signingSecretRef: { name: hook, key: hmac } }
+  checkpointing:
+    directory: s3://checkpoints/
+    s3: { credentialsRef: { name: s3-creds } }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: filters }
+data: { events.av: "true" }
+`,
+      { stateDir: null },
+    );
+    assert.deepEqual(faults, []);
+    assert.ok(plan?.source.kind === 'kafka' && plan.action.kind === 'webhook');
+    const mounted = (name: string, key: string) => `/etc/triggerjob/secrets/${name}/${key}`;
+    const { tls, sasl } = plan.source.connection;
+    assert.equal(tls?.ca, mounted('kafka-creds', 'ca.crt'));
+    assert.equal(tls?.key, mounted('kafka-creds', 'tls.key'));
+    assert.equal(sasl?.password.path, mounted('kafka-creds', 'password'));
+    assert.equal(plan.action.signingSecret?.path, mounted('hook', 'hmac'));
+    assert.deepEqual(plan.checkpointing.s3.credentials, {
+      accessKey: { path: mounted('s3-creds', 'access-key') },
+      secretKey: { path: mounted('s3-creds', 'secret-key') },
+    });
+    assert.equal(plan.savepointDirectory, 's3://checkpoints/_savepoints/');
+    assert.deepEqual([plan.rest.bindAddress, plan.rpc.bindAddress], ['0.0.0.0', '0.0.0.0']);
+  });
+});

@@ -14,6 +14,9 @@ const MEBIBYTE = 1024 * 1024;
 /** Record times drive these, no timer does: a year is as good as a minute. */
 const NO_TIMER = { max: 10 * 365 * 86_400_000 };
 
+/** Its least value is that of another field, see `waits` in rules.ts. */
+const NOT_FIRST = { min: 0 };
+
 const profileApi = block('HTTP service asked once for a user without state. 404 is an answer.', {
   url: text('Base URL; GET URL/users/ID/profile, /visit and /history.', 'http://profile-api', {
     rule: { kind: 'url' },
@@ -46,7 +49,7 @@ const profileApi = block('HTTP service asked once for a user without state. 404 
     5,
   ),
   initialBackoff: defaulted(duration('Wait before the second attempt; doubles.', '1s'), '200ms'),
-  maxBackoff: defaulted(duration('Longest wait between attempts.', '1m'), '10s'),
+  maxBackoff: defaulted(duration('Longest wait between attempts.', '1m', NOT_FIRST), '10s'),
 });
 
 export const stateSchema = block('What is kept of each user, and for how long.', {
@@ -119,7 +122,7 @@ const webhook = block('Posts each matching event, at least once, with a stable i
   url: text('Where to post.', 'https://example.com/hook', { rule: { kind: 'url' } }),
   timeout: defaulted(duration('Longest wait for one attempt.', '5s'), '10s'),
   deadline: defaulted(
-    duration('All attempts and waits of one delivery; then the dead letter.', '1h'),
+    duration('All attempts and waits of one delivery; then the dead letter.', '1h', NOT_FIRST),
     '10m',
   ),
   maxInFlight: defaulted(
@@ -127,7 +130,7 @@ const webhook = block('Posts each matching event, at least once, with a stable i
     64,
   ),
   initialBackoff: defaulted(duration('Wait before the second attempt; doubles.', '1s'), '500ms'),
-  maxBackoff: defaulted(duration('Longest wait between attempts.', '2m'), '30s'),
+  maxBackoff: defaulted(duration('Longest wait between attempts.', '2m', NOT_FIRST), '30s'),
   allowPrivateAddresses: defaulted(
     flag('Whether private, loopback and link-local addresses may be posted to.'),
     false,

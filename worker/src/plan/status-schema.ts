@@ -83,7 +83,10 @@ const operation = Type.Optional(
     savepoint: words('The savepoint it made.', 's3://flink-savepoints/triggers/user-events/sp-12/'),
     startedAt: time('When it began.'),
     stepStartedAt: time('When the step began.'),
+    waitingSince: time('Since when the job is not in a state to be stopped with a savepoint.'),
+    stoppedAt: time('When the tasks stopped.'),
     reason: words('Why it is done.', 'spec.taskManager.resources changed'),
+    error: words('What went wrong last; it is tried again.', 'the savepoint failed: timeout'),
   }),
 );
 
@@ -107,6 +110,24 @@ export const statusSchema = block('What the operator sees and does. Written by i
   lag: count('Records in the topic that are not processed yet.', 120),
   restarts: count('Restarts of the tasks since the run began.', 0),
   run: count('Deployments so far; the JobManager gets it as --run.', 2),
+  deployedAt: time('When that deployment was decided.'),
+  runFrom: Type.Optional(
+    block('What that deployment began with; the same as long as it is the newest.', {
+      mode: choice('Where its state came from.', [
+        'fresh',
+        'savepoint',
+        'last-state',
+        'stateless',
+      ]),
+      savepoint: words('The savepoint.', 's3://flink-savepoints/triggers/user-events/sp-12/'),
+    }),
+  ),
+  resumeFrom: Type.Optional(
+    block('What a suspended job goes on from; present exactly while it is suspended.', {
+      mode: choice('Where its state comes from.', ['savepoint', 'last-state', 'stateless']),
+      savepoint: words('The savepoint.', 's3://flink-savepoints/triggers/user-events/sp-12/'),
+    }),
+  ),
   lastCheckpoint: Type.Optional(
     block('The newest completed checkpoint.', {
       id: count('Its number.', 12),
@@ -136,6 +157,7 @@ export const statusSchema = block('What the operator sees and does. Written by i
   deployedSpec: words('The spec that runs, as JSON; what a bad one is compared with.', '{}'),
   deployedGeneration: count('metadata.generation of deployedSpec.', 3),
   stableSpec: words('The spec that was healthy last, as JSON; where a rollback goes.', '{}'),
+  stableGeneration: count('metadata.generation of stableSpec.', 3),
   rejectedGeneration: count('metadata.generation that was taken back; not tried again.', 4),
   error: words('What is wrong with the spec or the job, and what to do.', ''),
   conditions: Type.Optional(

@@ -1,20 +1,26 @@
 /**
  * The REST API over node:http. It owns the socket and the JSON on it; routes.ts knows what is said.
- * A standby sends everybody to the leader, but for the question who it is.
+ * A standby asks the leader on everybody's behalf (forward.ts), but for the questions who it is and
+ * how it is itself.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import type { JobControl } from '../jobmanager/job-view.ts';
+import type { JobControl, JobView } from '../jobmanager/job-view.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import { AsyncOperations } from './async-operations.ts';
+import { Forwarding } from './forward.ts';
 import { RestError } from './rest-error.ts';
+import type { RestTokens } from './rest-tokens.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
 import { routesOf } from './routes.ts';
 
 /** Who this is; every JobManager answers it itself. */
 const LEADER_PATH = '/api/v1/leader';
+/** Whether this process answers at all, and whether it is of use: leads, or knows who does. */
+const HEALTH_PATH = '/healthz';
+const READY_PATH = '/readyz';
 const MAX_BODY_BYTES = 64 * 1024;
 const MAX_CONNECTIONS = 256;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -26,10 +32,7 @@ export interface RestServer {
   close(): Promise<void>;
 }
 
-/**
- * Port 0 takes any free one. Rejects with REST_LISTEN, which names rest.port, when it can't be had.
- */
-export async function startRest(options: {
+export interface RestOptions {
   /** null: this process does not lead. */
   jobManager: () => JobControl | null;
   /** Where the leader's REST API is, e.g. http://10.0.0.1:8081; null = unknown. */
@@ -37,20 +40,32 @@ export async function startRest(options: {
   port: number;
   bindAddress: string;
   env: Env;
-}): Promise<RestServer> {
-  const { jobManager, leader, port, bindAddress, env } = options;
+  /** Of those who may change something; null or left out = anybody may. */
+  tokens?: RestTokens | null;
+}
+
+/**
+ * Port 0 takes any free one. Rejects with REST_LISTEN, which names rest.port, when it can't be had.
+ */
+export async function startRest(options: RestOptions): Promise<RestServer> {
+  const { jobManager, leader, port, bindAddress, env, tokens = null } = options;
   const sockets = new Set<Socket>();
   const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
-  let routes: Route[] | null = null;
-  const savepoints = new AsyncOperations(env);
-  const manual = new AsyncOperations(env);
-  const disposals = new AsyncOperations(env);
+  const forwarding = new Forwarding();
+  const operations = {
+    savepoints: new AsyncOperations(env),
+    manual: new AsyncOperations(env),
+    disposals: new AsyncOperations(env),
+  };
+  let routes: { control: JobControl; routes: Route[] } | null = null;
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
-    if (control !== null)
-      routes ??= routesOf(control, { savepoints, manual, disposals }, connections);
-    const leaderEpoch = control?.view().leaderEpoch ?? null;
-    void respond({ routes, leader: leader(), leaderEpoch }, request, response);
+    if (control !== null && routes?.control !== control) {
+      routes = { control, routes: routesOf(control, operations, connections, leader) };
+    }
+    const view = control?.view() ?? null;
+    const role = { routes: control && (routes?.routes ?? null), leader: leader(), view };
+    void respond({ ...role, tokens, forwarding }, request, response);
   });
   server.maxConnections = MAX_CONNECTIONS;
   server.on('connection', (socket: Socket) => {
@@ -60,9 +75,10 @@ export async function startRest(options: {
   await listen(server, port, bindAddress);
   return {
     port: (server.address() as AddressInfo).port,
-    answersRead: () => savepoints.read(),
+    answersRead: () => operations.savepoints.read(),
     close: () =>
       new Promise<void>((resolve) => {
+        forwarding.close();
         server.close(() => resolve());
         server.closeAllConnections();
       }),
@@ -88,17 +104,10 @@ interface Role {
   /** null: a standby. */
   routes: readonly Route[] | null;
   leader: string | null;
-  /** Of this process, if it leads. */
-  leaderEpoch: number | null;
-}
-
-/** 307 keeps method and body: what was asked of a standby is done by the leader. */
-function sendToLeader(leader: string | null, path: string): RouteAnswer {
-  if (leader === null) {
-    return { status: 503, body: { errors: ['This JobManager is a standby; nobody leads now.'] } };
-  }
-  const errors = [`This JobManager is a standby; ${leader} leads.`];
-  return { status: 307, body: { errors }, headers: { location: `${leader}${path}` } };
+  /** Of the job, if this process leads it or shows its end. */
+  view: JobView | null;
+  tokens: RestTokens | null;
+  forwarding: Forwarding;
 }
 
 /** Never rejects. */
@@ -107,13 +116,14 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  let answer: RouteAnswer;
+  let answer: RouteAnswer | null;
   try {
-    answer = await handle(role, request);
+    answer = await handle(role, request, response);
   } catch (error) {
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
   }
+  if (answer === null) return;
   const text = typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
@@ -123,15 +133,23 @@ async function respond(
   response.end(text);
 }
 
-async function handle(role: Role, request: IncomingMessage): Promise<RouteAnswer> {
+/** null: answered already. */
+async function handle(
+  role: Role,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<RouteAnswer | null> {
   const method = request.method ?? 'GET';
   const url = new URL(request.url ?? '/', 'http://rest');
-  const { routes, leader, leaderEpoch } = role;
-  if (url.pathname === LEADER_PATH) {
-    const own = routes === null ? 'standby' : 'leader';
-    return { status: 200, body: { role: own, leader, leaderEpoch } };
+  const own = ownAnswer(role, url.pathname);
+  if (own !== null) return own;
+  const { routes, leader, tokens, forwarding } = role;
+  const reads = method === 'GET' || method === 'HEAD';
+  if (!reads && tokens !== null && !tokens.admits(request.headers.authorization)) {
+    const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
+    return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
   }
-  if (routes === null) return sendToLeader(leader, request.url ?? '/');
+  if (routes === null) return forwarding.forward(request, response, leader);
   const match = matchRoute(routes, method, url.pathname);
   if (match.kind === 'unknown') throw new RestError(404, `Not found: ${url.pathname}`);
   if (match.kind === 'wrong-method') {
@@ -139,6 +157,25 @@ async function handle(role: Role, request: IncomingMessage): Promise<RouteAnswer
   }
   const body = method === 'GET' ? {} : await readBody(request);
   return match.handler({ params: match.params, query: url.searchParams, body });
+}
+
+/** What every JobManager answers for itself. */
+function ownAnswer({ leader, view }: Role, path: string): RouteAnswer | null {
+  // A job that has ended for good has no leader, and whoever is asked shows it.
+  const ended = view?.ended != null;
+  const own = view === null ? 'standby' : ended ? 'ended' : 'leader';
+  switch (path) {
+    case LEADER_PATH:
+      return { status: 200, body: { role: own, leader, leaderEpoch: view?.leaderEpoch ?? null } };
+    case HEALTH_PATH:
+      return { status: 200, body: { status: 'ok' } };
+    case READY_PATH: {
+      if (view !== null || leader !== null) return { status: 200, body: { role: own, leader } };
+      return { status: 503, body: { errors: ['This JobManager does not lead; nobody does yet.'] } };
+    }
+    default:
+      return null;
+  }
 }
 
 async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {

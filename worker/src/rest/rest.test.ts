@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { summarize } from '../jobmanager/checkpoint-history.ts';
@@ -7,6 +10,7 @@ import { TestCluster } from '../jobmanager/test-cluster.ts';
 import { realEnv } from '../runtime/env.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { startRest } from './rest-server.ts';
+import { RestTokens } from './rest-tokens.ts';
 import { matchRoute } from './router.ts';
 
 /** What these tests read, of whatever answer: the assertions say which of it must be there. */
@@ -212,18 +216,23 @@ test('the status line and the metrics', async (t) => {
   });
   while (manager.view().counters.matched !== 3) await delay(2);
   // A part of the lag is no lag, and one subtask at its end is not the end of the input.
-  const early = await get('/api/v1/status');
+  const early = await get('/api/v1/details');
   assert.deepEqual([early.lag, early.inputEnded], [null, false]);
   tm.heartbeat({ subtask: 1, attempt: 1, openSplits: 0 });
   while (manager.view().subtasks.length < 2) await delay(2);
   await manager.checkpoint();
-  const status = await get('/api/v1/status');
+  const status = await get('/api/v1/details');
   assert.equal(status.state, 'RUNNING');
   assert.equal(status.matched, 3);
   assert.deepEqual([status.lag, status.inputEnded], [9, false]);
   assert.equal(status.restoredCheckpoint, null);
   assert.equal(status.lastCheckpoint.stateBytes, 2000);
-  assert.deepEqual(status.filter, { version: 'v1', refused: null });
+  assert.deepEqual(status.filter, {
+    version: 'v1',
+    wanted: 'v1',
+    refused: null,
+    refusedVersion: null,
+  });
   assert.equal(status.subtasks[0]?.matched, 3);
   const text = await (await fetch(`http://127.0.0.1:${rest.port}/metrics`)).text();
   assert.match(text, /# TYPE triggerjob_matched_total counter/);
@@ -240,33 +249,163 @@ test('a port that is taken is told by the name of its setting', async (t) => {
   });
 });
 
-test('a standby sends everybody to the leader, with method and body', async (t) => {
-  const { rest: leading, options } = await serve(t);
-  let leader: string | null = null;
+/** A standby beside a leader; `leader.at`: whom the standby takes for it. */
+async function standbyOf(t: TestContext) {
+  const served = await serve(t);
+  const leader = { at: null as string | null };
   const standby = await startRest({
-    ...options,
+    ...served.options,
     port: 0,
     jobManager: () => null,
-    leader: () => leader,
+    leader: () => leader.at,
   });
   t.after(() => standby.close());
-  const url = `http://127.0.0.1:${standby.port}`;
+  const own = `http://127.0.0.1:${served.rest.port}`;
+  return { ...served, leader, own, url: `http://127.0.0.1:${standby.port}` };
+}
+
+test('a standby asks the leader for everybody, with method, body and status', async (t) => {
+  const { own, leader, url, manager } = await standbyOf(t);
+  const ready = async (at: string) => (await fetch(`${at}/readyz`)).status;
+  assert.deepEqual([await ready(url), await ready(own)], [503, 200]);
   const unknown = await fetch(`${url}/overview`);
   assert.equal(unknown.status, 503);
   assert.match(((await unknown.json()) as Answer).errors[0] ?? '', /standby; nobody leads/);
-  leader = `http://127.0.0.1:${leading.port}`;
-  const hint = await fetch(`${url}/overview?x=1`, { redirect: 'manual' });
-  assert.equal(hint.status, 307);
-  assert.equal(hint.headers.get('location'), `${leader}/overview?x=1`);
-  const overview = (await (await fetch(`${url}/overview`)).json()) as Answer;
-  assert.equal(overview['jobs-running'], 1);
-  const { jobs } = (await (await fetch(`${url}/jobs/overview`)).json()) as Answer;
-  const post = { method: 'POST', body: '{}' };
-  const asked = await fetch(`${url}/jobs/${jobs[0]?.jid}/checkpoints`, post);
-  assert.equal(asked.status, 202);
+  leader.at = own;
+  assert.equal(await ready(url), 200);
+  const answer = await fetch(`${url}/overview?x=1`, { redirect: 'manual' });
+  assert.equal(answer.status, 200);
+  assert.equal(((await answer.json()) as Answer)['jobs-running'], 1);
+  const post = { method: 'POST', body: '{"triggerId":"through-the-standby"}' };
+  const asked = await fetch(`${url}/jobs/${manager.jobId}/checkpoints`, post);
+  assert.deepEqual(
+    [asked.status, await asked.json()],
+    [202, { 'request-id': 'through-the-standby' }],
+  );
+  assert.equal((await fetch(`${url}/jobs/none`)).status, 404);
+  assert.match(await (await fetch(`${url}/metrics`)).text(), /triggerjob_matched_total/);
   const role = async (at: string) => (await fetch(`${at}/api/v1/leader`)).json();
-  assert.deepEqual(await role(url), { role: 'standby', leader, leaderEpoch: null });
-  assert.deepEqual(await role(leader), { role: 'leader', leader: null, leaderEpoch: 1 });
+  assert.deepEqual(await role(url), { role: 'standby', leader: own, leaderEpoch: null });
+  assert.deepEqual(await role(own), { role: 'leader', leader: null, leaderEpoch: 1 });
+  for (const at of [own, url]) assert.equal((await fetch(`${at}/healthz`)).status, 200);
+});
+
+test('a leader that is gone, or that is no leader, is a 503 and no endless round', async (t) => {
+  const { leader, url } = await standbyOf(t);
+  leader.at = 'http://127.0.0.1:1';
+  const gone = await fetch(`${url}/overview`);
+  assert.equal(gone.status, 503);
+  assert.match(
+    ((await gone.json()) as Answer).errors[0] ?? '',
+    /127\.0\.0\.1:1 leads and does not/,
+  );
+  leader.at = url;
+  const round = await fetch(`${url}/overview`);
+  assert.equal(round.status, 503);
+  assert.match(((await round.json()) as Answer).errors[0] ?? '', /nobody leads now/);
+});
+
+test('with tokens only who bears one may change something, also through a standby', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'tokens-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const file = join(dir, 'rest-token');
+  const [first, second] = ['a'.repeat(32), 'b'.repeat(32)];
+  writeFileSync(file, `${first}\n`);
+  const { options, manager } = await serve(t);
+  let now = 0;
+  const faults: string[] = [];
+  const env = { ...realEnv, monotonic: () => now };
+  const tokens = new RestTokens(file, env, (fault) => faults.push(fault));
+  const guarded = await startRest({ ...options, port: 0, tokens });
+  const leader = () => `http://127.0.0.1:${guarded.port}`;
+  const standby = await startRest({ ...options, port: 0, jobManager: () => null, leader, tokens });
+  t.after(() => Promise.all([guarded.close(), standby.close()]));
+  for (const { port } of [guarded, standby]) {
+    const url = `http://127.0.0.1:${port}/jobs/${manager.jobId}`;
+    const change = async (token: string | null, path = '/checkpoints', method = 'POST') => {
+      const headers = token === null ? {} : { authorization: `Bearer ${token}` };
+      const answer = await fetch(`${url}${path}`, { method, headers, body: '{}' });
+      return [answer.status, (await answer.json()) as Answer] as const;
+    };
+    assert.equal((await fetch(url)).status, 200, 'reading is open');
+    for (const token of [null, '', 'wrong', `${first}x`, second]) {
+      const [status, body] = await change(token);
+      assert.equal(status, 401);
+      assert.match(body.errors[0] ?? '', /token/);
+    }
+    assert.equal((await change('x', '', 'PATCH'))[0], 401);
+    assert.equal((await change('x', '/resource-requirements', 'PUT'))[0], 401);
+    assert.equal((await change('x', '', 'DELETE'))[0], 401);
+    assert.equal((await change(first))[0], 202);
+  }
+  const passes = async (token: string) => {
+    now += 1_001;
+    return tokens.admits(`Bearer ${token}`);
+  };
+  writeFileSync(file, `${first}\n${second}\n`);
+  assert.deepEqual([await passes(first), await passes(second)], [true, true]);
+  writeFileSync(file, `${second}\n`);
+  assert.deepEqual([await passes(first), await passes(second)], [false, true]);
+  writeFileSync(file, '');
+  assert.deepEqual([await passes(first), await passes(second)], [false, true], 'the last that was');
+  assert.match(faults.join(), /is empty/);
+  const refused = (text: string, message: RegExp) => {
+    writeFileSync(file, text);
+    assert.throws(() => new RestTokens(file, env, () => undefined), {
+      code: 'REST_TOKEN_FILE',
+      message,
+    });
+  };
+  refused('short\n', /less than 16/);
+  refused(`${first}\n`.repeat(5), /5 tokens/);
+});
+
+test('a body above the limit is refused, also through a standby', async (t) => {
+  const { own, leader, url, manager } = await standbyOf(t);
+  leader.at = own;
+  const body = JSON.stringify({ 'target-directory': 'x'.repeat(70_000) });
+  for (const at of [own, url]) {
+    const answer = await fetch(`${at}/jobs/${manager.jobId}/savepoints`, { method: 'POST', body });
+    assert.equal(answer.status, 413);
+  }
+});
+
+test("the operator's one answer", async (t) => {
+  const { manager, get, post, tm } = await serve(t);
+  tm.onTrigger = 'decline';
+  await assert.rejects(manager.checkpoint());
+  const before = (await get('/api/v1/status')) as unknown as Record<string, unknown>;
+  assert.equal(before['failedCheckpoints'], 1);
+  assert.equal(before['lastCheckpoint'], null);
+  tm.onTrigger = 'ack';
+  const id = await manager.checkpoint();
+  const base = `/jobs/${manager.jobId}`;
+  await post(`${base}/savepoints`, { triggerId: 'mine' });
+  const { location } = await completed(get, `${base}/savepoints/mine`);
+  const status = (await get('/api/v1/status')) as unknown as Record<string, unknown>;
+  const { lastCheckpoint, lastSavepoint, since, now, specDigest, ...rest } = status;
+  const last = lastCheckpoint as Record<string, unknown>;
+  assert.ok((last['id'] as number) > id, 'of the savepoint');
+  assert.match(String(last['location']), /^memory:\/\/.*manifests\//);
+  assert.equal((lastSavepoint as Record<string, unknown>)['location'], location);
+  assert.ok(Number(since) > 0 && Number(now) >= Number(since));
+  assert.match(String(specDigest), /^[0-9a-f]{64}$/);
+  assert.deepEqual(rest, {
+    jobId: manager.jobId,
+    run: null,
+    state: 'RUNNING',
+    leader: { epoch: 1, address: null },
+    parallelism: 2,
+    desiredParallelism: 2,
+    taskManagers: { registered: 1, slotsTotal: 2, slotsFree: 0 },
+    numRestarts: 0,
+    failedCheckpoints: 0,
+    stopSavepoint: null,
+    scriptVersion: { running: 'v1', wanted: 'v1', refused: null },
+    lag: null,
+    error: null,
+    exceptions: null,
+  });
 });
 
 test('routes: parameters, methods, unknown paths', () => {

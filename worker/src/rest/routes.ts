@@ -5,6 +5,7 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
 import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
+import { details } from './details-json.ts';
 import * as flink from './flink-json.ts';
 import { metricsText } from './metrics.ts';
 import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
@@ -12,11 +13,12 @@ import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
 
-/** `connections`: of the server that answers these. */
+/** `connections`: of the server that answers these. `leader`: where the leader's API is. */
 export function routesOf(
   control: JobControl,
   operations: Operations,
   connections: () => Bound,
+  leader: () => string | null,
 ): Route[] {
   const bounds = (): Bounds => ({
     rest_connections: connections(),
@@ -50,7 +52,8 @@ export function routesOf(
     get('/jobs/:jobid/exceptions', flink.exceptions),
     get('/jobs/:jobid/resource-requirements', resourceRequirements),
     get('/taskmanagers', flink.taskManagers),
-    get('/api/v1/status', status),
+    get('/api/v1/details', details),
+    get('/api/v1/status', (view) => status(view, leader())),
     {
       method: 'GET',
       path: '/metrics',
@@ -71,18 +74,30 @@ export interface Operations {
   disposals: AsyncOperations;
 }
 
-function actions(control: JobControl, { savepoints, manual }: Operations): Route[] {
-  const accept = (
-    operations: AsyncOperations,
-    request: RouteRequest,
-    work: (progress: Progress) => Promise<JsonObject>,
-  ): RouteAnswer => {
-    const known = text(request, 'triggerId');
-    // Who asks again, because the answer was lost, may ask after the job has ended by it.
-    if (known === null || !operations.knows(known)) checkRunning(control.view(), request);
-    const id = operations.start(known, work);
-    return { status: 202, body: { 'request-id': id } };
-  };
+function actions(control: JobControl, operations: Operations): Route[] {
+  return [...savepointActions(control, operations), ...checkpointActions(control, operations)];
+}
+
+/** Starts what the request asks for, once for each trigger id; refuses what can't be any more. */
+function accept(
+  control: JobControl,
+  operations: AsyncOperations,
+  request: RouteRequest,
+  work: (progress: Progress) => Promise<JsonObject>,
+): RouteAnswer {
+  const known = text(request, 'triggerId');
+  const view = control.view();
+  // Who asks again, because the answer was lost, may ask after the job has ended by it.
+  if (known !== null && view.ended?.savepoint?.triggerId === known) {
+    checkJob(view, request.params['jobid'] ?? '');
+    return { status: 202, body: { 'request-id': known } };
+  }
+  if (known === null || !operations.knows(known)) checkRunning(view, request);
+  const id = operations.start(known, work);
+  return { status: 202, body: { 'request-id': id } };
+}
+
+function savepointActions(control: JobControl, { savepoints }: Operations): Route[] {
   return [
     {
       method: 'POST',
@@ -90,8 +105,8 @@ function actions(control: JobControl, { savepoints, manual }: Operations): Route
       handler: (request) => {
         const directory = text(request, 'target-directory');
         const cancel = flag(request, 'cancel-job');
-        return accept(savepoints, request, async (progress) => {
-          const wanted = savepointRequest(directory, progress);
+        return accept(control, savepoints, request, async (progress) => {
+          const wanted = savepointRequest(request, directory, progress);
           const { location } = await (cancel
             ? control.stopWithSavepoint({ ...wanted, drain: false, as: 'canceled' })
             : control.savepoint(wanted));
@@ -105,8 +120,8 @@ function actions(control: JobControl, { savepoints, manual }: Operations): Route
       handler: (request) => {
         const directory = text(request, 'targetDirectory');
         const drain = flag(request, 'drain');
-        return accept(savepoints, request, async (progress) => {
-          const wanted = savepointRequest(directory, progress);
+        return accept(control, savepoints, request, async (progress) => {
+          const wanted = savepointRequest(request, directory, progress);
           const { location } = await control.stopWithSavepoint({
             ...wanted,
             drain,
@@ -119,16 +134,27 @@ function actions(control: JobControl, { savepoints, manual }: Operations): Route
     {
       method: 'GET',
       path: '/jobs/:jobid/savepoints/:triggerid',
-      handler: (request) => {
+      handler: async (request) => {
         checkJob(control.view(), request.params['jobid'] ?? '');
-        return outcome(savepoints, request, failureCause);
+        const triggerId = request.params['triggerid'] ?? '';
+        // Of a leader before, or of the one that the job ended under.
+        const made = savepoints.knows(triggerId) ? null : await control.findSavepoint(triggerId);
+        if (made === null) return outcome(savepoints, request, failureCause);
+        return completed({ location: made.location });
       },
     },
+  ];
+}
+
+function checkpointActions(control: JobControl, { manual }: Operations): Route[] {
+  return [
     {
       method: 'POST',
       path: '/jobs/:jobid/checkpoints',
       handler: (request) =>
-        accept(manual, request, async () => ({ checkpointId: await control.checkpoint() })),
+        accept(control, manual, request, async () => ({
+          checkpointId: await control.checkpoint(),
+        })),
     },
     {
       method: 'GET',
@@ -210,13 +236,26 @@ function outcome(
     return { status: 200, body: progress === undefined ? { status } : { status, progress } };
   }
   const operation = 'ok' in result ? result.ok : failed(result.failure);
+  return completed(operation);
+}
+
+function completed(operation: JsonObject): RouteAnswer {
   return { status: 200, body: { status: { id: 'COMPLETED' }, operation } };
 }
 
-function savepointRequest(directory: string | null, progress: Progress): SavepointRequest {
+function savepointRequest(
+  request: RouteRequest,
+  directory: string | null,
+  progress: Progress,
+): SavepointRequest {
   const onProgress: SavepointRequest['onProgress'] = ({ copiedBytes, totalBytes }) =>
     progress({ 'copied-bytes': copiedBytes, 'total-bytes': totalBytes });
-  return directory === null ? { onProgress } : { directory, onProgress };
+  const triggerId = text(request, 'triggerId');
+  return {
+    onProgress,
+    ...(directory !== null && { directory }),
+    ...(triggerId !== null && { triggerId }),
+  };
 }
 
 function failureCause(failure: string): JsonObject {
@@ -238,11 +277,15 @@ function checkRunning(view: JobView, request: RouteRequest): void {
   if (view.terminal) throw new RestError(409, `Job ${view.jobId} is already ${view.status}`);
 }
 
+/** Longer ones are no ids; what is kept of them is bounded. */
+const MAX_TEXT_CHARACTERS = 2_048;
+
 function text({ body }: RouteRequest, name: string): string | null {
   const value = body[name];
   if (value === undefined || value === null) return null;
-  if (typeof value === 'string' && value !== '') return value;
-  throw new RestError(400, `${name} must be a non-empty string`);
+  if (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT_CHARACTERS)
+    return value;
+  throw new RestError(400, `${name} must be a string of 1 to ${MAX_TEXT_CHARACTERS} characters`);
 }
 
 function flag({ body }: RouteRequest, name: string): boolean {

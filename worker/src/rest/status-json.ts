@@ -1,59 +1,66 @@
-/** GET /api/v1/status: one answer for the command line's live view and for tests. Pure. */
+/**
+ * GET /api/v1/status: what the operator needs to know of a job, in one small answer. Times are wall
+ * times in ms. Pure.
+ */
+import type { CheckpointEntry } from '../jobmanager/checkpoint-history.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
 import type { JsonObject } from '../runtime/json.ts';
 
-export function status(view: JobView): JsonObject {
-  const { counters, gauges, checkpoints, exceptions, subtasks } = view;
-  const { restored, latestCompleted } = checkpoints;
-  const newest = exceptions.entries[0];
+/** `address`: of the leader's REST API; null = the job has ended and nobody leads it. */
+export function status(view: JobView, address: string | null): JsonObject {
+  const { checkpoints, ended, exceptions, filter } = view;
+  const last = checkpoints.latestCompleted ?? checkpoints.inherited;
+  const savepoint = checkpoints.latestSavepoint;
+  const [newest] = exceptions.entries;
+  const slots = view.taskManagers.reduce((sum, one) => sum + one.slots, 0);
+  const free = view.taskManagers.reduce((sum, one) => sum + one.freeSlots, 0);
+  const failed = ended?.outcome.kind === 'failed' ? ended.outcome : null;
+  const error = failed ?? (view.status === 'FAILED' ? newest : undefined);
   return {
+    jobId: view.jobId,
+    run: view.run,
     state: view.status,
-    eventsPerSecond: Math.round(view.eventsPerSecond),
-    processed: counters.recordsProcessed,
-    matched: counters.matched,
-    delivered: counters.delivered,
-    deadLettered: counters.deadLettered,
-    users: gauges.users,
-    parked: gauges.parked,
-    outbox: gauges.outbox,
-    lag: view.lag,
-    inputEnded: inputEnded(view),
-    restoredCheckpoint: restored === null ? null : { id: restored.id, at: restored.at },
+    since: view.enteredAt(view.status),
+    now: view.now,
+    leader: { epoch: view.leaderEpoch, address },
+    parallelism: view.parallelism,
+    desiredParallelism: view.scaling.wanted,
+    taskManagers: { registered: view.taskManagers.length, slotsTotal: slots, slotsFree: free },
+    numRestarts: view.restarts,
     lastCheckpoint:
-      latestCompleted === null
+      last === null
+        ? null
+        : { ...entry(last), location: `${view.storeUrl.replace(/\/+$/, '')}/${last.manifest}` },
+    failedCheckpoints: checkpoints.failedInARow,
+    lastSavepoint:
+      savepoint === null
         ? null
         : {
-            id: latestCompleted.id,
-            at: latestCompleted.triggeredAt + latestCompleted.durationMs,
-            bytes: latestCompleted.checkpointedBytes,
-            stateBytes: latestCompleted.stateBytes,
-            durationMs: latestCompleted.durationMs,
+            ...entry(savepoint),
+            bytes: savepoint.stateBytes,
+            location: savepoint.externalPath,
+            stop: savepoint.kind === 'stop',
           },
-    restarts: view.restarts,
-    replacements: { ...view.replacements },
-    parallelism: view.parallelism,
-    wantedParallelism: view.scaling.wanted,
-    rescales: view.scaling.rescales,
-    scaling: view.scaling.events.map((event) => ({ ...event })),
-    taskManagers: view.taskManagers.map(({ id, pid, slots, freeSlots, metrics }) => ({
-      id,
-      pid,
-      slots,
-      freeSlots,
-      rssBytes: metrics?.rssBytes ?? 0,
-      cpuSeconds: metrics?.cpuSeconds ?? 0,
-      shuffle: metrics === null ? null : { ...metrics.shuffle },
-    })),
-    tasks: view.tasks.map(({ subtask, taskManagerId }) => ({ subtask, taskManagerId })),
-    filter: { ...view.filter },
-    failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
-    ledgerImbalance: gauges.ledgerImbalance,
-    subtasks: subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
+    stopSavepoint: ended?.savepoint ? { ...ended.savepoint } : null,
+    scriptVersion: {
+      running: filter.version,
+      wanted: filter.wanted,
+      refused:
+        filter.refused === null ? null : { version: filter.refusedVersion, error: filter.refused },
+    },
+    specDigest: view.planDigest,
+    lag: view.lag,
+    error: error === undefined || error === null ? null : `${error.code}: ${error.message}`,
+    exceptions: newest === undefined ? null : { ...newest },
   };
 }
 
-/** As told by every subtask: their TaskManagers report one after the other. */
-function inputEnded({ subtasks, parallelism }: JobView): boolean {
-  const all = subtasks.length === parallelism;
-  return all && subtasks.every(({ openSplits }) => openSplits === 0);
+function entry({ id, triggeredAt, durationMs, ...bytes }: CheckpointEntry): JsonObject {
+  return {
+    id,
+    completedAt: triggeredAt + durationMs,
+    durationMs,
+    bytes: bytes.checkpointedBytes,
+    stateBytes: bytes.stateBytes,
+  };
 }

@@ -112,7 +112,7 @@ export interface Deployment {
 export type Command =
   | { type: 'registered'; version: number; leaderEpoch: number; taskManagerId: string }
   /** `standby`: this one does not lead; `leader` is host:port of who does, null = unknown. */
-  | { type: 'refused'; reason: string; code: 'standby' | 'unfit'; leader: string | null }
+  | { type: 'refused'; reason: string; code: 'standby' | 'unfit' | 'ended'; leader: string | null }
   /**
    * The answer to a heartbeat: this leader lives. Every split there was at `discoveredAt` (wall
    * time, ms) has been told (P37); 0 = it has not looked yet, null = there never are new ones.

@@ -47,12 +47,14 @@ export function checkBalance(
 export async function checkState(facts: {
   objects: StoredObjects;
   manifest: Manifest;
+  /** When it was complete, by the clock that is right. */
+  at: number;
   volatile: StoredVolatile;
   fold: Fold;
   limits: { ttlMs: number; ttlGraceMs: number };
   hit: (what: string) => void;
 }): Promise<void> {
-  const { objects, manifest, volatile, fold, limits, hit } = facts;
+  const { objects, manifest, at, volatile, fold, limits, hit } = facts;
   const positions = positionsOf(manifest);
   const isApplied = ({ split, offset }: { split: number; offset: number }) =>
     offset < (positions.get(split) ?? 0) && !volatile.parked.has(placeKey(split, offset));
@@ -67,7 +69,7 @@ export async function checkState(facts: {
     }
     // Gone by a purge, which follows the clock (P37), or dropped by a parked event that came too
     // late.
-    const purged = manifest.completedAt - wanted.lastAccess > limits.ttlMs + limits.ttlGraceMs;
+    const purged = at - wanted.lastAccess > limits.ttlMs + limits.ttlGraceMs;
     const next = fold.byUser.get(user)!.find((event) => !isApplied(event));
     const dropped = next?.fresh === true && volatile.parked.has(placeKey(next.split, next.offset));
     if (!purged && !dropped) throw fault('I1', manifest, `${user} is missing`);

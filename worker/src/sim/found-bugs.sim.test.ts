@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { UserRow } from '../state/user-state.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
-import { type Action, type Scenario, scenarioOf } from './scenario.ts';
+import type { Action } from './actions.ts';
+import { type Scenario, scenarioOf } from './scenario.ts';
 import { Hits } from './seeded.ts';
 import { runScenario } from './world.ts';
 
@@ -63,6 +64,16 @@ test('a split that is released while its task restores is read from there on (P2
     const scenario = { ...calm(seed, atMs, crash), productionMs: 9_000, newSplitAtMs: 8_000 };
     scenario.storeFaults.slow = 0.5;
     await runScenario({ ...scenario, taskManagers: 1, parallelism: 2 }, new Hits());
+  }
+});
+
+test('a clock that is set back while tasks run makes no record older (P36)', async () => {
+  // Seeds 16, 32, 109, 195: users were last seen an hour ago, so their next event began anew.
+  const jump = { do: 'jump', role: 'taskmanager', ms: -3_600_000 } as const;
+  for (let seed = 1; seed <= 2; seed++) {
+    const hits = new Hits();
+    await runScenario({ ...calm(seed, 6_000, jump), taskManagers: 1 }, hits);
+    assert.equal(hits.counts.get('clock of a taskmanager jumps back'), 1);
   }
 });
 

@@ -3,8 +3,8 @@
  * ran from before to after, the new leader adopts them (P45): a restart would replay records.
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
+import type { SimProcess } from './sim-process.ts';
 import { recordOf } from './stored-job.ts';
-import type { SimProcess } from './virtual-time.ts';
 
 /** Each of them must come in a run of all seeds. */
 export const LEADER_CHANGES = [
@@ -21,6 +21,9 @@ export const LEADER_CHANGES = [
   'released',
 ] as const;
 
+/** More than a heartbeat timeout. */
+const HEARD_MS = 5_000;
+
 /** What the checks need of a TaskManager. */
 export interface SeenTaskManager {
   readonly process: SimProcess;
@@ -28,7 +31,7 @@ export interface SeenTaskManager {
   /** Subtasks it runs, and those of the whole attempt. */
   readonly tasks: number;
   readonly of: number;
-  /** When it last tried to reach a leader, ms. */
+  /** When it last tried to reach a leader that does not stand still, ms. */
   readonly soughtAt: number;
 }
 
@@ -41,7 +44,11 @@ export interface LeaderChecksDeps {
   /** false: whoever starts leads. */
   elected: boolean;
   taskManagers(): readonly SeenTaskManager[];
+  /** Somebody could not reach it, or it could reach somebody not, then or later. */
+  wasCut(name: string, sinceMs: number): boolean;
   adopted(): void;
+  /** The newest sign of life says that its leader leads no more. */
+  gaveUp(): boolean;
 }
 
 export class LeaderChecks {
@@ -62,7 +69,10 @@ export class LeaderChecks {
 
   /** Its sign of life is in the store. */
   signed(process: SimProcess): void {
-    if (this.#leader?.process === process) this.#leader.signAt = this.#deps.now();
+    if (this.#leader?.process !== process) return;
+    this.#leader.signAt = this.#deps.now();
+    // It may wait for the store's answer for a while, but leads no more.
+    if (this.#deps.gaveUp()) this.#leader.released = true;
   }
 
   released(process: SimProcess): void {
@@ -118,7 +128,8 @@ export class LeaderChecks {
 
   /** Something of the attempt was not there: then something of it must have died. */
   #refused(reason: string, now: readonly SeenTaskManager[]): void {
-    this.#deps.hit('leader: refused tasks that are not all there');
+    const { hit, wasCut } = this.#deps;
+    hit('leader: refused tasks that are not all there');
     const before = this.#before;
     if (before === null || reason.includes('came without its tasks')) return;
     // The log may name a later one: the last leader had given theirs up.
@@ -132,7 +143,15 @@ export class LeaderChecks {
     // they are not waited for is the price of a quick cold start (SETTLE_MS in reattach.ts).
     const unaware = still.every(({ soughtAt }) => soughtAt < before.at);
     if (named !== undefined && unaware) {
-      this.#deps.hit('leader: refused tasks that had not noticed');
+      hit('leader: refused tasks that had not noticed');
+      return;
+    }
+    // Stopped or cut off, it could not come; HEARD_MS before, the last leader may have missed it.
+    const absent = still.some(
+      ({ process }) => process.frozen || wasCut(process.name, before.at - HEARD_MS),
+    );
+    if (absent) {
+      hit('leader: refused tasks that could not be reached');
       return;
     }
     const whole = still.length === before.processes.length && before.whole;

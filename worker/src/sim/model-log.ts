@@ -3,7 +3,6 @@
  * virtual time goes on, and what JobManager and slots see of them. Offsets have holes, some records
  * are poison, some hide their key from the fast scan, and a split may be added later (P26).
  */
-import type { Env } from '../runtime/env.ts';
 import { sleep } from '../runtime/env.ts';
 import { RecordColumns } from '../source/record-columns.ts';
 import type {
@@ -15,6 +14,7 @@ import type {
 } from '../source/source.ts';
 import type { Scenario } from './scenario.ts';
 import type { Seeded } from './seeded.ts';
+import type { SimThread } from './sim-process.ts';
 import { EPOCH_MS } from './virtual-time.ts';
 
 export interface ModelRecord {
@@ -174,16 +174,16 @@ export class ModelLog {
 
 export class ModelReader implements SplitReader {
   readonly #log: ModelLog;
-  readonly #env: Env;
+  readonly #thread: SimThread;
   readonly #positions: (SplitPosition & { answeredAt: number })[] = [];
   readonly #connectedAt: number;
   #closed = false;
 
   /** `connectMs`: nothing is read before it has found its brokers. */
-  constructor(log: ModelLog, env: Env, connectMs: number) {
+  constructor(log: ModelLog, thread: SimThread, connectMs: number) {
     this.#log = log;
-    this.#env = env;
-    this.#connectedAt = env.now() + connectMs;
+    this.#thread = thread;
+    this.#connectedAt = thread.process.time.nowMs + connectMs;
   }
 
   assign(positions: readonly SplitPosition[]): void {
@@ -194,7 +194,7 @@ export class ModelReader implements SplitReader {
   async poll(maxWaitMs: number): Promise<SourceBatch | null> {
     const batch = this.#next();
     if (batch !== null || this.#closed) return batch;
-    await sleep(this.#env, maxWaitMs);
+    await sleep(this.#thread.env, maxWaitMs);
     return this.#next();
   }
 
@@ -203,11 +203,11 @@ export class ModelReader implements SplitReader {
   }
 
   #next(): SourceBatch | null {
-    if (this.#env.now() < this.#connectedAt) return null;
+    const now = this.#thread.process.time.nowMs;
+    if (now < this.#connectedAt) return null;
     for (let tried = 0; tried < this.#positions.length; tried++) {
       const position = this.#positions.shift()!;
       this.#positions.push(position);
-      const now = this.#env.now();
       const silent = now - position.answeredAt >= ANSWER_MS;
       const batch = this.#log.batch(position) ?? (silent ? this.#log.nothing(position) : null);
       if (batch === null) continue;

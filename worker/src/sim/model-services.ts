@@ -6,7 +6,7 @@
 import type { ActionExecutor, DeadLetter, DeadLetterWriter, Delivery } from '../action/action.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
 import type { Seeded } from './seeded.ts';
-import type { SimProcess } from './virtual-time.ts';
+import type { SimProcess, SimThread } from './sim-process.ts';
 
 export type Service = 'api' | 'webhook' | 'deadLetter' | 'store' | 'source' | 'backend';
 
@@ -60,11 +60,11 @@ export function isRefused(user: string, mayFail: boolean): boolean {
 }
 
 export class ModelProfileApi implements ProfileApi {
-  readonly #process: SimProcess;
+  readonly #thread: SimThread;
   readonly #outside: Outside;
 
-  constructor(process: SimProcess, outside: Outside) {
-    this.#process = process;
+  constructor(thread: SimThread, outside: Outside) {
+    this.#thread = thread;
     this.#outside = outside;
   }
 
@@ -74,10 +74,10 @@ export class ModelProfileApi implements ProfileApi {
       const answer = () => {
         if (this.#outside.isDown('api') || rng.chance(0.1)) {
           this.#outside.hit('api: retried');
-          this.#process.env.timer(RETRY_MS, answer);
+          this.#thread.env.timer(RETRY_MS, answer);
           return;
         }
-        this.#outside.point(this.#process, 'profile answer');
+        this.#outside.point(this.#thread.process, 'profile answer');
         if (!isRefused(userId, this.#outside.profileMayFail)) {
           if (profileOf(userId).profile === '{}') this.#outside.hit('api: 404');
           resolve({ kind: 'found', ...profileOf(userId) });
@@ -86,7 +86,7 @@ export class ModelProfileApi implements ProfileApi {
         this.#outside.hit('api: dead-lettered');
         resolve({ kind: 'failed', error: 'no good answer' });
       };
-      this.#process.env.timer(rng.chance(0.2) ? rng.between(50, 900) : rng.between(0, 30), answer);
+      this.#thread.env.timer(rng.chance(0.2) ? rng.between(50, 900) : rng.between(0, 30), answer);
     });
   }
 
@@ -99,41 +99,41 @@ export class ModelProfileApi implements ProfileApi {
 
 export class ModelWebhook implements ActionExecutor {
   readonly maxInFlight = 64;
-  readonly #process: SimProcess;
+  readonly #thread: SimThread;
   readonly #outside: Outside;
   readonly #attempt: number;
   readonly #subtask: number;
   #calls = 0;
   #closed = false;
 
-  constructor(process: SimProcess, outside: Outside, attempt: number, subtask: number) {
-    this.#process = process;
+  constructor(thread: SimThread, outside: Outside, attempt: number, subtask: number) {
+    this.#thread = thread;
     this.#outside = outside;
     this.#attempt = attempt;
     this.#subtask = subtask;
   }
 
   deliver(delivery: Delivery): ReturnType<ActionExecutor['deliver']> {
-    const call = `${this.#process.name}/${this.#attempt}/${delivery.id}/${this.#calls++}`;
-    const deadline = this.#process.env.now() + DEADLINE_MS;
+    const call = `${this.#thread.process.name}/${this.#attempt}/${delivery.id}/${this.#calls++}`;
+    const deadline = this.#thread.process.time.nowMs + DEADLINE_MS;
     return new Promise((resolve) => {
       let attempts = 0;
       const answer = (kind: 'delivered' | 'failed') => {
-        this.#process.env.timer(this.#outside.rng.between(0, 40), () => {
+        this.#thread.env.timer(this.#outside.rng.between(0, 40), () => {
           if (this.#closed) return;
-          this.#outside.point(this.#process, `webhook said ${kind}`);
+          this.#outside.point(this.#thread.process, `webhook said ${kind}`);
           if (kind === 'delivered') resolve({ kind, attempts });
           else resolve({ kind, attempts, error: 'final' });
         });
       };
       const again = () => {
         this.#outside.hit('webhook: retried');
-        this.#process.env.timer(RETRY_MS, post);
+        this.#thread.env.timer(RETRY_MS, post);
       };
       const post = () => {
         if (this.#closed) return;
         attempts++;
-        const late = this.#process.env.now() > deadline && this.#outside.webhookMayFail;
+        const late = this.#thread.process.time.nowMs > deadline && this.#outside.webhookMayFail;
         if (late || (this.#outside.webhookMayFail && this.#outside.rng.chance(0.03))) {
           answer('failed');
           return;
@@ -149,18 +149,18 @@ export class ModelWebhook implements ActionExecutor {
   /** Arrives whatever becomes of the sender. Its reply may be lost. */
   #send(delivery: Delivery, call: string, answered: () => void, lost: () => void): void {
     const { rng } = this.#outside;
-    this.#outside.point(this.#process, 'webhook request');
-    if (!this.#process.alive) return;
-    this.#process.time.after(rng.between(0, 60), () => {
+    this.#outside.point(this.#thread.process, 'webhook request');
+    if (!this.#thread.process.alive) return;
+    this.#thread.process.time.after(rng.between(0, 60), () => {
       const { id, userId, partition, offset, body } = delivery;
       const place = { id, userId, partition, offset, body: body.toString() };
       const sender = { attempt: this.#attempt, call };
       this.#outside.arrived({ to: 'webhook', ...place, ...sender, stage: null });
-      this.#outside.point(this.#process, 'webhook arrived');
+      this.#outside.point(this.#thread.process, 'webhook arrived');
       if (rng.chance(0.03)) {
         this.#outside.hit('webhook: lost reply');
-        if (this.#process.alive) lost();
-      } else if (this.#process.alive) answered();
+        if (this.#thread.process.alive) lost();
+      } else if (this.#thread.process.alive) answered();
     });
   }
 
@@ -174,36 +174,36 @@ export class ModelWebhook implements ActionExecutor {
 }
 
 export class ModelDeadLetter implements DeadLetterWriter {
-  readonly #process: SimProcess;
+  readonly #thread: SimThread;
   readonly #outside: Outside;
   readonly #attempt: number;
   #calls = 0;
   #closed = false;
 
-  constructor(process: SimProcess, outside: Outside, attempt: number) {
-    this.#process = process;
+  constructor(thread: SimThread, outside: Outside, attempt: number) {
+    this.#thread = thread;
     this.#outside = outside;
     this.#attempt = attempt;
   }
 
   write(entry: DeadLetter): Promise<void> {
-    const call = `${this.#process.name}/${this.#attempt}/${entry.id}/${this.#calls++}`;
+    const call = `${this.#thread.process.name}/${this.#attempt}/${entry.id}/${this.#calls++}`;
     return new Promise((resolve) => {
       const write = () => {
-        if (this.#closed || !this.#process.alive) return;
+        if (this.#closed || !this.#thread.process.alive) return;
         if (this.#outside.isDown('deadLetter')) {
           this.#outside.hit('dead letter: retried');
-          this.#process.env.timer(RETRY_MS, write);
+          this.#thread.env.timer(RETRY_MS, write);
           return;
         }
         const { id, userId, partition, offset, raw, stage } = entry;
         const place = { id, userId: userId ?? '', partition, offset, body: raw.toString() };
         const attempt = this.#attempt;
         this.#outside.arrived({ to: 'deadLetter', ...place, attempt, call, stage });
-        this.#outside.point(this.#process, 'dead letter written');
-        this.#process.env.timer(this.#outside.rng.between(0, 30), resolve);
+        this.#outside.point(this.#thread.process, 'dead letter written');
+        this.#thread.env.timer(this.#outside.rng.between(0, 30), resolve);
       };
-      this.#process.env.timer(this.#outside.rng.between(0, 30), write);
+      this.#thread.env.timer(this.#outside.rng.between(0, 30), write);
     });
   }
 

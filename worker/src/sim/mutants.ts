@@ -9,6 +9,8 @@ import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { overlapping, splitsBySubtask } from '../jobmanager/assign.ts';
 import type { Deployment } from '../rpc/messages.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
+import type { Action } from './actions.ts';
+import type { Scenario } from './scenario.ts';
 import { readLine } from './stored-job.ts';
 
 export const MUTANTS = [
@@ -27,7 +29,34 @@ export const REPLAY_MUTANTS = [
   'live-overtakes',
   'goals-ignored',
 ] as const;
-export type Mutant = (typeof MUTANTS)[number] | (typeof REPLAY_MUTANTS)[number];
+/** Of cuts, stops and savepoints. */
+export const DISTURBANCE_MUTANTS = [
+  'woken-goes-on',
+  'broken-link-resumed',
+  'savepoint-loses-an-object',
+] as const;
+export type Mutant =
+  | (typeof MUTANTS)[number]
+  | (typeof REPLAY_MUTANTS)[number]
+  | (typeof DISTURBANCE_MUTANTS)[number];
+
+/** Whether a run can show it at all: others need not be tried. */
+export function mayShow(mutant: Mutant, { plan, actions }: Scenario): boolean {
+  if (REPLAY_MUTANTS.some((one) => one === mutant)) return plan.selectiveReplay;
+  const has = (what: (action: Action) => boolean) => actions.some(({ action }) => what(action));
+  switch (mutant) {
+    case 'woken-goes-on':
+      return has((action) => action.do === 'freeze' && action.role === 'taskmanager');
+    case 'broken-link-resumed': {
+      const { heartbeatTimeoutMs: limit } = plan;
+      return has((action) => action.do === 'cut shuffle' && action.lost && action.ms < limit);
+    }
+    case 'savepoint-loses-an-object':
+      return has((action) => action.do === 'savepoint');
+    default:
+      return true;
+  }
+}
 
 export interface RunOptions {
   mutant?: Mutant;

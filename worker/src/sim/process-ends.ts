@@ -2,7 +2,7 @@
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
 /** What a broken store or source makes a process end with. */
-const FROM_OUTSIDE = /503 slow down|connection refused|connection reset|broker does not answer/;
+const FROM_OUTSIDE = /503 slow down|connection (refused|reset|timed out)|broker does not answer/;
 
 /** An Error: a bug. Else the name of what happened, or null for a fault of the outside. */
 export function judgeEnd(error: unknown, severalLeaders: boolean): Error | string | null {

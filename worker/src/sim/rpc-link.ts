@@ -5,35 +5,49 @@
 import type { Command, Report } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import { readCommand, readReport } from '../rpc/shape.ts';
+import { sleep } from '../runtime/env.ts';
 import type { LeaderConnection } from '../taskmanager/leader-link.ts';
+import type { Cut, Network } from './network.ts';
 import type { Seeded } from './seeded.ts';
-import type { SimProcess, VirtualTime } from './virtual-time.ts';
+import type { SimProcess } from './sim-process.ts';
+import type { VirtualTime } from './virtual-time.ts';
 
 /** The kernel's probes of a peer that does not answer. */
 const PROBED_AFTER_MS = 8000;
 
+/** A connection is made once both ways are open, or not at all. */
+const CONNECT_LIMIT_MS = 2000;
+
 type Read<In> = (value: unknown) => In | string;
+
+/** What both ends of all connections share. */
+export interface LinkWorld {
+  time: VirtualTime;
+  rng: Seeded;
+  network: Network;
+  hit(what: string): void;
+}
 
 /** One end, with the methods of RpcConnection. */
 class LinkEnd<Out extends object, In> {
   readonly remote: string;
   readonly process: SimProcess;
   readonly #read: Read<In>;
-  readonly #time: VirtualTime;
-  readonly #rng: Seeded;
+  readonly #world: LinkWorld;
   peer: LinkEnd<never, never> | null = null;
   #onMessage: ((message: In) => void) | null = null;
   #onClose: ((error: Error | null) => void) | null = null;
   #early: In[] = [];
   #closed = false;
   #lastAt = 0;
+  /** Something sent was lost: nothing sent later can arrive. */
+  #cutOff = false;
 
-  constructor(process: SimProcess, remote: string, read: Read<In>, rng: Seeded) {
+  constructor(process: SimProcess, remote: string, read: Read<In>, world: LinkWorld) {
     this.process = process;
     this.remote = remote;
     this.#read = read;
-    this.#time = process.time;
-    this.#rng = rng;
+    this.#world = world;
   }
 
   get queuedBytes(): number {
@@ -70,11 +84,15 @@ class LinkEnd<Out extends object, In> {
   died(silent: boolean): void {
     this.#closed = true;
     const tell = () => this.peer?.gone(new Error('connection reset'));
-    if (silent) this.#time.after(PROBED_AFTER_MS, tell);
+    if (silent) this.#world.time.after(PROBED_AFTER_MS, tell);
     else this.#later(tell);
   }
 
   deliver(text: string): void {
+    if (this.#closed) {
+      if (this.process.alive) this.#world.hit('rpc: came after the connection was given up');
+      return;
+    }
     const message = this.#read(JSON.parse(text));
     if (typeof message === 'string') throw new Error(`bad RPC message: ${message}`);
     this.process.awake(() => {
@@ -97,9 +115,30 @@ class LinkEnd<Out extends object, In> {
   }
 
   #later(fn: () => void): void {
-    const at = Math.max(this.#lastAt, this.#time.nowMs + this.#rng.between(0, 8));
+    const { time, rng, network, hit } = this.#world;
+    if (this.#cutOff) return;
+    const cut = network.between(this.process.name, this.remote);
+    if (cut?.lost === true) {
+      hit('rpc: lost');
+      this.#lose(cut);
+      return;
+    }
+    if (cut !== null) hit('rpc: held');
+    const sentAt = cut?.untilMs ?? time.nowMs;
+    const at = Math.max(this.#lastAt, sentAt + rng.between(0, 8));
     this.#lastAt = at;
-    this.#time.after(at - this.#time.nowMs, fn);
+    time.after(at - time.nowMs, fn);
+  }
+
+  /** Once packets pass again, what one end sends finds that the other has no such connection. */
+  #lose({ untilMs }: Cut): void {
+    this.#cutOff = true;
+    const { time } = this.#world;
+    time.after(untilMs - time.nowMs, () => {
+      const reset = new Error('connection reset');
+      this.peer?.gone(reset);
+      this.gone(reset);
+    });
   }
 }
 
@@ -107,10 +146,10 @@ class LinkEnd<Out extends object, In> {
 function link(
   jobManager: SimProcess,
   taskManager: SimProcess,
-  rng: Seeded,
+  world: LinkWorld,
 ): { server: LinkEnd<Command, Report>; client: LinkEnd<Report, Command> } {
-  const server = new LinkEnd<Command, Report>(jobManager, taskManager.name, readReport, rng);
-  const client = new LinkEnd<Report, Command>(taskManager, jobManager.name, readCommand, rng);
+  const server = new LinkEnd<Command, Report>(jobManager, taskManager.name, readReport, world);
+  const client = new LinkEnd<Report, Command>(taskManager, jobManager.name, readCommand, world);
   server.peer = client as unknown as LinkEnd<never, never>;
   client.peer = server as unknown as LinkEnd<never, never>;
   return { server, client };
@@ -133,14 +172,21 @@ function asConnection(server: LinkEnd<Command, Report>): TaskManagerConnection {
 
 /** All connections, by the processes at their ends. */
 export class Links {
+  readonly #world: LinkWorld;
   readonly #ends = new Map<SimProcess, { died(silent: boolean): void }[]>();
 
-  open(
+  constructor(world: LinkWorld) {
+    this.#world = world;
+  }
+
+  /** Called by the TaskManager. Rejects when the JobManager does not answer. */
+  async open(
     jobManager: SimProcess,
     taskManager: SimProcess,
-    rng: Seeded,
-  ): { server: TaskManagerConnection; client: LeaderConnection } {
-    const { server, client } = link(jobManager, taskManager, rng);
+  ): Promise<{ server: TaskManagerConnection; client: LeaderConnection }> {
+    await this.#reach(taskManager, jobManager.name);
+    if (!jobManager.alive) throw new Error('connection refused');
+    const { server, client } = link(jobManager, taskManager, this.#world);
     this.#ends.set(jobManager, [...(this.#ends.get(jobManager) ?? []), server]);
     this.#ends.set(taskManager, [...(this.#ends.get(taskManager) ?? []), client]);
     return { server: asConnection(server), client: asLeaderConnection(client) };
@@ -150,5 +196,16 @@ export class Links {
   died(process: SimProcess, silent: boolean): void {
     for (const end of this.#ends.get(process) ?? []) end.died(silent);
     this.#ends.delete(process);
+  }
+
+  async #reach(from: SimProcess, to: string): Promise<void> {
+    const { network, time, hit } = this.#world;
+    const cut = network.between(from.name, to) ?? network.between(to, from.name);
+    if (cut === null) return;
+    const waitMs = Math.min(CONNECT_LIMIT_MS, cut.untilMs - time.nowMs);
+    await sleep(from.env, waitMs);
+    if (network.between(from.name, to) === null && network.between(to, from.name) === null) return;
+    hit('rpc: no connection');
+    throw new Error('connection timed out');
   }
 }

@@ -9,6 +9,7 @@
  *   I10 a checkpoint completed within two intervals after healing
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
+import { SAVEPOINT_METADATA } from '../checkpoint/paths.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
 import type { Deployment } from '../rpc/messages.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
@@ -47,6 +48,7 @@ export class RunChecks {
   /** TaskManagers that have got their part of an attempt. */
   readonly #told = new Map<number, Set<string>>();
   readonly #records = new Set<string>();
+  readonly #savepoints: { objects: StoredObjects; names: string[] }[] = [];
   #pending: Promise<void>[] = [];
   #newest: Manifest | null = null;
   #healedAt: number | null = null;
@@ -82,12 +84,18 @@ export class RunChecks {
     if (--this.#awaited.tasks === 0) this.#runningAt = this.#options.time.nowMs;
   }
 
-  deployed(taskManager: string, command: Deployment): void {
+  /** `late`: the TaskManager stood still or was cut off, and may do what no longer counts. */
+  deployed(taskManager: string, command: Deployment, late: boolean): void {
     const { attempt, attempts } = command;
     const highest = Math.max(0, ...this.#attempts.keys());
     const told = this.#told.get(attempt) ?? new Set();
-    if (attempt < highest || told.has(taskManager)) {
+    if ((attempt < highest && !late) || told.has(taskManager)) {
       throw new Error(`P10: attempt ${attempt} after ${highest}`);
+    }
+    if (attempt < highest) {
+      this.#options.hit('deployed: an attempt that is over');
+      this.#begin(command);
+      return;
     }
     this.#told.set(attempt, told.add(taskManager));
     if (command.tasks.some((task) => task.replaces && task.splits.length > 0)) {
@@ -100,12 +108,23 @@ export class RunChecks {
     this.#runningAt = Number.POSITIVE_INFINITY;
     this.#running = attempts;
     if (replaces) this.#survivors();
-    const objects = new Map(this.#options.objects);
-    const restored = readLine(objects).at(-1)!;
+    this.#begin(command);
+    const restored = this.#attempts.get(attempt)!.manifest;
     if (restored.parallelism > parallelism) this.#options.hit('restored: fewer subtasks');
     if (restored.parallelism < parallelism) this.#options.hit('restored: more subtasks');
     if (restored.kind === 'initial') this.#options.hit('restored: the initial manifest');
+  }
+
+  /** Notes what the attempt begins with, by the log. */
+  #begin({ attempt, attempts, tasks }: Deployment): void {
+    if (this.#attempts.has(attempt)) return;
+    const objects = new Map(this.#options.objects);
+    const line = readLine(objects);
+    const [first] = tasks;
+    const restored =
+      line.find(({ checkpointId }) => checkpointId === first?.restoredId) ?? line.at(-1)!;
     const started: StartedAttempt = { manifest: restored, parked: new Set(), outbox: new Set() };
+    const replaces = attempts.some((one) => one < attempt);
     this.#attempts.set(attempt, started);
     this.#check(async () => {
       const { parked, outbox } = await readVolatile(objects, restored);
@@ -159,12 +178,27 @@ export class RunChecks {
     this.#note(manifest);
     this.#timely();
     if (manifest.kind === 'initial') return;
+    this.#check(() => this.#judge(objects, manifest));
+  }
+
+  async #judge(objects: StoredObjects, manifest: Manifest): Promise<void> {
+    const { splits, scenario, ledgers, hit, time } = this.#options;
+    const at = time.nowMs;
+    const volatile = await readVolatile(objects, manifest);
+    if (ledgers) checkBalance(manifest, volatile, splits);
+    const limits = scenario.plan.state;
+    await checkState({ objects, manifest, at, volatile, fold: this.#fold, limits, hit });
+  }
+
+  /** It stands alone from now on, and nobody but who asked for it deletes it (P49). */
+  savepointTaken(objects: StoredObjects): void {
+    this.#savepoints.push({ objects, names: [...objects.keys()] });
+    const { manifest } = JSON.parse(objects.get(SAVEPOINT_METADATA)!.content.toString()) as {
+      manifest: Manifest;
+    };
     this.#check(async () => {
-      const volatile = await readVolatile(objects, manifest);
-      const { splits, scenario, ledgers, hit } = this.#options;
-      if (ledgers) checkBalance(manifest, volatile, splits);
-      const limits = scenario.plan.state;
-      await checkState({ objects, manifest, volatile, fold: this.#fold, limits, hit });
+      await this.#judge(new Map(objects), manifest);
+      this.#options.hit('savepoint: as it should be');
     });
   }
 
@@ -188,6 +222,10 @@ export class RunChecks {
   }
 
   final(): void {
+    for (const { objects, names } of this.#savepoints) {
+      const gone = names.find((name) => !objects.has(name));
+      if (gone !== undefined) throw new Error(`P49: ${gone} of a savepoint was deleted`);
+    }
     checkDeliveries({
       fold: this.#fold,
       receipts: this.#receipts,

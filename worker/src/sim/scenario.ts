@@ -1,56 +1,14 @@
 /** What one seed stands for: the size of the job, what goes wrong when, where processes die. */
 import { testPlan } from '../jobmanager/test-cluster.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Action, Role } from './actions.ts';
+import { disturbances } from './disturbances.ts';
 import type { Service } from './model-services.ts';
 import { Seeded } from './seeded.ts';
 import type { StoreFaults } from './sim-store.ts';
 
-export type Action =
-  | { do: 'crash'; role: 'jobmanager' | 'taskmanager'; silent: boolean }
-  /** Of every slot, or of one. */
-  | { do: 'outage'; service: Service; ms: number; subtask?: number }
-  | { do: 'rescale'; parallelism: number; graceful: boolean }
-  /** By the JobManager's control, while it runs. */
-  | { do: 'ask'; parallelism: number }
-  /** A TaskManager dies, and comes back only after `ms`. */
-  | { do: 'stay away'; ms: number; silent: boolean }
-  | { do: 'script'; version: string }
-  /** A second leader, while the first one lives on. */
-  | { do: 'twin' }
-  | { do: 'checkpoint' }
-  /** The leader stands still, and is woken. */
-  | { do: 'freeze'; ms: number }
-  /** The leader leaves in order. */
-  | { do: 'release' };
-
-/** For traces and hit counts. */
-export function describe(action: Action): string {
-  switch (action.do) {
-    case 'crash':
-      return `${action.silent ? 'silent crash' : 'crash'} of ${action.role} at any time`;
-    case 'outage':
-      return `outage of ${action.service}`;
-    case 'rescale':
-      return `rescale, ${action.graceful ? 'after a final checkpoint' : 'after a crash'}`;
-    case 'ask':
-      return 'rescale asked';
-    case 'stay away':
-      return 'a taskmanager stays away';
-    case 'script':
-      return 'script changed';
-    case 'twin':
-      return 'second leader';
-    case 'checkpoint':
-      return 'checkpoint asked for';
-    case 'freeze':
-      return 'leader frozen';
-    case 'release':
-      return 'leader told to leave';
-  }
-}
-
 export interface CrashPoint {
-  role: 'jobmanager' | 'taskmanager';
+  role: Role;
   point: string;
   /** It dies when it is there for the nth time. */
   nth: number;
@@ -183,7 +141,8 @@ export function scenarioOf(seed: number): Scenario {
   // Drawn last, so that a seed's other faults are what they were. Two leaders without a Lease could
   // hold one TaskManager each for ever, and neither would have slots enough.
   const twins = scenario.actions.some(({ action }) => action.do === 'twin');
-  if (scenario.crashPoints.at(-1)?.point === 'after get base') {
+  const isOfBases = scenario.crashPoints.at(-1)?.point === 'after get base';
+  if (isOfBases) {
     // Bases come after many checkpoints of one attempt, which few runs have; a leader's death alone
     // restores nothing any more.
     const action: Action = { do: 'crash', role: 'taskmanager', silent: false };
@@ -196,21 +155,23 @@ export function scenarioOf(seed: number): Scenario {
   scenario.plan.selectiveReplay = several && rng.chance(0.75);
   addScaling(scenario, rng);
   const jobManagers = rng.chance(0.6) && !twins ? 2 : 1;
-  const actions = jobManagers === 1 ? scenario.actions : withLeaders(scenario.actions, rng);
+  const leaders = jobManagers === 1 ? [] : changesOfLeader(rng);
+  const more = isOfBases ? [] : disturbances(rng, FAULTS_END_MS, taskManagers);
+  const actions = [...scenario.actions, ...leaders, ...more].sort((a, b) => a.atMs - b.atMs);
   return { ...scenario, actions, taskManagers, jobManagers };
 }
 
-function withLeaders(actions: Scenario['actions'], rng: Seeded): Scenario['actions'] {
-  const all = [...actions];
+function changesOfLeader(rng: Seeded): Scenario['actions'] {
+  const all: Scenario['actions'] = [];
   for (let count = rng.between(1, 3); count > 0; count--) {
     const action = rng.pick<Action>([
       { do: 'crash', role: 'jobmanager', silent: rng.chance(0.3) },
-      { do: 'freeze', ms: rng.between(200, 6_000) },
+      { do: 'freeze', role: 'jobmanager', ms: rng.between(200, 6_000) },
       { do: 'release' },
     ]);
     all.push({ atMs: rng.between(1_500, FAULTS_END_MS - 7_000), action });
   }
-  return all.sort((a, b) => a.atMs - b.atMs);
+  return all;
 }
 
 /** Where a wish is stored (JobControl.rescale). */

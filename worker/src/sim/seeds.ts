@@ -1,6 +1,7 @@
 /** Runs seeds 1 to `seeds` on all cores. Which thread runs which is chance; a seed's run is not. */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { realEnv } from '../runtime/env.ts';
 import { Hits } from './seeded.ts';
 
 const FILE = 'worker/src/sim/cluster.sim.test.ts';
@@ -16,8 +17,17 @@ export interface SeedsEnd {
   failed: { seed: number; message: string } | null;
 }
 
+export interface SeedsRun {
+  hits: Hits;
+  seconds: number;
+  /** Of this whole process meanwhile. */
+  cpuSeconds: number;
+}
+
 /** Rejects with the lowest seed that failed, among those that were run. */
-export async function runSeeds(seeds: number): Promise<Hits> {
+export async function runSeeds(seeds: number): Promise<SeedsRun> {
+  const startedAt = realEnv.monotonic();
+  const used = process.cpuUsage();
   const taken = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
   const start: SeedsStart = { seeds, taken };
   const ends = await Promise.all(Array.from({ length: availableParallelism() }, () => run(start)));
@@ -29,7 +39,9 @@ export async function runSeeds(seeds: number): Promise<Hits> {
   }
   const all = new Hits();
   for (const { hits } of ends) for (const [what, count] of hits) all.add(what, count);
-  return all;
+  const { user, system } = process.cpuUsage(used);
+  const seconds = (realEnv.monotonic() - startedAt) / 1000;
+  return { hits: all, seconds, cpuSeconds: (user + system) / 1e6 };
 }
 
 function run(start: SeedsStart): Promise<SeedsEnd> {

@@ -3,18 +3,18 @@
  * election, the takeover and the job are the real ones.
  */
 import { pino } from 'pino';
-import { MemoryStore } from '../checkpoint/memory-store.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { turnAway } from '../jobmanager/front-door.ts';
 import type { JobOutcome } from '../jobmanager/job-lifecycle.ts';
-import { type JobManager, startJobManager } from '../jobmanager/jobmanager.ts';
+import type { JobManager } from '../jobmanager/job-view.ts';
+import { startJobManager } from '../jobmanager/jobmanager.ts';
 import { StoreElection, writeEnd } from '../jobmanager/store-election.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { ModelLog } from './model-log.ts';
-import type { SimProcess } from './virtual-time.ts';
+import type { SimProcess } from './sim-process.ts';
 
 export interface SimJobManagerDeps {
   process: SimProcess;
@@ -23,6 +23,8 @@ export interface SimJobManagerDeps {
   plan: JobPlan;
   script: ScriptVersion;
   store: ObjectStore;
+  /** Of a savepoint. */
+  openStore(url: string): ObjectStore;
   log: ModelLog;
   /** Each line of its log. */
   said(line: { msg: string; kind?: string; reason?: string }): void;
@@ -84,7 +86,7 @@ export class SimJobManager {
   }
 
   #start(after: number | null): Promise<JobManager> {
-    const { process, plan, script, store, log, said, claims } = this.#deps;
+    const { process, plan, script, store, openStore, log, said, claims } = this.#deps;
     const write = (line: string) => said(JSON.parse(line) as { msg: string });
     return startJobManager({
       plan,
@@ -94,7 +96,7 @@ export class SimJobManager {
       env: process.env,
       log: pino({ level: 'info' }, { write }),
       store,
-      openStore: (url) => Promise.resolve(new MemoryStore(process.env, new Map(), url)),
+      openStore: (url) => Promise.resolve(openStore(url)),
       openEnumerator: () => log.enumerator(),
       writer: process.name,
       after: after === null ? null : claims(after),

@@ -13,15 +13,15 @@ import type { SlotConfig } from '../taskmanager/slot-parts.ts';
 import { SlotTask } from '../taskmanager/slot-task.ts';
 import { type ModelLog, ModelReader } from './model-log.ts';
 import { ModelDeadLetter, ModelProfileApi, ModelWebhook, type Outside } from './model-services.ts';
+import type { SimProcess, SimThread } from './sim-process.ts';
 import type { SimShuffle } from './sim-shuffle.ts';
-import type { SimProcess } from './virtual-time.ts';
 
 /** What a slot is given by the world. */
 export interface SlotWorld {
   outside: Outside;
   log: ModelLog;
   shuffle: SimShuffle;
-  openStore(process: SimProcess): ObjectStore;
+  openStore(thread: SimThread): ObjectStore;
   /** Between two slots; a number per direction. */
   frameDelayMs(): number;
   /** Every report, as the task made it. */
@@ -34,7 +34,7 @@ export interface SlotWorld {
 
 export interface SlotPeers {
   /** A slot in that attempt, here or in another process. */
-  reach(subtask: number, attempt: number, act: (slot: SimSlot) => void): void;
+  reach(from: SimSlot, subtask: number, attempt: number, act: (slot: SimSlot) => void): void;
   report(report: TaskReport): void;
   failed(subtask: number, code: string, error: string): void;
 }
@@ -59,6 +59,7 @@ class SimBackend extends MemoryBackend {
 
 export class SimSlot {
   readonly process: SimProcess;
+  readonly #thread: SimThread;
   readonly #world: SlotWorld;
   readonly #config: SlotConfig;
   readonly #peers: SlotPeers;
@@ -72,6 +73,8 @@ export class SimSlot {
 
   constructor(process: SimProcess, world: SlotWorld, config: SlotConfig, peers: SlotPeers) {
     this.process = process;
+    const thread = process.thread();
+    this.#thread = thread;
     this.#world = world;
     this.#config = config;
     this.#peers = peers;
@@ -79,12 +82,12 @@ export class SimSlot {
     const { outside } = world;
     this.#task = new SlotTask(
       {
-        env: process.env,
-        store: world.openStore(process),
+        env: thread.env,
+        store: world.openStore(thread),
         backend: new SimBackend(this),
-        profileApi: new ModelProfileApi(process, outside),
-        action: new ModelWebhook(process, outside, attempt, subtask),
-        deadLetter: new ModelDeadLetter(process, outside, attempt),
+        profileApi: new ModelProfileApi(thread, outside),
+        action: new ModelWebhook(thread, outside, attempt, subtask),
+        deadLetter: new ModelDeadLetter(thread, outside, attempt),
         reader: this.#reader(),
         openReader: () => Promise.resolve(this.#reader()),
         report: (report) => this.#report(report),
@@ -95,9 +98,12 @@ export class SimSlot {
       config,
     );
     this.subtask = subtask;
+    this.since = process.time.nowMs;
   }
 
   readonly subtask: number;
+  /** When it was deployed. */
+  readonly since: number;
 
   get attempt(): number {
     return this.#config.task.attempt;
@@ -135,15 +141,29 @@ export class SimSlot {
     this.#toldAt = at;
     return new Promise((resolve) => {
       time.after(at - time.nowMs, () => {
-        if (this.process.alive && !this.#closed) act();
-        resolve();
+        this.#thread.awake(() => {
+          if (!this.#closed) act();
+          resolve();
+        });
       });
     });
   }
 
   /** From the slot of `channel`; its own frames come at once, as in a thread. */
   receive(channel: number, frame: Frame, attempt: number): void {
-    if (this.#closed || !this.process.alive) return;
+    this.#thread.awake(() => this.#receive(channel, frame, attempt));
+  }
+
+  credited(channel: number, bytes: Uint8Array, attempt: number): void {
+    this.#thread.awake(() => {
+      if (this.#closed) return;
+      this.process.time.sign();
+      this.#task.credited(channel, bytes, attempt);
+    });
+  }
+
+  #receive(channel: number, frame: Frame, attempt: number): void {
+    if (this.#closed) return;
     this.process.time.sign();
     this.#task.receive(channel, frame, attempt);
     if (frame.kind !== 'barrier') return;
@@ -159,12 +179,6 @@ export class SimSlot {
     this.#world.outside.point(this.process, all ? 'all barriers came' : 'some barriers came');
   }
 
-  credited(channel: number, bytes: Uint8Array, attempt: number): void {
-    if (this.#closed || !this.process.alive) return;
-    this.process.time.sign();
-    this.#task.credited(channel, bytes, attempt);
-  }
-
   #send(target: number, frame: Frame, to: number): void {
     const { attempt } = this;
     if (target === this.subtask) {
@@ -174,7 +188,7 @@ export class SimSlot {
     // A transfer, as between threads: the sender must not look at the buffer again.
     const sent = frame.kind === 'data' ? { ...frame, bytes: moved(frame.bytes) } : { ...frame };
     this.#later(target, () =>
-      this.#peers.reach(target, to, (slot) => slot.receive(this.subtask, sent, attempt)),
+      this.#peers.reach(this, target, to, (slot) => slot.receive(this.subtask, sent, attempt)),
     );
   }
 
@@ -184,7 +198,7 @@ export class SimSlot {
     if (channel === this.subtask) this.credited(channel, back, attempt);
     else {
       this.#later(channel, () =>
-        this.#peers.reach(channel, to, (slot) => slot.credited(this.subtask, back, attempt)),
+        this.#peers.reach(this, channel, to, (slot) => slot.credited(this.subtask, back, attempt)),
       );
     }
   }
@@ -215,7 +229,7 @@ export class SimSlot {
   #reader(): ModelReader {
     const { outside, log } = this.#world;
     const connectMs = outside.rng.chance(0.4) ? outside.rng.between(100, 900) : 0;
-    return new ModelReader(log, this.process.env, connectMs);
+    return new ModelReader(log, this.#thread, connectMs);
   }
 
   #noteReplay(): void {

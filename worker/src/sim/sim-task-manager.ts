@@ -13,8 +13,9 @@ import {
   type LeaderConnection,
   LeaderLink,
 } from '../taskmanager/leader-link.ts';
+import { SleepWatch } from '../taskmanager/sleep-watch.ts';
+import type { SimProcess } from './sim-process.ts';
 import { SimSlot, type SlotWorld } from './sim-slot.ts';
-import type { SimProcess } from './virtual-time.ts';
 
 const HEARTBEAT_MS = 1000;
 const END_AFTER_FAULT_MS = 50;
@@ -42,9 +43,13 @@ export class SimTaskManager {
   /** The newest attempt that was deployed or told of. */
   #attempt = 0;
   readonly #lostPeers = new Set<string>();
+  readonly #sleep: SleepWatch;
+  /** When the connections of the attempt were begun, by peer. */
+  readonly #linkedAt = new Map<string, number>();
   /** Commands on their way to a slot. */
   readonly #toSlots = new Set<Promise<void>>();
   #count = 0;
+  /** When it last tried to reach a leader, and was not kept waiting by one that stands still. */
   soughtAt = 0;
 
   constructor(
@@ -56,14 +61,12 @@ export class SimTaskManager {
     this.process = process;
     this.#world = world;
     this.#hooks = hooks;
+    this.#sleep = new SleepWatch(process.env);
     this.#link = new LeaderLink({
       env: process.env,
       log: pino({ level: 'silent' }),
       addresses,
-      connect: (address) => {
-        this.soughtAt = process.time.nowMs;
-        return hooks.connect(address);
-      },
+      connect: (address) => hooks.connect(address),
       describe: async (leaderEpoch) => ({
         type: 'register',
         version: RPC_VERSION,
@@ -78,7 +81,7 @@ export class SimTaskManager {
       }),
       onCommand: (command) => this.#command(command),
       onDiscovered: (at) => {
-        for (const { task } of this.#slots) task.discovered(at);
+        for (const slot of this.#slots) this.#toSlot(slot, () => slot.task.discovered(at));
       },
       onRegistered: () => {
         world.outside.hit('command: registered');
@@ -107,11 +110,19 @@ export class SimTaskManager {
     return this.#deployed?.ranges.length ?? 0;
   }
 
+  /** The newest attempt that it knows. */
+  get newest(): number {
+    return this.#attempt;
+  }
+
+  /** Since when it should have a connection with that peer; null: it should not. */
+  linkedAt(peer: string): number | null {
+    return this.#lostPeers.has(peer) ? null : (this.#linkedAt.get(peer) ?? null);
+  }
+
   /** The connection with it broke (P51). */
   peerLost(peer: string, silent: boolean): void {
-    const members = this.#deployed?.members ?? [];
-    if (!this.process.alive || this.#slots.length === 0) return;
-    if (!members.some(({ taskManagerId }) => taskManagerId === peer)) return;
+    if (!this.process.alive || this.linkedAt(peer) === null) return;
     this.#world.outside.hit('a peer was lost');
     this.#lostPeers.add(peer);
     const code = silent ? 'LINK_SILENT' : 'LINK_RESET';
@@ -246,6 +257,10 @@ export class SimTaskManager {
     const { mutant, shuffle } = this.#world;
     const { heartbeatTimeoutMs, leaderElection } = plan;
     this.#link.limit({ heartbeatTimeoutMs, graceMs: leaderElection.graceMs });
+    for (const { taskManagerId: peer } of command.members) {
+      if (!this.#linkedAt.has(peer)) this.#linkedAt.set(peer, this.process.time.nowMs);
+    }
+    this.#sleep.limit(heartbeatTimeoutMs);
     this.#deployed = command;
     this.#attempt = command.attempt;
     const slots: SimSlot[] = [];
@@ -253,8 +268,8 @@ export class SimTaskManager {
       const given = { jobId, lineage, plan, script, ranges, attempts, task };
       const config = { ...given, spoolPath: null, mutant };
       const peers = {
-        reach: (subtask: number, attempt: number, act: (slot: SimSlot) => void) =>
-          shuffle.reach(attempt, subtask, act),
+        reach: (from: SimSlot, subtask: number, attempt: number, act: (slot: SimSlot) => void) =>
+          shuffle.reach(from, attempt, subtask, act),
         report: (report: TaskReport) => this.#report(report),
         failed: (subtask: number, code: string, error: string) => {
           this.#hooks.slotFailed(code, error);
@@ -278,6 +293,7 @@ export class SimTaskManager {
     this.#slots = [];
     this.#deployed = null;
     this.#lostPeers.clear();
+    this.#linkedAt.clear();
     const limit = new Promise<void>((resolve) => {
       this.process.env.timer(CLOSE_LIMIT_MS, resolve);
     });
@@ -289,6 +305,11 @@ export class SimTaskManager {
   }
 
   #beat(): void {
+    if (this.#sleep.beat() !== null && this.#world.mutant !== 'woken-goes-on') {
+      this.#world.outside.hit('taskmanager ended: it stood still');
+      this.#end();
+      return;
+    }
     this.#link.check();
     this.#tell();
     this.process.env.timer(HEARTBEAT_MS, () => this.#beat());

@@ -32,6 +32,16 @@ export function manifestAt(objects: StoredObjects, name: string): Manifest | nul
   return found === undefined ? null : (JSON.parse(found.content.toString()) as Manifest);
 }
 
+/** What the newest leader's sign of life says. */
+export function leaderGaveUp(objects: StoredObjects): boolean {
+  const epochs = [...objects.keys()].flatMap((name) => /^leader\/(\d+)$/.exec(name)?.[1] ?? []);
+  const newest = epochs.toSorted((a, b) => Number(b) - Number(a))[0];
+  const content = objects.get(`leader/${newest}`)?.content.toString();
+  if (content === undefined) return false;
+  const { released, end } = JSON.parse(content) as { released: boolean; end: object | null };
+  return released || end !== null;
+}
+
 /** Checkpoints that count, oldest first; a `restore` record cuts off what came after it. */
 export function readLine(objects: StoredObjects): Manifest[] {
   let line: { id: number; name: string }[] = [];

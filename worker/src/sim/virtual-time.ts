@@ -6,8 +6,7 @@
  * Nothing here or in the code under test waits for anything real, so the order of all steps is a
  * function of the seed.
  */
-import type { Env, Timer } from '../runtime/env.ts';
-import type { Seeded } from './seeded.ts';
+import type { Timer } from '../runtime/env.ts';
 
 interface Due {
   at: number;
@@ -88,59 +87,5 @@ export class VirtualTime {
       return true;
     }
     return false;
-  }
-}
-
-/** One operating-system process of the simulation: what it does ends with it. */
-export class SimProcess {
-  readonly name: string;
-  readonly role: 'jobmanager' | 'taskmanager';
-  readonly env: Env;
-  readonly time: VirtualTime;
-  alive = true;
-  #frozenUntil = 0;
-  onKilled: () => void = () => {};
-
-  /** `stepMs`: what every look at the clock costs; it stands for the work between two looks. */
-  constructor(
-    name: string,
-    role: SimProcess['role'],
-    time: VirtualTime,
-    rng: Seeded,
-    stepMs: number,
-  ) {
-    this.name = name;
-    this.role = role;
-    this.time = time;
-    this.env = {
-      now: () => Math.floor(time.nowMs),
-      monotonic: () => {
-        time.sign();
-        if (this.alive) time.nowMs += stepMs;
-        return time.nowMs;
-      },
-      random: () => rng.next(),
-      id: () => rng.hex(32),
-      timer: (delayMs, fn) => time.after(delayMs, () => this.awake(fn)),
-    };
-  }
-
-  /** Stopped, not dead: timers and messages come once it is woken, all of them late. */
-  freeze(untilMs: number): void {
-    this.#frozenUntil = Math.max(this.#frozenUntil, untilMs);
-  }
-
-  /** Does `fn` now or when it is woken; never if it is dead then. */
-  awake(fn: () => void): void {
-    if (!this.alive) return;
-    const restMs = this.#frozenUntil - this.time.nowMs;
-    if (restMs <= 0) fn();
-    else this.time.after(restMs, () => this.awake(fn));
-  }
-
-  kill(): void {
-    if (!this.alive) return;
-    this.alive = false;
-    this.onKilled();
   }
 }

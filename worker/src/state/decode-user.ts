@@ -19,7 +19,7 @@ export function decodeUser(userRows: ReadonlyMap<string, Buffer>): {
     profile: () => row(rows.PROFILE),
     chunks: (_, seqs) => seqs.map((seq) => row(rows.CHUNK, seq)),
   };
-  const user = UserState.fromHead(new SlabArena(), '', 0, row(rows.HEAD));
+  const user = UserState.fromHead(new SlabArena(0), '', 0, row(rows.HEAD));
   return {
     profileText: user.texts(read).profileText,
     visitText: JSON.stringify(user.visit(read)),

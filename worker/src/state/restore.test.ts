@@ -208,3 +208,33 @@ test('users without a time come back without a mark', async () => {
   assert.equal(users, 1);
   assert.deepEqual(await marksOf(backend, expiry, 4_000_000_000_000), []);
 });
+
+test('a task that is closed hears of it between batches and gives up', async () => {
+  const rig = new Rig();
+  const deltas: DeltaRef[] = [];
+  for (let to = 1; to <= 20; to += 1) {
+    const rows = [0, 1, 2, 3].flatMap((group) => userRows(group, `u${to}`, to));
+    deltas.push(await rig.delta(to - 1, to, WHOLE, rows));
+  }
+  const backend = new MemoryBackend();
+  let writes = 0;
+  let closed = false;
+  const write = backend.write.bind(backend);
+  backend.write = (ops) => {
+    // What tells the task comes with a later turn of the event loop.
+    if (writes === 0) setImmediate(() => (closed = true));
+    writes += 1;
+    write(ops);
+  };
+  const restoring = restoreState({
+    store: rig.store,
+    backend,
+    expiry: new ExpiryIndex(TTL_MS),
+    range: WHOLE,
+    snapshots: [snapshot(WHOLE, deltas)],
+    checkpointId: 20,
+    stopped: () => closed,
+  });
+  await assert.rejects(restoring, { code: 'RESTORE_STOPPED' });
+  assert.ok(writes > 0 && writes < 80, `${writes} of 80 batches were written`);
+});

@@ -38,6 +38,11 @@ export interface RestoreResult {
 
 /** Segment bytes held at a time; four slots of one process restore at once. */
 const CACHE_BYTES = 128 * 1024 * 1024;
+/** Fetched at a time before they are needed; a chain is some 50 objects, most of them small. */
+const AHEAD = 8;
+/** Rows' bytes and batches between two turns of the event loop: a few ms. */
+const TURN_BYTES = 1024 * 1024;
+const TURN_BATCHES = 32;
 
 export async function restoreState(request: RestoreRequest): Promise<RestoreResult> {
   const { store, range, snapshots, checkpointId } = request;
@@ -45,6 +50,8 @@ export async function restoreState(request: RestoreRequest): Promise<RestoreResu
   const segments = new SegmentCache(store, { maxBytes: CACHE_BYTES });
   let users = 0;
   let bytes = 0;
+  const turn = new Turn();
+  await fetchAhead(request, segments);
   for (let group = range.first; group <= range.last && snapshots.length > 0; group++) {
     const parts = chainOf(snapshots, group, checkpointId);
     if (parts === null) {
@@ -55,13 +62,62 @@ export async function restoreState(request: RestoreRequest): Promise<RestoreResu
       );
     }
     for await (const batch of mergeChain(segments, parts, group)) {
-      for (const row of batch) bytes += row.key.length + (row.value?.length ?? 0);
+      let size = 0;
+      for (const row of batch) size += row.key.length + (row.value?.length ?? 0);
+      bytes += size;
       if (request.stopped?.()) throw new TriggerJobError('RESTORE_STOPPED', 'the task was closed');
       users += apply(request, batch);
+      await turn.spent(size);
     }
   }
   await adoptChain(chain, segments, range, snapshots);
   return { chain, users, bytes };
+}
+
+/** Lets the thread hear of other things, such as its end, while it restores. */
+class Turn {
+  #bytes = 0;
+  #batches = 0;
+
+  async spent(bytes: number): Promise<void> {
+    this.#bytes += bytes;
+    this.#batches += 1;
+    if (this.#bytes < TURN_BYTES && this.#batches < TURN_BATCHES) return;
+    this.#bytes = 0;
+    this.#batches = 0;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/**
+ * Opens what the chains name, several at a time, as far as the cache holds it: one after the other
+ * each of them would be waited for. What can't be opened is found when it is read.
+ */
+async function fetchAhead(request: RestoreRequest, segments: SegmentCache): Promise<void> {
+  const { range, snapshots } = request;
+  const objects = new Map<string, ObjectRef>();
+  let room = CACHE_BYTES;
+  for (const snapshot of snapshots) {
+    if (snapshot.range.last < range.first || snapshot.range.first > range.last) continue;
+    const inRange = (first: number, last: number) => first <= range.last && last >= range.first;
+    const named = [
+      ...snapshot.bases.filter(({ groups }) => groups.some((one) => inRange(one, one))),
+      ...snapshot.deltas.filter((delta) => inRange(delta.range.first, delta.range.last)),
+    ];
+    for (const { object } of named) {
+      if (object === null || objects.has(object.name) || object.bytes > room) continue;
+      room -= object.bytes;
+      objects.set(object.name, object);
+    }
+  }
+  const queue = objects.values();
+  const lane = async () => {
+    for (const object of queue) {
+      if (request.stopped?.()) return;
+      await segments.open(object).catch(() => undefined);
+    }
+  };
+  await Promise.all(Array.from({ length: AHEAD }, lane));
 }
 
 /** Writes one batch with its expiry marks; returns by how much the number of users changed. */

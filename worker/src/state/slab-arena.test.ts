@@ -15,11 +15,13 @@ const step = fc.oneof(
   { weight: 3, arbitrary: size.map((bytes) => ({ bytes, victim: -1 })) },
   { weight: 2, arbitrary: fc.nat().map((victim) => ({ bytes: -1, victim })) },
 );
+/** Of a user in a dump, of a small cache, of any other. */
+const cacheBytes = fc.constantFrom(0, 1_000_000, 64 * MEBIBYTE);
 
 test('live blocks never overlap, keep their bytes, and all memory comes back', () => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-      const arena = new SlabArena();
+    fc.property(cacheBytes, fc.array(step, { maxLength: 200 }), (bytes, steps) => {
+      const arena = new SlabArena(bytes);
       const live: { block: Block; bytes: number; fill: number }[] = [];
       const check = ({ block, bytes, fill }: (typeof live)[number]) => {
         const at = arena.offset(block);
@@ -69,6 +71,12 @@ test('an empty slab goes back, but for one that the next block needs', () => {
   assert.equal(arena.bytes, 6 * MEBIBYTE);
   arena.free(big);
   assert.equal(arena.bytes, MEBIBYTE);
+});
+
+test('a small cache has small slabs: what it holds beside its blocks is bounded by it', () => {
+  const arena = new SlabArena(MEBIBYTE);
+  for (let bytes = 64; bytes < 4_096; bytes += 64) arena.allocate(bytes);
+  assert.ok(arena.bytes <= MEBIBYTE, `${arena.bytes}`);
 });
 
 test('a block is wasted by less than a third', () => {

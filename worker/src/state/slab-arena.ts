@@ -17,8 +17,11 @@ const SLAB_UNITS = 1 << SLAB_UNITS_BITS;
 const UNIT_MASK = SLAB_UNITS - 1;
 /** A block's number stays a small integer of V8: 128 GiB. */
 const MAX_SLABS = 1 << (31 - SLAB_UNITS_BITS);
-/** Larger blocks get a slab of their own, of their exact size. */
+/** Larger blocks, of a whole slab, get a slab of their own, of their exact size. */
 const MAX_CLASS_UNITS = SLAB_UNITS / 4;
+const MIN_SLAB_BYTES = 4 * 1024;
+/** Slabs that a cache is to be cut into at least, whatever its size. */
+const CACHE_SLABS = 64;
 /** Steps of at most 1/4: a block wastes less than a fifth of itself on average. */
 const CLASS_UNITS = sizeClasses();
 /** Units wanted -> index of the class that holds them. */
@@ -43,12 +46,22 @@ interface Slab {
 }
 
 export class SlabArena {
+  readonly #slabUnits: number;
   /** Index 0 stays empty: no block is 0. */
   readonly #slabs: (Slab | null)[] = [null];
   readonly #unused: number[] = [];
   /** Slab numbers with room, per class. */
   readonly #roomy: number[][] = CLASS_UNITS.map(() => []);
   #bytes = 0;
+
+  /**
+   * `cacheBytes`: what its users may take. Slabs of a small cache are smaller, since every size
+   * class has one that is not full.
+   */
+  constructor(cacheBytes = Number.POSITIVE_INFINITY) {
+    const share = 2 ** Math.floor(Math.log2(Math.max(1, cacheBytes / CACHE_SLABS)));
+    this.#slabUnits = Math.min(SLAB_BYTES, Math.max(MIN_SLAB_BYTES, share)) / UNIT_BYTES;
+  }
 
   /** Bytes of all slabs: what the arena holds of the process. */
   get bytes(): number {
@@ -58,7 +71,7 @@ export class SlabArena {
   /** A block of at least `bytes`; its content is undefined. */
   allocate(bytes: number): Block {
     const units = Math.max(1, Math.ceil(bytes / UNIT_BYTES));
-    if (units > MAX_CLASS_UNITS) return this.#open(-1, units) * SLAB_UNITS;
+    if (units > this.#slabUnits / 4) return this.#open(-1, units) * SLAB_UNITS;
     const sizeClass = CLASS_OF[units]!;
     const roomy = this.#roomy[sizeClass]!;
     const number = roomy.at(-1) ?? this.#open(sizeClass, CLASS_UNITS[sizeClass]!);
@@ -69,7 +82,7 @@ export class SlabArena {
       unit = slab.fresh;
       slab.fresh += slab.blockUnits;
     }
-    if (slab.freed.length === 0 && slab.fresh + slab.blockUnits > SLAB_UNITS) {
+    if (slab.freed.length === 0 && slab.fresh + slab.blockUnits > this.#slabUnits) {
       roomy.pop();
       slab.listed = false;
     }
@@ -115,7 +128,7 @@ export class SlabArena {
   }
 
   #open(sizeClass: number, blockUnits: number): number {
-    const bytes = sizeClass < 0 ? blockUnits * UNIT_BYTES : SLAB_BYTES;
+    const bytes = sizeClass < 0 ? blockUnits * UNIT_BYTES : this.#slabUnits * UNIT_BYTES;
     const slab: Slab = {
       buffer: Buffer.allocUnsafeSlow(bytes),
       sizeClass,

@@ -53,7 +53,7 @@ const SLICE_USERS = 16;
 export class UserStateManager {
   readonly #env: Env;
   readonly #options: UserStateOptions;
-  readonly #arena = new SlabArena();
+  readonly #arena: SlabArena;
   readonly #users = new Map<string, UserState>();
   /** Continues over #users as a clock hand. */
   #hand: Iterator<UserState> | null = null;
@@ -79,6 +79,7 @@ export class UserStateManager {
     this.#pending = new WriteBuffer(backend);
     this.#env = env;
     this.#options = options;
+    this.#arena = new SlabArena(options.cacheBytes);
     this.#open = this.#newDelta();
     this.expiry = new ExpiryIndex(options.ttlMs);
     this.stored = new StoredRows(this.#pending);

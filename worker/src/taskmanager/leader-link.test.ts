@@ -60,7 +60,9 @@ function setUp(addresses = ['a:1', 'b:1']) {
   const calls: { address: string; connection: FakeConnection }[] = [];
   const down = new Set<string>();
   const told: LeaderCommand[] = [];
+  const searched: number[] = [];
   const ends: unknown[] = [];
+  let doing = Promise.resolve();
   let describe: () => Promise<Register> = () => Promise.resolve(REGISTER);
   const link = new LeaderLink({
     env,
@@ -73,9 +75,12 @@ function setUp(addresses = ['a:1', 'b:1']) {
       return connection;
     },
     describe: () => describe(),
-    onCommand: async (command) => void told.push(command),
+    onCommand: (command) => {
+      told.push(command);
+      return doing;
+    },
     onRegistered: () => undefined,
-    onDiscovered: () => undefined,
+    onDiscovered: (at) => void searched.push(at),
     onEnd: (fault) => void ends.push((fault as { code?: string }).code),
   });
   void link.run();
@@ -84,7 +89,12 @@ function setUp(addresses = ['a:1', 'b:1']) {
     calls,
     down,
     told,
+    searched,
     ends,
+    /** From the next command on, each takes as long as `work`. */
+    does: (work: Promise<void>) => {
+      doing = work;
+    },
     describedBy: (fn: () => Promise<Register>) => {
       describe = fn;
     },
@@ -124,6 +134,22 @@ test('tries every JobManager in turn, and follows a hint', async () => {
   );
 });
 
+test('a job that has ended: tasks end at once, without any it is waited for the next', async () => {
+  const { link, ends, last, pass, calls } = setUp();
+  const ended: Command = { type: 'refused', code: 'ended', reason: 'over', leader: null };
+  await turn();
+  for (let i = 0; i < 50; i++) {
+    await last().say(ended);
+    await pass(2_100);
+    link.check();
+  }
+  assert.deepEqual(ends, [], 'longer than it would wait without a word');
+  assert.ok(calls.length > 50);
+  link.limit({ heartbeatTimeoutMs: 1_000, graceMs: 5_000 });
+  await last().say(ended);
+  assert.deepEqual(ends, ['JOB_ENDED']);
+});
+
 test('P38: never goes back to an older leader, and refuses what it says', async () => {
   const { link, calls, told, last, pass } = setUp();
   await turn();
@@ -140,6 +166,20 @@ test('P38: never goes back to an older leader, and refuses what it says', async 
   await pass(1_000);
   assert.ok(calls.length > 2);
   assert.equal(link.leaderEpoch, 5);
+});
+
+test('P37: word of a search for splits waits for the commands before it', async () => {
+  const { searched, does, last } = setUp();
+  await turn();
+  await last().say(registered(1));
+  const work = Promise.withResolvers<void>();
+  does(work.promise);
+  await last().say({ type: 'add-splits', leaderEpoch: 1, attempt: 1, subtask: 0, splits: [] });
+  await last().say({ type: 'alive', leaderEpoch: 1, discoveredAt: 7 });
+  assert.deepEqual(searched, [], 'the splits that it found are on their way');
+  work.resolve();
+  await turn();
+  assert.deepEqual(searched, [7]);
 });
 
 test('P38: acts for grace after a leader was last heard, then ends', async () => {

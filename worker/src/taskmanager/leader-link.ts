@@ -11,6 +11,8 @@ import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
 /** After all of the addresses were tried in vain. */
 const ROUND_PAUSE_MS = 200;
+/** While the job has ended: for the next one, or until this process is removed. */
+const ENDED_PAUSE_MS = 2_000;
 /** A process that stands still is still connected to; it must not be waited for like a leader. */
 const REGISTER_LIMIT_MS = 2_000;
 /** Without a plan nothing could have an effect: only so that it does not wait for ever. */
@@ -73,6 +75,10 @@ export class LeaderLink {
   #next = 0;
   #failed = 0;
   #closed = false;
+  /** A plan has come: there may be tasks. */
+  #deployed = false;
+  /** The job has ended, as who was asked last says. */
+  #over = false;
 
   constructor(deps: LeaderLinkDeps) {
     this.#deps = deps;
@@ -83,9 +89,15 @@ export class LeaderLink {
     return this.#leaderEpoch;
   }
 
+  /** A leader has taken this process in, and the connection stands. */
+  get registered(): boolean {
+    return this.#session?.registered ?? false;
+  }
+
   /** Of the deployed plan. */
   limit(limits: LeaderLimits): void {
     this.#limits = limits;
+    this.#deployed = true;
   }
 
   /** What no leader hears, the next one asks for when this process registers. */
@@ -113,7 +125,9 @@ export class LeaderLink {
       }
       if (this.#closed || this.#hint !== null) continue;
       this.#failed += 1;
-      if (this.#failed % this.#deps.addresses.length === 0) await sleep(env, ROUND_PAUSE_MS);
+      if (this.#failed % this.#deps.addresses.length === 0) {
+        await sleep(env, this.#over ? ENDED_PAUSE_MS : ROUND_PAUSE_MS);
+      }
     }
   }
 
@@ -180,6 +194,7 @@ export class LeaderLink {
       if (command.code === 'unfit') {
         this.#deps.onEnd(new TriggerJobError('REGISTRATION_REFUSED', command.reason));
       }
+      if (command.code === 'ended') this.#jobEnded();
       this.#hint = command.leader;
       session.connection.close();
       this.#detach(null);
@@ -197,19 +212,35 @@ export class LeaderLink {
     this.#leaderEpoch = leaderEpoch;
     this.#heardAt = env.monotonic();
     if (command.type === 'alive') {
-      this.#deps.onDiscovered(command.discoveredAt ?? Number.POSITIVE_INFINITY);
+      const { discoveredAt } = command;
+      // Behind the splits that were told before it, and so are commands.
+      this.#inTurn(() => this.#deps.onDiscovered(discoveredAt ?? Number.POSITIVE_INFINITY));
       return;
     }
     if (command.type === 'registered') {
       this.#failed = 0;
+      this.#over = false;
       session.registered = true;
       log.info({ leaderEpoch }, 'registered with the leader');
       this.#deps.onRegistered();
       return;
     }
+    this.#inTurn(() => this.#deps.onCommand(command));
+  }
+
+  /** After all commands before it. */
+  #inTurn(act: () => void | Promise<void>): void {
     this.#queue = this.#queue
-      .then(() => (this.#closed ? undefined : this.#deps.onCommand(command)))
+      .then(() => (this.#closed ? undefined : act()))
       .catch((fault: unknown) => this.#deps.onEnd(fault));
+  }
+
+  /** Tasks that were not told so must not wait for `grace`; without any it waits for a new job. */
+  #jobEnded(): void {
+    this.#heardAt = this.#deps.env.monotonic();
+    this.#over = true;
+    if (this.#deployed)
+      this.#deps.onEnd(new TriggerJobError('JOB_ENDED', 'the job has ended; its tasks end'));
   }
 
   #detach(error: Error | null): void {

@@ -7,6 +7,7 @@ import { SecretFile, type TransportKeys } from '../rpc/transport-secret.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
 import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
+import { serveHealth } from './health-server.ts';
 import { claimLocalState, processIsAlive } from './local-state.ts';
 import { TaskManager } from './taskmanager.ts';
 
@@ -21,6 +22,8 @@ export interface TaskManagerRole {
   shuffleHost?: string;
   /** The job's secret (transport-secret.ts); absent = plain TCP. */
   secretFile?: string;
+  /** For the probes of a pod; absent = none. */
+  healthPort?: number;
   id?: string;
   logLevel?: string;
 }
@@ -37,6 +40,13 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     'taskmanager',
     role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
   );
+  // Before it waits for anything, since a probe does not.
+  let manager: TaskManager | null = null;
+  const unknown = { registered: false, slots: role.slots, tasks: 0 };
+  const health =
+    role.healthPort === undefined
+      ? null
+      : await serveHealth(role.healthPort, () => manager?.health ?? unknown);
   const local = await claimLocalState(role.localStateDir, process.pid, processIsAlive);
   const { secretFile } = role;
   const onFault = (fault: string) => log.warn(fault);
@@ -51,7 +61,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     keys,
   });
   const cacheBytes = process.env['TRIGGERJOB_TEST_SLOT_CACHE_BYTES'];
-  const manager = new TaskManager({
+  manager = new TaskManager({
     env: realEnv,
     log,
     jobManagers,
@@ -70,6 +80,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   } finally {
     // First of all: what removes files and closes sockets takes its time.
     await manager.halt();
+    health?.close();
     await shuffle.close();
     await rm(local, { recursive: true, force: true });
   }

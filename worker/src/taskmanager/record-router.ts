@@ -26,6 +26,8 @@ export type Targets = Uint8Array;
 export class RecordRouter {
   readonly #options: RecordRouterOptions;
   readonly #keys: KeyRouter;
+  /** Wall time at the monotonic clock's origin, by the wall clock as it was at our start. */
+  readonly #origin: number;
   /** Of the records whose position was passed: bytes of their values, times beyond the skew. */
   bytes = 0;
   skewed = 0;
@@ -33,6 +35,7 @@ export class RecordRouter {
   constructor(options: RecordRouterOptions) {
     this.#options = options;
     this.#keys = new KeyRouter(options.keyBy, options.maxParallelism);
+    this.#origin = options.env.now() - options.env.monotonic();
   }
 
   /**
@@ -46,11 +49,11 @@ export class RecordRouter {
     until: number,
     targets: Targets | null,
   ): number {
-    const { senders, owners, env, allowedSkewMs } = this.#options;
+    const { senders, owners } = this.#options;
     const { offsets, timestamps, starts, ends } = records;
     const { index } = position.split;
     // P36: the split's running maximum, a record's time capped. One look at the clock per turn.
-    const cap = env.now() + allowedSkewMs;
+    const cap = this.#cap();
     let row = first;
     for (; row < until; row++) {
       const offset = offsets[row]!;
@@ -70,6 +73,15 @@ export class RecordRouter {
       if (end >= 0) this.bytes += end - start;
     }
     return row;
+  }
+
+  /**
+   * A wall clock that is set back must not make the past of what is read now: a user would be as
+   * old as that says, and another attempt would judge otherwise. So it counts only forward.
+   */
+  #cap(): number {
+    const { env, allowedSkewMs } = this.#options;
+    return Math.max(env.now(), this.#origin + env.monotonic()) + allowedSkewMs;
   }
 
   /** Records without a key go by their place; the state task parses and dead-letters them. */

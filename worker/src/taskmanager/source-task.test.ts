@@ -415,6 +415,18 @@ test('while nobody looks for new splits, time does not pass their grace', async 
   await stop(source, env, run);
 });
 
+test('a source without splits says no more than was looked for (P37)', async () => {
+  const { env, source, clocks } = rig({}, 100, 4096, false);
+  source.assign([]);
+  const run = source.run();
+  await env.advance(1200);
+  assert.equal(clocks().at(-1), GRACE_MS, 'nobody has looked yet');
+  source.discovered(50_000);
+  await env.advance(1200);
+  assert.equal(clocks().at(-1), 50_000 + GRACE_MS);
+  await stop(source, env, run);
+});
+
 test('after a pause the end of the log is news of before it', async () => {
   const { env, reader, source, assign, clocks } = rig();
   assign(0);

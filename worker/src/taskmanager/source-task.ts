@@ -370,18 +370,19 @@ export class SourceTask {
     if (this.#options.senders.some((sender) => sender.buffered > 0)) this.#armFlush();
   }
 
-  /** P37: our slowest split. A finished one holds nobody back; without any, time stands still. */
+  /** P37: our slowest split. A finished one holds nobody back. */
   #sendClock(): void {
     const { env, senders, liveTimestamps, ttlGraceMs } = this.#options;
     this.#clockDue = env.monotonic() + CLOCK_MS;
     // A user may have moved to a split that appeared after the last look, and seem idle in ours.
     const known = liveTimestamps ? this.#discoveredAt + ttlGraceMs : Number.POSITIVE_INFINITY;
-    let time = Number.POSITIVE_INFINITY;
+    // A source without splits may be given such a one any moment, and must not have said more.
+    let time = known;
     for (const { position, endOffset, finished, answeredAt } of this.#splits.values()) {
       if (finished) continue;
       const atEnd = liveTimestamps && endOffset >= 0 && position.offset >= endOffset;
       const now = Math.max(position.clock, Math.min(answeredAt, this.#discoveredAt));
-      time = Math.min(time, atEnd ? now : position.clock, known);
+      time = Math.min(time, atEnd ? now : position.clock);
     }
     // Whose records come from a catch-up is behind: its clock stands still till then.
     const behind = this.#loss?.lost ?? null;

@@ -12,12 +12,14 @@ import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import type { TaskManagerHealth } from './health-server.ts';
 import {
   type LeaderCommand,
   type LeaderConnection,
   LeaderLink,
   type Register,
 } from './leader-link.ts';
+import { SleepWatch } from './sleep-watch.ts';
 import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
 import { SlotWorker } from './slot-worker.ts';
 import { TaskExchange } from './task-exchange.ts';
@@ -52,8 +54,7 @@ export class TaskManager {
   /** Until the first deployment brings the plan's. */
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
-  #beatAt: number | null = null;
-  #heartbeatTimeoutMs = Number.POSITIVE_INFINITY;
+  readonly #sleep: SleepWatch;
   #exchange: TaskExchange | null = null;
   /** The newest attempt that was deployed or told of: commands that bear another come too late. */
   #attempt = 0;
@@ -63,6 +64,7 @@ export class TaskManager {
   constructor(options: TaskManagerOptions) {
     this.#options = options;
     const { env, log, jobManagers: addresses, connect } = options;
+    this.#sleep = new SleepWatch(env);
     this.#link = new LeaderLink({
       env,
       log,
@@ -74,6 +76,15 @@ export class TaskManager {
       onDiscovered: (at) => this.#toSlots(null, { type: 'discovered', at }),
       onEnd: (fault) => this.#end?.(fault),
     });
+  }
+
+  /** For who asks whether it is of use. */
+  get health(): TaskManagerHealth {
+    return {
+      registered: this.#link.registered,
+      slots: this.#options.slots,
+      tasks: this.#slots.length,
+    };
   }
 
   /** Until shutdown; rejects with a fault that must end the process. */
@@ -190,7 +201,7 @@ export class TaskManager {
     const { plan } = command;
     const { heartbeatTimeoutMs } = plan;
     this.#heartbeatMs = plan.heartbeatIntervalMs;
-    this.#heartbeatTimeoutMs = heartbeatTimeoutMs;
+    this.#sleep.limit(heartbeatTimeoutMs);
     this.#link.limit({ heartbeatTimeoutMs, graceMs: plan.leaderElection.graceMs });
     const { shuffle, taskManagerId, log } = this.#options;
     this.#exchange = new TaskExchange({
@@ -299,13 +310,9 @@ export class TaskManager {
 
   #beat(): void {
     this.#heartbeat?.cancel();
-    const now = this.#options.env.monotonic();
-    const asleepMs = this.#beatAt === null ? 0 : now - this.#beatAt;
-    this.#beatAt = now;
-    if (asleepMs > this.#heartbeatTimeoutMs) {
-      // The others have given us up and go on without us: no further effect of this process (P38).
-      const text = `this process stood still for ${Math.round(asleepMs)} ms`;
-      this.#end?.(new TriggerJobError('PROCESS_FROZEN', text));
+    const frozen = this.#sleep.beat();
+    if (frozen !== null) {
+      this.#end?.(frozen);
       return;
     }
     this.#link.check();

@@ -1,0 +1,108 @@
+/** What holds at any time: the objects are as desired, the JobManager as told, disks are there. */
+import type { Deployment } from '../desired/desired.ts';
+import { isCreateOnly } from '../desired/desired.ts';
+import type { KubeObject } from '../kube/port.ts';
+import { type Draft, isControlledBy, POLL } from './decision.ts';
+import { holds, mustReplace } from './drift.ts';
+import { lostDisks } from './disks.ts';
+import type { CheckedSpec } from './spec.ts';
+import { isTerminal } from './stopping.ts';
+
+/** A Secret can't be read, so it is tried: this often, and sooner while pods wait for something. */
+const SECRET_MS = 600_000;
+const SECRET_SOON_MS = 30_000;
+
+/** Read by nobody: a changed annotation makes the kubelet look at the pod's volumes at once. */
+const REFRESH = 'triggerjob.io/script-version';
+
+export function steady(draft: Draft): void {
+  const { status, deployed } = draft;
+  const step = status.operation?.step;
+  if (status.run === undefined || deployed === null) return;
+  if (step === 'Stopping' || step === 'ScalingDown' || step === 'Cleaning') return;
+  applyObjects(draft, deployed);
+  if (status.resumeFrom !== undefined) return;
+  tellJobManager(draft, deployed);
+  lostDisks(draft, deployed.lostNodeTimeoutMs);
+}
+
+export function deploymentOf(draft: Draft, { plan }: CheckedSpec): Deployment {
+  const { run = 0, runFrom, resumeFrom } = draft.status;
+  const suspended = resumeFrom !== undefined;
+  return {
+    run,
+    stateless: runFrom?.mode === 'stateless',
+    savepoint: runFrom?.savepoint ?? null,
+    replicas: suspended
+      ? { jobManagers: 0, taskManagers: 0 }
+      : { jobManagers: plan.jobManagers, taskManagers: taskManagersOf(draft, plan) },
+  };
+}
+
+/** The job gives slots up before their pods go: a rescale costs less than a loss. */
+function taskManagersOf(draft: Draft, plan: CheckedSpec['plan']): number {
+  const present = draft.statefulSet('taskmanager')?.spec?.replicas ?? 0;
+  const { jobManager } = draft;
+  const still = draft.running && (jobManager?.desiredParallelism ?? 0) > plan.parallelism;
+  return still ? Math.max(present, plan.taskManagers) : plan.taskManagers;
+}
+
+function applyObjects(draft: Draft, deployed: CheckedSpec): void {
+  for (const object of draft.settings.desired(deployed, deploymentOf(draft, deployed))) {
+    if (isCreateOnly(object)) {
+      if (secretDue(draft)) draft.act({ do: 'create', object });
+      continue;
+    }
+    const found = draft.facts.find(object.kind, object.metadata.name);
+    if (found === undefined) draft.act({ do: 'apply', object });
+    else if (!isControlledBy(found, draft.facts.job)) nameTaken(draft, found);
+    else if (mustReplace(object, found)) replace(draft, found);
+    else if (!holds(object, found)) draft.act({ do: 'apply', object });
+  }
+}
+
+function secretDue({ facts }: Draft): boolean {
+  const waits = facts.pods.some(({ status }) => status?.phase === 'Pending');
+  const since = facts.now - facts.memory.secretTriedAt;
+  return since >= (waits ? SECRET_SOON_MS : SECRET_MS);
+}
+
+/** Of an earlier job of that name, whose remains go soon; or somebody's, and then it stays. */
+function nameTaken(draft: Draft, { kind, metadata }: KubeObject): void {
+  draft.within(POLL.busyMs);
+  const fix = 'it is left alone; delete it, or give the job another name';
+  draft.blocked = {
+    reason: 'NameTaken',
+    message: `${kind} ${metadata.name} exists and is not this job's: ${fix}`,
+  };
+}
+
+/** Only between two runs: with pods, a StatefulSet stays as it is until the next one. */
+function replace(draft: Draft, found: KubeObject): void {
+  const { status, facts } = draft;
+  const { namespace = '', name, uid = '' } = found.metadata;
+  if (status.operation?.step !== 'Deploying' || facts.pods.length > 0) return;
+  if (found.metadata.deletionTimestamp === undefined) {
+    draft.act({ do: 'delete', ref: { apiVersion: found.apiVersion, kind: found.kind, namespace, name }, uid });
+  }
+  draft.within(POLL.soonMs);
+}
+
+function tellJobManager(draft: Draft, { plan, scriptVersion }: CheckedSpec): void {
+  const { jobManager } = draft;
+  if (jobManager === null || isTerminal(jobManager.state)) return;
+  if (draft.running && jobManager.desiredParallelism !== plan.parallelism) {
+    draft.act({ do: 'rescale', parallelism: plan.parallelism });
+    draft.within(POLL.busyMs);
+  }
+  const waits = scriptVersion !== null && jobManager.scriptVersion !== scriptVersion;
+  if (!waits || jobManager.refusedScript?.version === scriptVersion) return;
+  draft.within(POLL.busyMs);
+  for (const { metadata, apiVersion, kind } of draft.facts.pods) {
+    if (metadata.labels?.['app.kubernetes.io/component'] !== 'jobmanager') continue;
+    if (metadata.annotations?.[REFRESH] === scriptVersion) continue;
+    const { namespace = '', name } = metadata;
+    const ref = { apiVersion, kind, namespace, name };
+    draft.act({ do: 'annotate', ref, annotations: { [REFRESH]: scriptVersion } });
+  }
+}

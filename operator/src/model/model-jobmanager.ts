@@ -1,0 +1,336 @@
+/**
+ * Jobs in memory for tests: what StatefulSets make of their pods, and what a JobManager does in
+ * them with a store that outlives it. A state is one number, how much of the stream it holds; so a
+ * run that begins with less than was stored has lost some.
+ */
+import { parse } from 'yaml';
+import { scriptVersion } from '../../../worker/src/plan/script-version.ts';
+import { fieldAt } from '../decide/spec.ts';
+import type { ConfigMap, Pod, StatefulSet } from '../kube/objects.ts';
+import {
+  type JobManagerApi,
+  JobManagerError,
+  type JobManagerStatus,
+  type JobRef,
+  type TriggerKind,
+  type TriggerProgress,
+} from '../observe/jobmanager-api.ts';
+import type { ModelKube } from './model-kube.ts';
+
+/** What lies in S3. */
+interface Store {
+  /** The newest checkpoint; null: nothing was ever stored. */
+  newest: { id: number; holds: number; at: number } | null;
+  savepoints: Map<string, number>;
+  used: Set<string>;
+  run: number;
+  ended: { run: number; state: string } | null;
+}
+
+interface Process {
+  run: number;
+  state: string;
+  since: number;
+  holds: number;
+  parallelism: number;
+  desired: number;
+  script: string;
+}
+
+/** How each run began, for the judge. */
+export interface RunStart {
+  run: number;
+  from: 'fresh' | 'savepoint' | 'last-state' | 'stateless';
+  holds: number;
+  /** The most that any checkpoint or savepoint of the job held by then. */
+  stored: number;
+  spec: string;
+}
+
+const SLOTS = 4;
+/** From the end of a pod to when it is gone. */
+const POD_ENDS_MS = 3_000;
+
+export class ModelJobs implements JobManagerApi {
+  readonly #kube: ModelKube;
+  readonly #now: () => number;
+  readonly #stores = new Map<string, Store>();
+  readonly #processes = new Map<string, Process>();
+  readonly #triggers = new Map<string, { kind: TriggerKind; progress: TriggerProgress }>();
+  #parsed: { content: string; document: unknown } = { content: '', document: null };
+  readonly starts: RunStart[] = [];
+  /** Savepoints that were begun, stops among them. */
+  readonly savepoints: string[] = [];
+  readonly faults: string[] = [];
+  /** Nobody answers, though pods run. */
+  mute = false;
+
+  constructor(kube: ModelKube, now: () => number) {
+    this.#kube = kube;
+    this.#now = now;
+  }
+
+  holdsNow({ namespace, name }: { namespace: string; name: string }): number {
+    return this.#processes.get(`${namespace}/${name}`)?.holds ?? 0;
+  }
+
+  /** One second of every StatefulSet and every JobManager. */
+  tick(): void {
+    for (const set of this.#kube.all('StatefulSet') as StatefulSet[]) this.#pods(set);
+    for (const [key, process] of this.#processes) {
+      if (this.#leader(key) === undefined) this.#processes.delete(key);
+      else this.#work(key, process);
+    }
+    for (const set of this.#kube.all('StatefulSet')) {
+      const { namespace = '', name } = set.metadata;
+      if (!name.endsWith('-jobmanager')) continue;
+      const key = `${namespace}/${name.slice(0, -'-jobmanager'.length)}`;
+      const pod = this.#leader(key);
+      if (pod !== undefined) this.#startProcess(key, pod);
+    }
+  }
+
+  // StatefulSets.
+
+  #pods(set: StatefulSet): void {
+    const { namespace = '', name, uid = '', generation = 0 } = set.metadata;
+    const { replicas = 1, template } = set.spec!;
+    const revision = JSON.stringify(template);
+    const own = (this.#kube.all('Pod') as Pod[]).filter(
+      ({ metadata }) => metadata.ownerReferences?.[0]?.uid === uid,
+    );
+    for (const pod of own) {
+      const ordinal = Number(pod.metadata.name.slice(name.length + 1));
+      const old = pod.metadata.annotations?.['model/revision'] !== revision;
+      if (ordinal < replicas && !old) continue;
+      const { name: podName, annotations } = pod.metadata;
+      const ref = { apiVersion: 'v1', kind: 'Pod', namespace, name: podName };
+      const endsAt = annotations?.['model/ends-at'];
+      if (endsAt === undefined) {
+        const metadata = { annotations: { 'model/ends-at': String(this.#now() + POD_ENDS_MS) } };
+        this.#kube.change(ref, { metadata });
+      } else if (this.#now() >= Number(endsAt)) this.#kube.remove(ref);
+    }
+    for (let ordinal = 0; ordinal < replicas; ordinal++) {
+      const pod = `${name}-${ordinal}`;
+      if (this.#kube.find('Pod', namespace, pod) !== undefined) continue;
+      this.#kube.put(podOf(set, pod, revision));
+    }
+    const status = {
+      observedGeneration: generation,
+      replicas: (this.#kube.all('Pod') as Pod[]).filter(({ metadata }) =>
+        metadata.ownerReferences?.some((one) => one.uid === uid),
+      ).length,
+      currentRevision: 'r',
+      updateRevision: 'r',
+    };
+    if (JSON.stringify(set.status) === JSON.stringify(status)) return;
+    this.#kube.change({ apiVersion: 'apps/v1', kind: 'StatefulSet', namespace, name }, { status });
+  }
+
+  #leader(key: string): Pod | undefined {
+    const [namespace = '', name = ''] = key.split('/');
+    const pods = [0, 1, 2].map((ordinal) =>
+      this.#kube.find<Pod>('Pod', namespace, `${name}-jobmanager-${ordinal}`),
+    );
+    const present = pods.filter((pod) => pod !== undefined);
+    const runs = new Set(present.map(runOf));
+    if (runs.size > 1) this.faults.push(`pods of runs ${[...runs].join(' and ')} at once`);
+    return present.find((pod) => !broken(pod) && !isEnding(pod));
+  }
+
+  // The JobManager.
+
+  #storeOf(key: string): Store {
+    const known = this.#stores.get(key);
+    if (known !== undefined) return known;
+    const store = { newest: null, savepoints: new Map(), used: new Set<string>(), run: 0, ended: null };
+    this.#stores.set(key, store);
+    return store;
+  }
+
+  #startProcess(key: string, pod: Pod): void {
+    const run = runOf(pod);
+    if (this.#processes.get(key)?.run === run) return;
+    const store = this.#storeOf(key);
+    if (run < store.run) this.faults.push(`run ${run} after run ${store.run}`);
+    const spec = this.#specOf(key);
+    const base = { run, since: this.#now(), script: text(spec, 'filter.script') };
+    const desired = parallelismOf(spec);
+    if (store.ended !== null && run <= store.ended.run) {
+      const { state } = store.ended;
+      this.#processes.set(key, { ...base, state, holds: 0, parallelism: 0, desired });
+      return;
+    }
+    const holds = run > store.run ? this.#claim(store, run, pod, spec) : (store.newest?.holds ?? 0);
+    this.#processes.set(key, { ...base, state: 'CREATED', holds, parallelism: 0, desired });
+  }
+
+  #claim(store: Store, run: number, pod: Pod, spec: unknown): number {
+    const stored = Math.max(store.newest?.holds ?? 0, 0);
+    const savepoint = text(spec, 'restore.savepoint');
+    store.run = run;
+    const begin = (from: RunStart['from'], holds: number): number => {
+      this.starts.push({ run, from, holds, stored, spec: JSON.stringify(spec) });
+      if (from !== 'last-state') store.newest = { id: run * 1000, holds, at: 0 };
+      return holds;
+    };
+    if (pod.spec?.containers[0]?.args?.includes('stateless')) return begin('stateless', 0);
+    if (savepoint !== '' && !store.used.has(savepoint)) {
+      store.used.add(savepoint);
+      const holds = store.savepoints.get(savepoint);
+      if (holds === undefined) this.faults.push(`run ${run}: there is no savepoint ${savepoint}`);
+      return begin('savepoint', holds ?? 0);
+    }
+    return store.newest === null ? begin('fresh', 0) : begin('last-state', stored);
+  }
+
+  #work(key: string, process: Process): void {
+    const [namespace = '', name = ''] = key.split('/');
+    if (['FINISHED', 'CANCELED', 'FAILED'].includes(process.state)) return;
+    const workers = (this.#kube.all('Pod') as Pod[]).filter(
+      (pod) =>
+        pod.metadata.namespace === namespace &&
+        pod.metadata.name.startsWith(`${name}-taskmanager-`) &&
+        !isEnding(pod),
+    ).length;
+    const spec = this.#specOf(key);
+    // The mark of a spec that starts and never gets well.
+    const bad = text(spec, 'state.ttl') === '13m';
+    const state = workers > 0 && !bad ? 'RUNNING' : 'RESTARTING';
+    if (state !== process.state) process.since = this.#now();
+    process.state = state;
+    process.parallelism = Math.min(process.desired, workers * SLOTS);
+    // The script of the mounted file, which the kubelet brings after a while.
+    process.script = text(spec, 'filter.script');
+    if (state === 'RUNNING') process.holds += 10;
+    for (const [id, trigger] of this.#triggers) {
+      if (id.startsWith(`${key} `) && trigger.progress.phase === 'InProgress') {
+        this.#complete(key, process, id, trigger);
+      }
+    }
+  }
+
+  #complete(
+    key: string,
+    process: Process,
+    id: string,
+    trigger: { kind: TriggerKind; progress: TriggerProgress },
+  ): void {
+    if (process.state !== 'RUNNING') return;
+    const store = this.#storeOf(key);
+    const { holds, run } = process;
+    store.newest = { id: (store.newest?.id ?? 0) + 1, holds, at: this.#now() };
+    const location = trigger.kind === 'checkpoint' ? null : `s3://sp/${id.split(' ')[1]}`;
+    if (location !== null) store.savepoints.set(location, holds);
+    trigger.progress = { phase: 'Completed', location, bytes: 100 };
+    if (trigger.kind !== 'stop') return;
+    store.ended = { run, state: 'FINISHED' };
+    process.state = 'FINISHED';
+    process.since = this.#now();
+  }
+
+  #specOf(key: string): unknown {
+    const [namespace = '', name = ''] = key.split('/');
+    const map = this.#kube.find<ConfigMap>('ConfigMap', namespace, `${name}-config`);
+    const content = map?.data?.['triggerjob.yaml'] ?? '{}';
+    if (this.#parsed.content !== content) this.#parsed = { content, document: parse(content) };
+    return fieldAt(this.#parsed.document, 'spec');
+  }
+
+  // Its REST API.
+
+  #answering({ namespace, name }: JobRef): [string, Process] {
+    const key = `${namespace}/${name}`;
+    const process = this.#processes.get(key);
+    if (process !== undefined && !this.mute) return [key, process];
+    throw new JobManagerError('JOBMANAGER_UNREACHABLE', 'nobody answers');
+  }
+
+  async status(job: JobRef): Promise<JobManagerStatus> {
+    const [key, process] = this.#answering(job);
+    const { run, state, since, parallelism, desired, script } = process;
+    const { newest } = this.#storeOf(key);
+    return {
+      run,
+      state,
+      since,
+      parallelism,
+      desiredParallelism: desired,
+      taskManagers: { registered: 1, slotsTotal: SLOTS, slotsFree: 0 },
+      numRestarts: 0,
+      lastCheckpoint:
+        newest === null || newest.at === 0
+          ? null
+          : { id: newest.id, completedAt: newest.at, durationMs: 5, bytes: 9, location: 's3://c' },
+      failedCheckpoints: 0,
+      scriptVersion: scriptVersion('aviator', script),
+      refusedScript: null,
+      lag: 0,
+      error: null,
+    };
+  }
+
+  async progress(job: JobRef, kind: TriggerKind, triggerId: string) {
+    const [key] = this.#answering(job);
+    const found = this.#triggers.get(`${key} ${triggerId}`);
+    return found === undefined || found.kind !== kind ? null : found.progress;
+  }
+
+  async trigger(job: JobRef, kind: TriggerKind, triggerId: string): Promise<void> {
+    const [key, { state }] = this.#answering(job);
+    const id = `${key} ${triggerId}`;
+    if (!this.#triggers.has(id)) {
+      if (state !== 'RUNNING') throw new JobManagerError('JOBMANAGER_REFUSED', `it is ${state}`);
+      this.#triggers.set(id, { kind, progress: { phase: 'InProgress' } });
+      if (kind !== 'checkpoint') this.savepoints.push(triggerId);
+    }
+    this.#kube.count();
+  }
+
+  async rescale(job: JobRef, parallelism: number): Promise<void> {
+    this.#answering(job)[1].desired = parallelism;
+    this.#kube.count();
+  }
+}
+
+function podOf(set: StatefulSet, name: string, revision: string): Pod {
+  const { namespace = '', uid = '' } = set.metadata;
+  const { template } = set.spec!;
+  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: set.metadata.name, uid };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: {
+      name,
+      namespace,
+      labels: template.metadata?.labels ?? {},
+      annotations: { ...template.metadata?.annotations, 'model/revision': revision },
+      ownerReferences: [{ ...owner, controller: true }],
+    },
+    ...(template.spec === undefined ? {} : { spec: template.spec }),
+    status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] },
+  };
+}
+
+function runOf(pod: Pod): number {
+  const args = pod.spec?.containers[0]?.args ?? [];
+  return Number(args[args.indexOf('--run') + 1]);
+}
+
+const isEnding = ({ metadata }: Pod): boolean =>
+  metadata.annotations?.['model/ends-at'] !== undefined;
+
+const broken = (pod: Pod): boolean => pod.spec?.containers[0]?.image === 'no-such-image';
+
+function text(spec: unknown, path: string): string {
+  const value = fieldAt(spec, path);
+  return typeof value === 'string' ? value : '';
+}
+
+function parallelismOf(spec: unknown): number {
+  const replicas = fieldAt(spec, 'taskManager.replicas');
+  const given = fieldAt(spec, 'parallelism');
+  if (typeof given === 'number') return given;
+  return (typeof replicas === 'number' ? replicas : 1) * SLOTS;
+}

@@ -1,0 +1,75 @@
+/**
+ * What one look at a job has found: all that decide/ knows. Plain data, taken before anything is
+ * decided; times are wall-clock milliseconds.
+ */
+import type { TriggerJobStatus } from '../../../worker/src/plan/status-schema.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../kube/objects.ts';
+import type { KubeObject } from '../kube/port.ts';
+import type { JobManagerStatus, TriggerProgress } from './jobmanager-api.ts';
+
+/** The user's object. `spec` is what was written: nobody has checked it yet. */
+export interface TriggerJobObject extends KubeObject {
+  spec?: Readonly<Record<string, unknown>>;
+  status?: TriggerJobStatus;
+}
+
+/** A TaskManager pod that waits for a volume whose node may be lost. */
+export interface WaitingDisk {
+  pod: Pod;
+  claim: PersistentVolumeClaim;
+  volume: PersistentVolume;
+  /** null: there is no such node any more. */
+  node: Node | null;
+}
+
+export interface Facts {
+  now: number;
+  /** Uniform in [0, 1): spreads the polls of many jobs. */
+  chance: number;
+  job: TriggerJobObject;
+  /**
+   * The job and its StatefulSets were read from the server for this look. Caches may lag behind,
+   * each by its own time: what ends a run is not decided by them.
+   */
+  live: boolean;
+  /** Looks an object of the job's namespace up, whosever it is. */
+  find(kind: string, name: string): KubeObject | undefined;
+  /** Pods of the job's StatefulSets, and what is left of former ones. */
+  pods: readonly Pod[];
+  disks: readonly WaitingDisk[];
+  /** When the newest claim of a TaskManager was made; 0: there is none. */
+  newestClaimAt: number;
+  /** null: it was not asked, since nothing can be there. */
+  jobManager: { status: JobManagerStatus } | { unreachable: string } | null;
+  /** By trigger id; null: the JobManager knows no such trigger. Absent: it was not asked. */
+  progress: ReadonlyMap<string, TriggerProgress | null>;
+  memory: JobMemory;
+}
+
+/**
+ * What a process remembers of a job beyond the API server's objects. Losing it costs a few requests
+ * and never a decision: everything that must survive is in the status.
+ */
+export interface JobMemory {
+  /** Of the job that it is about: another one of its name begins with none. */
+  uid: string;
+  /** When the Secret was tried last; 0: not yet. It can't be read, so it is made again and again. */
+  secretTriedAt: number;
+  /** When this process wrote the status last; 0: not yet. */
+  statusWrittenAt: number;
+  /** What the API server said of the objects of a spec, by their digest; `error` null: accepted. */
+  rehearsal: { digest: string; error: string | null; at: number } | null;
+  /** What the API server refused last when the objects were applied; null: nothing. */
+  applyError: string | null;
+  /** What the JobManager said to triggers that it would not take, by their id. */
+  refusals: ReadonlyMap<string, string>;
+}
+
+export const NO_MEMORY: JobMemory = {
+  uid: '',
+  secretTriedAt: 0,
+  statusWrittenAt: 0,
+  rehearsal: null,
+  applyError: null,
+  refusals: new Map(),
+};
