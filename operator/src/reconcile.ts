@@ -54,7 +54,11 @@ const isWritten = ({ job, now, memory }: Facts, { status }: Decision): boolean =
 const isBlind = (facts: Facts, decision: Decision): boolean =>
   decision.actions.length > 0 && !isWritten(facts, decision);
 
-async function carryOut(deps: ReconcileDeps, facts: Facts, decision: Decision): Promise<JobMemory> {
+async function carryOut(
+  deps: ReconcileDeps,
+  facts: Facts,
+  decision: Decision,
+): Promise<JobMemory> {
   const { now } = facts;
   let { job, memory } = facts;
   if (isWritten(facts, decision)) {

@@ -135,8 +135,7 @@ export class JobManagerClient implements JobManagerApi {
 }
 
 /** Flink keeps stops with the savepoints. */
-const bookOf = (kind: TriggerKind): string =>
-  kind === 'checkpoint' ? 'checkpoints' : 'savepoints';
+const bookOf = (kind: TriggerKind): string => (kind === 'checkpoint' ? 'checkpoints' : 'savepoints');
 
 /** Pods belong to users: an answer without an end must not fill the operator. */
 async function boundedText(response: Response): Promise<string> {
@@ -144,8 +143,7 @@ async function boundedText(response: Response): Promise<string> {
   let bytes = 0;
   for await (const part of (response.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += part.length;
-    if (bytes > MAX_ANSWER_BYTES)
-      throw new Error(`an answer of more than ${MAX_ANSWER_BYTES} bytes`);
+    if (bytes > MAX_ANSWER_BYTES) throw new Error(`an answer of more than ${MAX_ANSWER_BYTES} bytes`);
     parts.push(part);
   }
   return Buffer.concat(parts).toString();

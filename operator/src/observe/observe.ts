@@ -2,11 +2,10 @@
  * One look at a job: caches for everything that only lags behind, the server itself for what a run
  * is ended by, the JobManager for the rest. Reads alone; each question has a deadline.
  */
-
-import { roleName } from '../desired/names.ts';
 import type { Env } from '../env.ts';
-import { messageOf } from '../kube/kube-error.ts';
+import { roleName } from '../desired/names.ts';
 import type { Pod, StatefulSet } from '../kube/objects.ts';
+import { messageOf } from '../kube/kube-error.ts';
 import type { KubeApi, KubeObject, ObjectRef } from '../kube/port.ts';
 import { cacheOf, type ObjectCaches } from './caches.ts';
 import {
@@ -159,10 +158,7 @@ function triggersOf({ status }: TriggerJobObject): [TriggerKind, string][] {
   if (operation?.triggerId !== undefined && operation.step === 'Stopping') {
     triggers.push(['stop', operation.triggerId]);
   }
-  for (const [kind, request] of [
-    ['savepoint', savepoint],
-    ['checkpoint', checkpoint],
-  ] as const) {
+  for (const [kind, request] of [['savepoint', savepoint], ['checkpoint', checkpoint]] as const) {
     const ended = request?.phase === 'Completed' || request?.phase === 'Failed';
     if (request?.triggerId !== undefined && !ended) triggers.push([kind, request.triggerId]);
   }
@@ -216,5 +212,4 @@ function newestClaim(caches: ObjectCaches, job: TriggerJobObject): number {
   return newest;
 }
 
-const claimsOf = (caches: ObjectCaches): Iterable<KubeObject> =>
-  caches.PersistentVolumeClaim.list();
+const claimsOf = (caches: ObjectCaches): Iterable<KubeObject> => caches.PersistentVolumeClaim.list();
