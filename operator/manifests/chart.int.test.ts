@@ -173,9 +173,13 @@ describe('the chart on an API server', () => {
       const verb = object.kind === 'Secret' ? ['create'] : ['apply', '--server-side'];
       await plane.kubectl(asOperator(...verb, '-f', '-'), JSON.stringify(object));
     }
-    const scale = ['scale', 'statefulset/user-events-taskmanager', '--replicas=2'];
-    const inNamespace = asOperator('-n', 'triggers');
-    await plane.kubectl([...inNamespace, ...scale]);
+    const replicas = [
+      'patch',
+      'statefulset/user-events-taskmanager',
+      '-p',
+      '{"spec":{"replicas":2}}',
+    ];
+    await plane.kubectl([...asOperator('-n', 'triggers'), ...replicas]);
     const can = async (...args: string[]) =>
       await plane.kubectl([...asOperator('auth', 'can-i', '-n', 'triggers'), ...args]).then(
         () => true,

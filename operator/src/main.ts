@@ -65,7 +65,7 @@ function reconcileWith(options: OperatorOptions, keyFile: KeyFile): OperatorPart
             hmacKeys: keyFile.keys,
             clusterDomain: options.clusterDomain,
             operatorNamespace: options.leaseNamespace,
-            restClients: options.openRest ? 'anywhere' : [],
+            restClients: options.restClients,
           }),
         check: checkSpec,
       },

@@ -1,5 +1,6 @@
 /** What the operator is told by flags or by the environment; a flag wins. */
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { parseRestClients, type RestClients } from './desired/network-policy.ts';
 import { type Address, parseAddress } from './endpoints.ts';
 import type { ElectionTimes } from './kube/leader-election.ts';
 
@@ -15,7 +16,7 @@ export interface OperatorOptions {
   /** Such as cluster.local; empty: names end in .svc. */
   clusterDomain: string;
   /** NetworkPolicies let everybody ask a JobManager, in place of the operator and its peers. */
-  openRest: boolean;
+  restClients: RestClients;
   leaderElect: boolean;
   leaseName: string;
   /** Where the Lease is: the operator's own namespace. */
@@ -46,6 +47,14 @@ function count(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('a number from 1 on.');
   return value;
+}
+
+function clients(text: string): RestClients {
+  try {
+    return parseRestClients(text);
+  } catch (error) {
+    throw new InvalidArgumentError(String(error));
+  }
 }
 
 const names = (text: string): string[] =>
@@ -81,9 +90,9 @@ function commandOf(): Command {
       option('--cluster-domain <name>', 'such as cluster.local', 'CLUSTER_DOMAIN').default(''),
     )
     .addOption(
-      option('--open-rest', 'NetworkPolicies let everybody ask a JobManager', 'OPEN_REST').default(
-        false,
-      ),
+      option('--rest-clients <json>', 'NetworkPolicy peers, or "anywhere"', 'REST_CLIENTS')
+        .argParser(clients)
+        .default([], 'only the operator and the job itself'),
     )
     .option('--no-leader-elect', 'act without a Lease; there must be one process only')
     .addOption(
@@ -157,7 +166,7 @@ export function parseOptions(given: readonly string[]): OperatorOptions {
     kubeconfig: parsed['kubeconfig'],
     jobManagerUrl: parsed['jobmanagerUrl'],
     clusterDomain: parsed['clusterDomain'],
-    openRest: parsed['openRest'] === true,
+    restClients: parsed['restClients'],
     leaderElect: parsed['leaderElect'],
     leaseName: parsed['leaseName'],
     leaseNamespace: parsed['leaseNamespace'],
