@@ -256,7 +256,7 @@ describe('kubectl', () => {
     );
   });
 
-  it('scales TaskManagers whose number the spec leaves out, and not beyond the key groups', async () => {
+  it('scales TaskManagers whose number the spec leaves out, up to the key groups', async () => {
     await plane.kubectl(['scale', name, '--replicas=3']);
     const path = ['get', name, '-o', 'jsonpath={.spec.taskManager.replicas} {.spec.parallelism}'];
     assert.equal(await plane.kubectl(path), '3 ');
@@ -367,10 +367,11 @@ async function accepted(crd: Definition, specs: readonly BadSpec[]): Promise<boo
 }
 
 /**
- * A hundred and more CRDs, each without one rule, would take an API server many minutes. Half of the
- * rules are left out at a time instead, by each bit of their index and its opposite. A bad spec that
- * is accepted exactly where rule R is left out shows R alone at work: for every other rule there is
- * a CRD that has it, lacks R, and accepts the spec; so the CRD that lacks R alone accepts it too.
+ * A hundred and more CRDs, each without one rule, would take an API server many minutes. Half of
+ * the rules are left out at a time instead, by each bit of their index and its opposite. A bad spec
+ * that is accepted exactly where rule R is left out shows R alone at work: for every other rule
+ * there is a CRD that has it, lacks R, and accepts the spec; so the CRD that lacks R alone accepts
+ * it too.
  */
 describe('each rule in CEL', () => {
   it('is needed: exactly where it is left out, a bad spec is accepted', async () => {

@@ -41,10 +41,10 @@ async function until(what: string, holds: () => boolean): Promise<number> {
   return performance.now() - startedAt;
 }
 
-const print = (what: string, ms: number, goalMs: number): void =>
-  console.log(
-    `${what}: ${(ms / 1000).toFixed(2)} s; goal ${goalMs / 1000} s: ${ms <= goalMs ? 'reached' : 'missed'}`,
-  );
+const print = (what: string, ms: number, goalMs: number): void => {
+  const verdict = ms <= goalMs ? 'reached' : 'missed';
+  console.log(`${what}: ${(ms / 1000).toFixed(2)} s; goal ${goalMs / 1000} s: ${verdict}`);
+};
 
 let plane: ControlPlane;
 let proxy: TcpProxy;

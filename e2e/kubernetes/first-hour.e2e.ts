@@ -236,7 +236,9 @@ async function losePods(): Promise<void> {
   });
   const restarts = async () => Number((await field('.status.restarts')) || 0);
   await untilWhole();
-  const leader = (await inTriggers('get', 'lease', '-o', 'yaml')).match(/user-events-jobmanager-\d/);
+  const leader = (await inTriggers('get', 'lease', '-o', 'yaml')).match(
+    /user-events-jobmanager-\d/,
+  );
   assert.ok(leader, 'no JobManager holds the Lease');
   const before = await restarts();
   await timed('leader JobManager pod deleted, another one leads', 20, async () => {

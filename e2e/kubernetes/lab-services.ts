@@ -8,7 +8,8 @@
  *   {"do":"start", ...Shape}  -> {"bootstrap", "s3", "profileUrl", "webhookUrl"}
  *   {"do":"produce"}          -> {} at once; events flow until the schedule is over
  *   {"do":"progress"}         -> Progress
- *   {"do":"judge"}            -> Judgement, when all events are in a checkpoint, or with what failed
+ *   {"do":"judge"}            -> Judgement, when all events are in a checkpoint, or with what
+ * failed
  *   {"do":"end"}              -> {} and the process ends
  */
 import { mkdir, rm } from 'node:fs/promises';

@@ -1,9 +1,9 @@
 /**
  * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
  * Go for the real S3 server and Kubernetes, as root iproute2 and nftables for networks that can be
- * cut, and for the lab what runs containers and builds images. Missing ones are installed where that
- * is possible without asking (a Debian container run as root, which is what CI is); elsewhere the
- * answer says what to install.
+ * cut, and for the lab what runs containers and builds images. Missing ones are installed where
+ * that is possible without asking (a Debian container run as root, which is what CI is); elsewhere
+ * the answer says what to install.
  */
 import { spawnSync } from 'node:child_process';
 

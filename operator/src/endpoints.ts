@@ -1,4 +1,6 @@
-/** /healthz, /readyz and /metrics, each port on its own: probes for the kubelet, figures for all. */
+/**
+ * /healthz, /readyz and /metrics, each port on its own: probes for the kubelet, figures for all.
+ */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 

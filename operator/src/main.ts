@@ -18,7 +18,9 @@ import { type ReconcileDeps, reconcile } from './reconcile.ts';
 /** A mounted Secret changes by itself within a minute or so. */
 const KEY_REFRESH_MS = 30_000;
 
-/** The HMAC keys of a mounted file, read again while it is in use: a rotated one is rolled through. */
+/**
+ * The HMAC keys of a mounted file, read again while it is in use: a rotated one is rolled through.
+ */
 class KeyFile {
   readonly #path: string;
   readonly #log: Logger;

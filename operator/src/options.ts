@@ -60,10 +60,16 @@ function clients(text: string): RestClients {
 const names = (text: string): string[] =>
   text.split(',').flatMap((name) => (name.trim() === '' ? [] : [name.trim()]));
 
+const option = (flags: string, help: string, variable: string): Option =>
+  new Option(flags, help).env(variable);
+
 function commandOf(): Command {
-  const option = (flags: string, help: string, variable: string) =>
-    new Option(flags, help).env(variable);
-  return new Command('triggerjob-operator')
+  return ofProcess(ofJobs(new Command('triggerjob-operator')));
+}
+
+/** What the jobs become. */
+function ofJobs(command: Command): Command {
+  return command
     .description('Runs TriggerJobs on Kubernetes.')
     .addOption(
       option('--namespaces <list>', 'namespaces to look at; empty: all', 'WATCH_NAMESPACES')
@@ -93,7 +99,12 @@ function commandOf(): Command {
       option('--rest-clients <json>', 'NetworkPolicy peers, or "anywhere"', 'REST_CLIENTS')
         .argParser(clients)
         .default([], 'only the operator and the job itself'),
-    )
+    );
+}
+
+/** How this process works. */
+function ofProcess(command: Command): Command {
+  return command
     .option('--no-leader-elect', 'act without a Lease; there must be one process only')
     .addOption(
       option('--lease-name <name>', 'name of the Lease', 'LEASE_NAME').default(

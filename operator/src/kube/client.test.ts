@@ -161,7 +161,7 @@ describe('the client', () => {
     assert.equal(reads, 3);
   });
 
-  it('reads tokens again each minute, and keeps the old one while the file is not there', async () => {
+  it('reads tokens again each minute, and keeps the old one while there is no file', async () => {
     const env = new ManualEnv();
     let reads = 0;
     const source: CredentialSource = async () => {
@@ -233,7 +233,8 @@ describe('the client', () => {
 apiVersion: v1
 kind: Config
 current-context: c
-clusters: [{ name: k, cluster: { server: "https://127.0.0.1:6443/", certificate-authority-data: "" } }]
+clusters:
+  - { name: k, cluster: { server: "https://127.0.0.1:6443/", certificate-authority-data: "" } }
 users: [{ name: u, user: { token: secret } }]
 contexts: [{ name: c, context: { cluster: k, user: u } }]
 `;

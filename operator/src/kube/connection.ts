@@ -113,9 +113,9 @@ export class Connection {
   }
 
   /**
-   * A request begun at `since` (monotonic ms) was not answered. Its connection may be half-open, and
-   * so may every other one that lies idle: the next requests get connections of their own, else each
-   * of the old ones would cost a deadline. What is under way goes on.
+   * A request begun at `since` (monotonic ms) was not answered. Its connection may be half-open,
+   * and so may every other one that lies idle: the next requests get connections of their own, else
+   * each of the old ones would cost a deadline. What is under way goes on.
    */
   suspect(since: number): void {
     if (this.#current !== null && this.#current.connectedAt <= since) this.#suspected = true;

@@ -1,8 +1,8 @@
 /**
  * Events (events.k8s.io/v1) on the operator's objects. Best effort: nothing waits for them, nothing
- * fails by them, and what they may cost is bounded. The same note again is counted up in its Event's
- * series, written at most twice a minute; an object that is noisy gets a few Events, then one in a
- * while.
+ * fails by them, and what they may cost is bounded. The same note again is counted up in its
+ * Event's series, written at most twice a minute; an object that is noisy gets a few Events, then
+ * one in a while.
  */
 import type { Env } from '../env.ts';
 import { KubeError } from './kube-error.ts';

@@ -315,11 +315,12 @@ function merged(target: object, patch: object): object {
   return result;
 }
 
+const GROUP = /(\/api\/v1|\/apis\/[^/]+\/[^/]+)(?:\/namespaces\/([^/]+))?/;
+const OBJECT = /\/([a-z]+)(?:\/([^/]+))?(?:\/([^/]+))?/;
+const ADDRESS = new RegExp(`^${GROUP.source}${OBJECT.source}$`);
+
 function addressOf(path: string): Address | null {
-  const found =
-    /^(\/api\/v1|\/apis\/[^/]+\/[^/]+)(?:\/namespaces\/([^/]+))?\/([a-z]+)(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(
-      path,
-    );
+  const found = ADDRESS.exec(path);
   if (found === null) return null;
   const [, base, namespace, plural, name, subresource] = found;
   const scope = namespace === undefined ? '' : `/namespaces/${namespace}`;

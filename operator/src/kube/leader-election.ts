@@ -23,7 +23,7 @@ export interface ElectionTimes {
   retryPeriodMs: number;
 }
 
-export const ELECTION_TIMES: ElectionTimes = {
+const ELECTION_TIMES: ElectionTimes = {
   leaseDurationMs: 15_000,
   renewDeadlineMs: 10_000,
   retryPeriodMs: 2_000,

@@ -24,8 +24,8 @@ import type {
 import type { KubeObject, ObjectRef } from './port.ts';
 
 /**
- * A type of @kubernetes/client-node as JSON carries it: times are RFC 3339 text, and fields that its
- * generator took for reserved words (`_from`) have their own names.
+ * A type of @kubernetes/client-node as JSON carries it: times are RFC 3339 text, and fields that
+ * its generator took for reserved words (`_from`) have their own names.
  */
 export type Wire<T> = T extends Date
   ? string

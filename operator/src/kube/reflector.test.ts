@@ -167,7 +167,7 @@ describe('a reflector', () => {
     assert.deepEqual(mirror.told, ['+in', '+in2']);
   });
 
-  it('R3: goes on from where it was when the watch ends or is cut, and misses nothing', async () => {
+  it('R3: goes on where it was when the watch ends or is cut, and misses nothing', async () => {
     const mirror = await synced();
     for (let round = 0; round < 5; round += 1) {
       if (round % 2 === 0) server.cutWatches();

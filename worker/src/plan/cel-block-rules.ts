@@ -1,7 +1,7 @@
 /**
- * What the rules of this folder say of fields within one block, in CEL: kafka-rules.ts, s3-rules.ts,
- * location-rules.ts, rules.ts and kubernetes-rules.ts. `self` is the block. No Flink key sets a
- * field that these rules find missing.
+ * What the rules of this folder say of fields within one block, in CEL: kafka-rules.ts,
+ * s3-rules.ts, location-rules.ts, rules.ts and kubernetes-rules.ts. `self` is the block. No Flink
+ * key sets a field that these rules find missing.
  */
 import { about, at, type CelRule, durations, given, quantityOf, quoted } from './cel.ts';
 import { HEADER_NAME, OWN_HEADERS } from './header-names.ts';

@@ -1,6 +1,6 @@
 /**
- * What rules.ts, location-rules.ts and kafka-rules.ts say of fields far apart, in CEL, as far as the
- * API server can check it; what lies within one block is in cel-block-rules.ts. It sees a spec
+ * What rules.ts, location-rules.ts and kafka-rules.ts say of fields far apart, in CEL, as far as
+ * the API server can check it; what lies within one block is in cel-block-rules.ts. It sees a spec
  * without its defaults and can't look into flinkConfiguration: a rule judges no default that a
  * Flink key may have replaced.
  *
@@ -75,12 +75,13 @@ function compared(longer: string, relation: '>' | '>=', shorter: string, factor 
 const REST = valueAt('jobManager.rest.port');
 const RPC = valueAt('jobManager.rpc.port');
 const TYPE = valueAt('restartStrategy.type');
+const TYPE_KNOWN = known('restartStrategy.type');
 
 const strategy = (block: string, type: string): CelRule =>
   about(
     [
       `restartStrategy.${block}`,
-      `!${given(`restartStrategy.${block}`)}||!${known('restartStrategy.type')}||${TYPE}=='${type}'`,
+      `!${given(`restartStrategy.${block}`)}||!${TYPE_KNOWN}||${TYPE}=='${type}'`,
       `has an effect only with restartStrategy.type ${type}: remove it, or write ${type}`,
     ],
     { reason: 'FieldValueForbidden' },

@@ -1,6 +1,6 @@
 /**
- * crds/triggerjobs.yaml as text. A field without fields of its own stands in one line and a level is
- * one column: the schema lies eight levels deep, and indentation would make a fifth of the file.
+ * crds/triggerjobs.yaml as text. A field without fields of its own stands in one line and a level
+ * is one column: the schema lies eight levels deep, and indentation would make a fifth of the file.
  */
 import { type Json, triggerJobCrd } from './crd.ts';
 

@@ -1,6 +1,6 @@
 /**
- * crds/triggerjobs.yaml is what the schema says, and a structural schema as Kubernetes wants it. That
- * an API server takes it and refuses what it must is shown in e2e/kubernetes/admission.e2e.ts.
+ * crds/triggerjobs.yaml is what the schema says, and a structural schema as Kubernetes wants it.
+ * That an API server takes it and refuses what it must is shown in e2e/kubernetes/admission.e2e.ts.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
