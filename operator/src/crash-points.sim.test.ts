@@ -1,7 +1,7 @@
 /**
  * Every flow of a job with the operator ended after each of its writes, one after the other:
- * status, objects, finalizers, requests to the JobManager. Its successor begins with caches that lag, then
- * with fresh ones, and must bring the flow to the same end:
+ * status, objects, finalizers, requests to the JobManager. Its successor begins with caches that
+ * lag, then with fresh ones, and must bring the flow to the same end:
  *
  * - one worker set: pods of two runs are never there at once, and no run comes back
  * - no lost state: a run begins with all that was ever stored, unless its user said stateless

@@ -156,7 +156,9 @@ describe('a changed spec', () => {
   it('of the class scale goes down only when the slots have been given up', () => {
     const spec = { taskManager: { replicas: 1 } };
     const first = upgrade(spec);
-    const set = first.actions.find((one) => one.do === 'apply' && one.object.kind === 'StatefulSet');
+    const set = first.actions.find(
+      (one) => one.do === 'apply' && one.object.kind === 'StatefulSet',
+    );
     assert.equal(set, undefined);
     assert.ok(kindsOf(first.actions).includes('rescale'));
     const then = upgrade(spec, { jobManager: { desiredParallelism: 4, parallelism: 4 } });
@@ -172,8 +174,16 @@ describe('a changed spec', () => {
 
   for (const [mode, step, done] of [
     ['savepoint', 'Stopping', ['trigger stop']],
-    ['last-state', 'ScalingDown', ['scale user-events-jobmanager 0', 'scale user-events-taskmanager 0']],
-    ['stateless', 'ScalingDown', ['scale user-events-jobmanager 0', 'scale user-events-taskmanager 0']],
+    [
+      'last-state',
+      'ScalingDown',
+      ['scale user-events-jobmanager 0', 'scale user-events-taskmanager 0'],
+    ],
+    [
+      'stateless',
+      'ScalingDown',
+      ['scale user-events-jobmanager 0', 'scale user-events-taskmanager 0'],
+    ],
   ] as const) {
     it(`of any other kind ends the run by upgradeMode: ${mode}`, () => {
       const { status, actions } = upgrade({ ...changed, upgradeMode: mode });
@@ -473,7 +483,11 @@ describe('requests by annotation', () => {
   it('fail with what to do where the job will not run', () => {
     const cases: [Situation, RegExp][] = [
       [
-        { status: { resumeFrom: { mode: 'last-state' } }, spec: { suspend: true }, jobManager: null },
+        {
+          status: { resumeFrom: { mode: 'last-state' } },
+          spec: { suspend: true },
+          jobManager: null,
+        },
         /suspended.*spec\.suspend/,
       ],
       [{ jobManager: { state: 'FAILED', error: 'x' } }, /FAILED.*restart it/],
@@ -510,7 +524,14 @@ describe('trouble', () => {
       status: {
         phase: 'Pending',
         containerStatuses: [
-          { name: 'c', image: '', imageID: '', ready: false, restartCount: 3, state: { waiting: { reason } } },
+          {
+            name: 'c',
+            image: '',
+            imageID: '',
+            ready: false,
+            restartCount: 3,
+            state: { waiting: { reason } },
+          },
         ],
       },
     });
@@ -531,7 +552,13 @@ describe('trouble', () => {
   });
 
   it('of checkpoints that do not come is a condition of its own', () => {
-    const lastCheckpoint = { id: 3, completedAt: NOW - 400_000, durationMs: 1, bytes: 1, location: '' };
+    const lastCheckpoint = {
+      id: 3,
+      completedAt: NOW - 400_000,
+      durationMs: 1,
+      bytes: 1,
+      location: '',
+    };
     const jobManager = { lastCheckpoint, since: NOW - 900_000, failedCheckpoints: 2 };
     const decision = decided({ jobManager });
     assert.equal(conditionOf(decision, 'CheckpointHealthy')?.reason, 'CheckpointsFail');
@@ -548,7 +575,10 @@ describe('trouble', () => {
 describe('a lost disk', () => {
   const pod = {
     ...podOf('taskmanager', 1),
-    status: { phase: 'Pending', conditions: [{ type: 'PodScheduled', status: 'False', lastTransitionTime: ago(400_000) }] },
+    status: {
+      phase: 'Pending',
+      conditions: [{ type: 'PodScheduled', status: 'False', lastTransitionTime: ago(400_000) }],
+    },
   };
   const disk = (node: object | null) =>
     ({

@@ -1,4 +1,4 @@
-/** One job as a look finds it, for tests of decisions: running well unless a test says otherwise. */
+/** One job as a look finds it, for tests: running well unless a test says otherwise. */
 import type { TriggerJobStatus } from '../../../worker/src/plan/status-schema.ts';
 import { isCreateOnly } from '../desired/desired.ts';
 import type { Pod, StatefulSet } from '../kube/objects.ts';
@@ -93,9 +93,12 @@ export function factsOf(situation: Situation): Facts {
     chance: 0.5,
     job,
     live: true,
-    find: (kind, name) =>
-      objects.find((one) => one.kind === kind && one.metadata.name === name),
-    pods: situation.pods ?? [podOf('jobmanager', 0), podOf('taskmanager', 0), podOf('taskmanager', 1)],
+    find: (kind, name) => objects.find((one) => one.kind === kind && one.metadata.name === name),
+    pods: situation.pods ?? [
+      podOf('jobmanager', 0),
+      podOf('taskmanager', 0),
+      podOf('taskmanager', 1),
+    ],
     disks: [],
     newestClaimAt: 0,
     jobManager:
@@ -168,8 +171,7 @@ export function podOf(role: 'jobmanager' | 'taskmanager', ordinal: number): Pod 
   };
 }
 
-export const decided = (situation: Situation): Decision =>
-  decide(factsOf(situation), SETTINGS);
+export const decided = (situation: Situation): Decision => decide(factsOf(situation), SETTINGS);
 
 /** With what the API server says of a new spec's objects, asked for as often as need be. */
 export function decidedAfterRehearsal(situation: Situation, error: string | null = null): Decision {

@@ -65,8 +65,12 @@ function podsSettled(draft: Draft, deployed: CheckedSpec): boolean {
     const { name } = draft.refOf(role);
     const wanted = objects.find((one) => one.kind === 'StatefulSet' && one.metadata.name === name);
     if (set === null || !holds(wanted, set)) return false;
-    const { observedGeneration = 0, replicas = 0, currentRevision, updateRevision } =
-      set.status ?? {};
+    const {
+      observedGeneration = 0,
+      replicas = 0,
+      currentRevision,
+      updateRevision,
+    } = set.status ?? {};
     return (
       replicas === set.spec?.replicas &&
       observedGeneration >= (set.metadata.generation ?? 0) &&

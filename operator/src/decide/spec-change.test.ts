@@ -40,7 +40,10 @@ describe('a changed spec', () => {
   }
 
   it('names what changed, and the savepoint that its user goes back to', () => {
-    const change = specChange(checked({}), checked({ restore: { savepoint: 's3://savepoints/1' } }));
+    const change = specChange(
+      checked({}),
+      checked({ restore: { savepoint: 's3://savepoints/1' } }),
+    );
     assert.deepEqual(change?.paths, ['restore.savepoint']);
     assert.equal(change?.restore, 's3://savepoints/1');
     const back = specChange(checked({ restore: { savepoint: 's3://savepoints/1' } }), checked({}));
