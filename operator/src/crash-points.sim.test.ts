@@ -113,6 +113,29 @@ const FLOWS: readonly Flow[] = [
       assert.equal(world.job?.status?.restart?.phase, 'Completed');
     },
   },
+  {
+    name: 'another change while a run ends',
+    savepoints: 1,
+    async run(world) {
+      await runs(world, 1);
+      world.edit({ state: { ttl: '20m' } });
+      await world.until('it ends', () => world.job?.status?.operation?.step === 'Stopping');
+      world.edit({ state: { ttl: '25m' } });
+      await runs(world, 2);
+      assert.match(world.job?.status?.deployedSpec ?? '', /25m/);
+    },
+  },
+  {
+    name: 'delete while a run ends',
+    savepoints: 1,
+    async run(world) {
+      await runs(world, 1);
+      world.edit({ state: { ttl: '20m' }, deletionPolicy: 'Savepoint' });
+      await world.until('it ends', () => world.job?.status?.operation?.step === 'Stopping');
+      world.deleteJob();
+      await gone(world);
+    },
+  },
   { name: 'delete, Retain', run: deletion('Retain') },
   { name: 'delete, Savepoint', run: deletion('Savepoint'), savepoints: 1 },
   { name: 'delete, Delete', run: deletion('Delete') },
