@@ -1,7 +1,7 @@
 /**
  * Every flow of a job with the operator ended after each of its writes, one after the other:
- * status, objects, finalizers, requests to the JobManager. Its successor begins with caches that lag, then
- * with fresh ones, and must bring the flow to the same end:
+ * status, objects, finalizers, requests to the JobManager. Its successor begins with caches that
+ * lag, then with fresh ones, and must bring the flow to the same end:
  *
  * - one worker set: pods of two runs are never there at once, and no run comes back
  * - no lost state: a run begins with all that was ever stored, unless its user said stateless
@@ -111,6 +111,29 @@ const FLOWS: readonly Flow[] = [
       world.annotate('restart', 'one');
       await runs(world, 2);
       assert.equal(world.job?.status?.restart?.phase, 'Completed');
+    },
+  },
+  {
+    name: 'another change while a run ends',
+    savepoints: 1,
+    async run(world) {
+      await runs(world, 1);
+      world.edit({ state: { ttl: '20m' } });
+      await world.until('it ends', () => world.job?.status?.operation?.step === 'Stopping');
+      world.edit({ state: { ttl: '25m' } });
+      await runs(world, 2);
+      assert.match(world.job?.status?.deployedSpec ?? '', /25m/);
+    },
+  },
+  {
+    name: 'delete while a run ends',
+    savepoints: 1,
+    async run(world) {
+      await runs(world, 1);
+      world.edit({ state: { ttl: '20m' }, deletionPolicy: 'Savepoint' });
+      await world.until('it ends', () => world.job?.status?.operation?.step === 'Stopping');
+      world.deleteJob();
+      await gone(world);
     },
   },
   { name: 'delete, Retain', run: deletion('Retain') },

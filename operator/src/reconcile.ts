@@ -4,8 +4,9 @@
  *     observe -> decide (pure) -> write the status -> apply
  *
  * The status says what is about to be done before it is done (decide/operation.ts), and every call
- * may be repeated. So a process may end after any of them: the next look, by whomever, goes on. A status is written only over the one that was looked at; where there is none to write,
- * the job is read once more before anything is done, since a cache may be behind.
+ * may be repeated. So a process may end after any of them: the next look, by whomever, goes on. A
+ * status is written only over the one that was looked at; where there is none to write, the job is
+ * read once more before anything is done, since a cache may be behind.
  */
 import { apply } from './apply/apply.ts';
 import { writeStatus } from './apply/status.ts';

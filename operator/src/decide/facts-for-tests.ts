@@ -1,4 +1,4 @@
-/** One job as a look finds it, for tests of decisions: running well unless a test says otherwise. */
+/** One job as a look finds it, for tests: running well unless a test says otherwise. */
 import type { TriggerJobStatus } from '../../../worker/src/plan/status-schema.ts';
 import { isCreateOnly } from '../desired/desired.ts';
 import type { Pod, StatefulSet } from '../kube/objects.ts';
@@ -20,7 +20,6 @@ export const ago = (ms: number): string => new Date(NOW - ms).toISOString();
 /** From the run's begin, a minute ago, to the checkpoint that proves it healthy. */
 const RUNNING_SINCE = NOW - 60_000;
 
-export const STOP_LOCATION = 's3://sp/stop';
 
 const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);

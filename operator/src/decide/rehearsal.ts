@@ -5,13 +5,18 @@
 import { type Draft, digestOf, POLL } from './decision.ts';
 import type { CheckedSpec } from './spec.ts';
 
+/**
+ * The operator may only create Secrets; and a RoleBinding is refused (404) while the Role it names
+ * is not there, which on the first deployment it is not.
+ */
+const LEFT_OUT: ReadonlySet<string> = new Set(['Secret', 'RoleBinding']);
 /** A quota may have been raised meanwhile. */
 const ASK_AGAIN_MS = 60_000;
 
 /** True: they would be accepted. Otherwise they are asked about, or the refusal is in `blocked`. */
 export function rehearsed(draft: Draft, spec: CheckedSpec): boolean {
   const run = (draft.status.run ?? 0) + 1;
-  const objects = draft.settings.desired(spec, { run }).filter(({ kind }) => kind !== 'Secret');
+  const objects = draft.settings.desired(spec, { run }).filter(({ kind }) => !LEFT_OUT.has(kind));
   const digest = digestOf(objects);
   const { rehearsal } = draft.facts.memory;
   const stale = rehearsal?.error != null && draft.facts.now - rehearsal.at >= ASK_AGAIN_MS;

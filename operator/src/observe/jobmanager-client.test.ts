@@ -90,7 +90,7 @@ describe('the client of a JobManager', () => {
     await assert.rejects(client().status(JOB), { code: 'JOBMANAGER_UNREACHABLE' });
   });
 
-  it('triggers by an id, with the token, and with the older one where the pod knows no other', async () => {
+  it('triggers by an id, with the token that the pod knows', async () => {
     answer = ({ token }) => ({ status: token === 'Bearer old' ? 202 : 401 });
     await client().trigger(JOB, 'stop', 'stop-1');
     const posts = seen.filter(({ method }) => method === 'POST');

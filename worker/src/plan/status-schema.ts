@@ -22,7 +22,7 @@ const words = (description: string, example: string) =>
   Type.Optional(text(description, example, { minLength: 0, maxLength: Number.MAX_SAFE_INTEGER }));
 
 /** What a user reads in the column STATE. */
-export const JOB_STATES = [
+const JOB_STATES = [
   'Pending',
   'Deploying',
   'Running',
