@@ -96,7 +96,7 @@ const WELL: Record<string, string[]> = {
   SavepointInProgress: ['True', 'False'],
 };
 
-/** `why`: the reasons for which it is not as it should be, the nearest first; then what happened. */
+/** `why`: the reasons for which it is not as it should be, then what happened. */
 export function whyLines(job: JobObject, pods: PodObject[], events: EventObject[]): string[] {
   const { status = {} } = job;
   const conditions = (status.conditions ?? []).filter(

@@ -90,7 +90,8 @@ const create = (pod: object): Promise<string> =>
   plane.kubectl(['create', '--dry-run=server', '-o', 'name', '-f', '-'], JSON.stringify(pod));
 
 const JOBS: Record<string, () => DeployedJob> = {
-  first: () => sampleJob('first'),
+  // Two samples have one name.
+  first: () => sampleJob('first', 'first'),
   triggerjob: () => sampleJob('triggerjob'),
   small: () => sampleJob('small'),
   medium: () => sampleJob('medium'),

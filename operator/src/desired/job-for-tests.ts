@@ -35,9 +35,9 @@ export function jobOf(
   throw new Error(made.faults.map(({ message }) => message).join('\n'));
 }
 
-/** A job of config/samples/. */
-export function sampleJob(name: string): DeployedJob {
+/** A job of config/samples/, by its own name or another. */
+export function sampleJob(name: string, as?: string): DeployedJob {
   const path = fileURLToPath(new URL(`../../../config/samples/${name}.yaml`, import.meta.url));
   const sample: { metadata: { name: string }; spec: Fields } = parse(readFileSync(path, 'utf8'));
-  return jobOf(sample.spec, { name: sample.metadata.name });
+  return jobOf(sample.spec, { name: as ?? sample.metadata.name });
 }

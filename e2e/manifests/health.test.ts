@@ -1,9 +1,24 @@
 /** What Argo CD shows of a TriggerJob: argocd/health.lua, run by a Lua interpreter. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { lauxlib, lua, lualib, to_luastring } from 'fengari';
+
+/** What is used of the Lua interpreter, which comes without types. */
+interface Fengari {
+  to_luastring(text: string): Uint8Array;
+  lauxlib: {
+    luaL_newstate(): object;
+    /** 0: it ran; else the message is on top of the stack. */
+    luaL_dostring(state: object, code: Uint8Array): number;
+  };
+  lualib: { luaL_openlibs(state: object): void };
+  lua: { lua_tojsstring(state: object, index: number): string };
+}
+
+const fengari = createRequire(import.meta.url)('fengari') as Fengari;
+const { lauxlib, lua, lualib, to_luastring } = fengari;
 
 const SCRIPT = readFileSync(
   fileURLToPath(new URL('../../argocd/health.lua', import.meta.url)),

@@ -60,18 +60,21 @@ export function chartReadme(
 
 ${chart.description}
 
-    helm install triggerjob charts/triggerjob-operator --namespace triggerjob-system --create-namespace --wait
+    CHART=charts/triggerjob-operator
+    helm install triggerjob $CHART --namespace triggerjob-system --create-namespace --wait
     helm test triggerjob --namespace triggerjob-system
-    helm upgrade triggerjob charts/triggerjob-operator --namespace triggerjob-system --wait
+    helm upgrade triggerjob $CHART --namespace triggerjob-system --wait
     helm uninstall triggerjob --namespace triggerjob-system
 
-An upgrade of the chart upgrades the CRD, and restarts no pod of a job unless the worker's image changes. Uninstalling keeps
-the CRD, all TriggerJobs with their pods, and the HMAC key: installed again, the operator goes on with them.
+An upgrade of the chart upgrades the CRD, and restarts no pod of a job unless the worker's image
+changes. Uninstalling keeps the CRD, all TriggerJobs with their pods, and the HMAC key: installed
+again, the operator goes on with them.
 
-The operator may create Secrets and nothing else with them: it reads none. A rotated key restarts the pods of all jobs. To
-do it without a gap, name a Secret of your own (\`hmacKey.existingSecret\`) with the old key in the first line and the new
-one in the second; then swap the lines; then drop the old one. After each step the operator's pods and those of the jobs
-are to be ready again.
+The operator may create Secrets and nothing else with them: it reads none. A rotated key restarts
+the pods of all jobs. To do it without a gap, name a Secret of your own
+(\`hmacKey.existingSecret\`) with the old key in the first line and the new one in the second; then
+swap the lines; then drop the old one. After each step the operator's pods and those of the jobs are
+to be ready again.
 
 ## Values
 

@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { type Document, parse, parseAllDocuments } from 'yaml';
-import { installHelm } from '../../e2e/testbed/kubernetes/binaries.ts';
+import { installHelm } from '../testbed/kubernetes/binaries.ts';
 import { chartReadme } from './chart-readme.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');

@@ -12,15 +12,14 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { V1PodSpec } from '@kubernetes/client-node';
 import { parse, parseAllDocuments } from 'yaml';
-import {
-  type ControlPlane,
-  startControlPlane,
-} from '../../e2e/testbed/kubernetes/control-plane.ts';
-import { desiredObjects } from '../src/desired/desired.ts';
-import { SETTINGS, sampleJob } from '../src/desired/job-for-tests.ts';
-import { restrictedFaults } from '../src/desired/restricted-pods.ts';
+import { desiredObjects } from '../../operator/src/desired/desired.ts';
+import { SETTINGS, sampleJob } from '../../operator/src/desired/job-for-tests.ts';
+import { restrictedFaults } from '../../operator/src/desired/restricted-pods.ts';
+import { type ControlPlane, startControlPlane } from '../testbed/kubernetes/control-plane.ts';
 import { CHART, generatedFiles, helm, ROOT, template } from './render.ts';
 
+/** Ten times what it takes on a busy machine. */
+const DISCOVERY_LIMIT_MS = 100_000;
 const NAMESPACE = 'triggerjob-system';
 const OPERATOR = `system:serviceaccount:${NAMESPACE}:triggerjob-operator`;
 
@@ -155,7 +154,14 @@ describe('the chart on an API server', () => {
     const commands = said.match(/^ {2}kubectl .*$/gm) ?? [];
     assert.equal(commands.length, 3);
     await plane.kubectl(['wait', '--for=condition=Established', 'crd/triggerjobs.triggerjob.io']);
-    await plane.kubectl(['explain', 'triggerjob.spec']);
+    // Discovery follows the CRD a moment later.
+    const explain = () =>
+      plane.kubectl(['explain', 'triggerjob.spec']).then(
+        () => true,
+        () => false,
+      );
+    const end = Date.now() + DISCOVERY_LIMIT_MS;
+    while (!(await explain())) assert.ok(Date.now() < end, 'kubectl explain knows no triggerjob');
     assert.equal(await plane.kubectl(['get', 'triggerjobs', '-A']), '');
   });
 
