@@ -83,10 +83,10 @@ const operation = Type.Optional(
     savepoint: words('The savepoint it made.', 's3://flink-savepoints/triggers/user-events/sp-12/'),
     startedAt: time('When it began.'),
     stepStartedAt: time('When the step began.'),
-    waitingSince: time('Since when the job is not in a state to be stopped with a savepoint.'),
+    waitingSince: time('Since when no savepoint can be made.'),
     stoppedAt: time('When the tasks stopped.'),
     reason: words('Why it is done.', 'spec.taskManager.resources changed'),
-    error: words('What went wrong last; it is tried again.', 'the savepoint failed: timeout'),
+    error: words('What went wrong last.', 'timeout'),
   }),
 );
 
@@ -112,15 +112,15 @@ export const statusSchema = block('What the operator sees and does. Written by i
   run: count('Deployments so far; the JobManager gets it as --run.', 2),
   deployedAt: time('When that deployment was decided.'),
   runFrom: Type.Optional(
-    block('What that deployment began with; the same as long as it is the newest.', {
+    block('What that deployment began with.', {
       mode: choice('Where its state came from.', ['fresh', 'savepoint', 'last-state', 'stateless']),
-      savepoint: words('The savepoint.', 's3://flink-savepoints/triggers/user-events/sp-12/'),
+      savepoint: words('The savepoint.', 's3://sp/12'),
     }),
   ),
   resumeFrom: Type.Optional(
-    block('What a suspended job goes on from; present exactly while it is suspended.', {
+    block('What a suspended job goes on from; only while it is suspended.', {
       mode: choice('Where its state comes from.', ['savepoint', 'last-state', 'stateless']),
-      savepoint: words('The savepoint.', 's3://flink-savepoints/triggers/user-events/sp-12/'),
+      savepoint: words('The savepoint.', 's3://sp/12'),
     }),
   ),
   lastCheckpoint: Type.Optional(
