@@ -20,7 +20,6 @@ export const ago = (ms: number): string => new Date(NOW - ms).toISOString();
 /** From the run's begin, a minute ago, to the checkpoint that proves it healthy. */
 const RUNNING_SINCE = NOW - 60_000;
 
-
 const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 

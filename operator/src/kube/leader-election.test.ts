@@ -139,7 +139,7 @@ describe('leader election', () => {
     assert.equal(server.lease?.spec?.holderIdentity, 'a');
   });
 
-  it('E1, E2: a frozen leader is followed after its lease, and writes nothing when it wakes', async () => {
+  it('E1, E2: a frozen leader is followed after its lease, then wakes and is still', async () => {
     const { server, a, b } = await pair();
     await pass(14_500, b.env);
     assert.equal(b.state, 'waits');

@@ -176,7 +176,7 @@ const msOf = (value: unknown): number =>
 const partOf = (value: unknown): Fields => (isFields(value) ? value : {});
 
 /** Pure; what a JobManager leaves out is 0 or null, but never the run. */
-export function readStatus(body: Fields): JobManagerStatus {
+function readStatus(body: Fields): JobManagerStatus {
   const run = body['run'];
   const state = textOf(body['state']);
   if (typeof run !== 'number' || state === null) {
@@ -225,7 +225,7 @@ function readCheckpoint(value: unknown): CheckpointView | null {
 }
 
 /** Flink's asynchronous operation: {status: {id}, operation}. Pure. */
-export function readProgress(body: Fields): TriggerProgress {
+function readProgress(body: Fields): TriggerProgress {
   if (partOf(body['status'])['id'] !== 'COMPLETED') return { phase: 'InProgress' };
   const operation = partOf(body['operation']);
   const failure = operation['failure-cause'] ?? operation['failureCause'];
