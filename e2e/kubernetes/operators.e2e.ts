@@ -103,7 +103,7 @@ before(async () => {
     limit: { perSecond: 1000, burst: 1000 },
     metrics: { request: () => {} },
   });
-  await plane.kubectl(['apply', '--server-side', '-f', 'crds/']);
+  await plane.kubectl(['apply', '--server-side', '-f', 'crds/triggerjobs.yaml']);
   await plane.kubectl(['wait', '--for=condition=Established', 'crd/triggerjobs.triggerjob.io']);
   await plane.kubectl(['apply', '-f', 'config/samples/triggerjob.yaml']);
 });
