@@ -43,9 +43,12 @@ export class SplitBook {
   #nextDiscoveryAt = 0;
   #discoveredAt = 0;
   #closed = false;
+  /** Wall time at the monotonic clock's origin, by the wall clock as it was at our start. */
+  readonly #origin: number;
 
   constructor(deps: SplitBookDeps) {
     this.#deps = deps;
+    this.#origin = deps.env.now() - deps.env.monotonic();
   }
 
   /** All splits of the job, held ones included: what a manifest names. */
@@ -157,7 +160,9 @@ export class SplitBook {
   async #discover(): Promise<void> {
     const { env, enumerator, log } = this.#deps;
     const generation = this.#generation;
-    const askedAt = env.now();
+    // Not the wall clock, which may be set forward, and a task's with it: idle users would be purged
+    // before their time (P37).
+    const askedAt = Math.floor(this.#origin + env.monotonic());
     const fresh = unknownSplits(this.#state, await enumerator.discover());
     if (fresh.length === 0) {
       if (generation === this.#generation) this.#discoveredAt = askedAt;

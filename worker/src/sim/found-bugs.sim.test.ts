@@ -77,6 +77,17 @@ test('a clock that is set back while tasks run makes no record older (P36)', asy
   }
 });
 
+test('clocks of leader and tasks that are set forward purge nobody early (P37)', async () => {
+  // Seed 1938: both said that an hour had passed, so idle users were gone before their time.
+  const forward = (role: 'jobmanager' | 'taskmanager') =>
+    ({ do: 'jump', role, ms: 3_600_000 }) as const;
+  for (let seed = 1; seed <= 3; seed++) {
+    const scenario = { ...calm(seed, 6_000, forward('taskmanager')), taskManagers: 1 };
+    scenario.actions.push({ atMs: 6_100, action: forward('jobmanager') });
+    await runScenario(scenario, new Hits());
+  }
+});
+
 test('red: a job that stays degraded when its slots are back', async () => {
   const action = { do: 'stay away', ms: 4_000, silent: false } as const;
   const scenario = { ...calm(1, 6_000, action), parallelism: 4, taskManagers: 2 };
