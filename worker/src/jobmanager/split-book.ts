@@ -160,8 +160,8 @@ export class SplitBook {
   async #discover(): Promise<void> {
     const { env, enumerator, log } = this.#deps;
     const generation = this.#generation;
-    // Not the wall clock, which may be set forward, and a task's with it: idle users would be purged
-    // before their time (P37).
+    // Not the wall clock, which may be set forward, and a task's with it: idle users would then be
+    // purged before their time (P37).
     const askedAt = Math.floor(this.#origin + env.monotonic());
     const fresh = unknownSplits(this.#state, await enumerator.discover());
     if (fresh.length === 0) {
