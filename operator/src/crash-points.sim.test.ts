@@ -157,7 +157,7 @@ async function played(
     () => [],
     (error: unknown) => [String(error)],
   );
-  const faults = [...jobs.faults, ...end];
+  const faults = [...world.sets.faults, ...jobs.faults, ...end];
   for (const { run, holds, stored } of jobs.starts) {
     if (flow.stateless?.includes(run) || holds >= stored) continue;
     faults.push(`run ${run} begins with ${holds} of ${stored}`);

@@ -1,12 +1,13 @@
 /**
- * Jobs in memory for tests: what StatefulSets make of their pods, and what a JobManager does in
- * them with a store that outlives it. A state is one number, how much of the stream it holds; so a
- * run that begins with less than was stored has lost some.
+ * JobManagers in memory for tests: what they do in their pods with a store that outlives these. A
+ * state is one number, how much of the stream it holds; so a run that begins with less than was
+ * stored has lost some. The pods may be a model's (model-stateful-sets.ts) or an API server's.
  */
 import { parse } from 'yaml';
 import { scriptVersion } from '../../../worker/src/plan/script-version.ts';
 import { fieldAt } from '../decide/spec.ts';
-import type { ConfigMap, Pod, StatefulSet } from '../kube/objects.ts';
+import type { ConfigMap, Pod } from '../kube/objects.ts';
+import type { KubeObject } from '../kube/port.ts';
 import {
   type JobManagerApi,
   JobManagerError,
@@ -15,7 +16,15 @@ import {
   type TriggerKind,
   type TriggerProgress,
 } from '../observe/jobmanager-api.ts';
-import type { ModelKube } from './model-kube.ts';
+import { isEnding } from './model-stateful-sets.ts';
+
+/** The cluster that the JobManagers are in. */
+export interface Cluster {
+  find<T extends KubeObject>(kind: string, namespace: string, name: string): T | undefined;
+  all(kind: string): KubeObject[];
+  /** Called after a request of the operator that changed something. */
+  count(): void;
+}
 
 /** What lies in S3. */
 interface Store {
@@ -48,11 +57,9 @@ export interface RunStart {
 }
 
 const SLOTS = 4;
-/** From the end of a pod to when it is gone. */
-const POD_ENDS_MS = 3_000;
 
 export class ModelJobs implements JobManagerApi {
-  readonly #kube: ModelKube;
+  readonly #kube: Cluster;
   readonly #now: () => number;
   readonly #stores = new Map<string, Store>();
   readonly #processes = new Map<string, Process>();
@@ -65,7 +72,7 @@ export class ModelJobs implements JobManagerApi {
   /** Nobody answers, though pods run. */
   mute = false;
 
-  constructor(kube: ModelKube, now: () => number) {
+  constructor(kube: Cluster, now: () => number) {
     this.#kube = kube;
     this.#now = now;
   }
@@ -74,10 +81,8 @@ export class ModelJobs implements JobManagerApi {
     return this.#processes.get(`${namespace}/${name}`)?.holds ?? 0;
   }
 
-  /** One second of every StatefulSet and every JobManager. */
+  /** One second of every JobManager. */
   tick(): void {
-    for (const set of this.#kube.all('StatefulSet') as StatefulSet[]) this.#pods(set);
-    this.#judgePods();
     for (const [key, process] of this.#processes) {
       if (this.#leader(key) === undefined) this.#processes.delete(key);
       else this.#work(key, process);
@@ -91,72 +96,13 @@ export class ModelJobs implements JobManagerApi {
     }
   }
 
-  // StatefulSets.
-
-  #pods(set: StatefulSet): void {
-    const { namespace = '', name, uid = '', generation = 0 } = set.metadata;
-    const { replicas = 1, template } = set.spec!;
-    const revision = JSON.stringify(template);
-    const own = (this.#kube.all('Pod') as Pod[]).filter(
-      ({ metadata }) => metadata.ownerReferences?.[0]?.uid === uid,
-    );
-    for (const pod of own) {
-      const ordinal = Number(pod.metadata.name.slice(name.length + 1));
-      const old = pod.metadata.annotations?.['model/revision'] !== revision;
-      if (ordinal < replicas && !old && !isEnding(pod)) continue;
-      const { name: podName, annotations } = pod.metadata;
-      const ref = { apiVersion: 'v1', kind: 'Pod', namespace, name: podName };
-      const endsAt = annotations?.['model/ends-at'];
-      if (endsAt === undefined) {
-        const metadata = { annotations: { 'model/ends-at': String(this.#now() + POD_ENDS_MS) } };
-        this.#kube.change(ref, { metadata });
-      } else if (this.#now() >= Number(endsAt)) this.#kube.remove(ref);
-    }
-    for (let ordinal = 0; ordinal < replicas; ordinal++) {
-      const pod = `${name}-${ordinal}`;
-      if (this.#kube.find('Pod', namespace, pod) !== undefined) continue;
-      this.#kube.put(podOf(set, pod, revision, this.#runAt(namespace, set)));
-    }
-    const status = {
-      observedGeneration: generation,
-      replicas: (this.#kube.all('Pod') as Pod[]).filter(({ metadata }) =>
-        metadata.ownerReferences?.some((one) => one.uid === uid),
-      ).length,
-      currentRevision: 'r',
-      updateRevision: 'r',
-    };
-    if (JSON.stringify(set.status) === JSON.stringify(status)) return;
-    this.#kube.change({ apiVersion: 'apps/v1', kind: 'StatefulSet', namespace, name }, { status });
-  }
-
-  /** The run that a pod is made for: TaskManagers are not told of it. */
-  #runAt(namespace: string, set: StatefulSet): string {
-    const job = set.metadata.labels?.['triggerjob.io/job'] ?? '';
-    const leaders = this.#kube.find<StatefulSet>('StatefulSet', namespace, `${job}-jobmanager`);
-    const template = leaders?.spec?.template;
-    return /"--run","(\d+)"/.exec(JSON.stringify(template) ?? '')?.[1] ?? '0';
-  }
-
-  /** One worker set: a pod of an earlier run beside one of a later. */
-  #judgePods(): void {
-    const runs = new Map<string, Set<string>>();
-    for (const { metadata } of this.#kube.all('Pod')) {
-      const key = `${metadata.namespace}/${metadata.labels?.['app.kubernetes.io/instance']}`;
-      const seen = runs.get(key) ?? new Set();
-      runs.set(key, seen.add(metadata.annotations?.['model/run'] ?? ''));
-    }
-    for (const seen of runs.values()) {
-      if (seen.size > 1) this.faults.push(`pods of runs ${[...seen].sort().join(' and ')} at once`);
-    }
-  }
-
   #leader(key: string): Pod | undefined {
     const [namespace = '', name = ''] = key.split('/');
     const pods = [0, 1, 2].map((ordinal) =>
       this.#kube.find<Pod>('Pod', namespace, `${name}-jobmanager-${ordinal}`),
     );
     const present = pods.filter((pod) => pod !== undefined);
-    return present.find((pod) => !broken(pod) && !isEnding(pod));
+    return present.find((pod) => !broken(pod) && isRunning(pod));
   }
 
   // The JobManager.
@@ -218,7 +164,7 @@ export class ModelJobs implements JobManagerApi {
       (pod) =>
         pod.metadata.namespace === namespace &&
         pod.metadata.name.startsWith(`${name}-taskmanager-`) &&
-        !isEnding(pod),
+        isRunning(pod),
     ).length;
     const spec = this.#specOf(key);
     // The mark of a spec that starts and never gets well.
@@ -321,36 +267,12 @@ export class ModelJobs implements JobManagerApi {
   }
 }
 
-function podOf(set: StatefulSet, name: string, revision: string, run: string): Pod {
-  const { namespace = '', uid = '' } = set.metadata;
-  const { template } = set.spec!;
-  const owner = { apiVersion: 'apps/v1', kind: 'StatefulSet', name: set.metadata.name, uid };
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: {
-      name,
-      namespace,
-      labels: template.metadata?.labels ?? {},
-      annotations: {
-        ...template.metadata?.annotations,
-        'model/revision': revision,
-        'model/run': run,
-      },
-      ownerReferences: [{ ...owner, controller: true }],
-    },
-    ...(template.spec === undefined ? {} : { spec: template.spec }),
-    status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] },
-  };
-}
-
 function runOf(pod: Pod): number {
   const args = pod.spec?.containers[0]?.args ?? [];
   return Number(args[args.indexOf('--run') + 1]);
 }
 
-const isEnding = ({ metadata }: Pod): boolean =>
-  metadata.annotations?.['model/ends-at'] !== undefined;
+const isRunning = (pod: Pod): boolean => pod.status?.phase === 'Running' && !isEnding(pod);
 
 const broken = (pod: Pod): boolean => pod.spec?.containers[0]?.image === 'no-such-image';
 

@@ -11,6 +11,7 @@ import { type ReconcileDeps, reconcile } from '../reconcile.ts';
 import type { Caches, TriggerJobObject } from '../watched-kinds.ts';
 import { ModelJobs } from './model-jobmanager.ts';
 import { ModelKube, ProcessEnded } from './model-kube.ts';
+import { ModelStatefulSets } from './model-stateful-sets.ts';
 
 const KEY = { namespace: 'triggers', name: 'user-events' };
 export const JOB_REF = { apiVersion: 'triggerjob.io/v1alpha1', kind: 'TriggerJob', ...KEY };
@@ -61,6 +62,7 @@ export class ModelWorld {
   readonly env = new ManualEnv();
   readonly kube = new ModelKube();
   readonly jobs = new ModelJobs(this.kube, () => this.env.now());
+  readonly sets = new ModelStatefulSets(this.kube, () => this.env.now());
   readonly #reconcile: Reconcile;
   #deps: ReconcileDeps;
   #dueAt = 0;
@@ -126,6 +128,7 @@ export class ModelWorld {
 
   async second(): Promise<void> {
     if (this.env.now() >= this.#dueAt) await this.look();
+    this.sets.tick();
     this.jobs.tick();
     await this.env.advance(1000);
   }
