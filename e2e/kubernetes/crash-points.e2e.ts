@@ -91,7 +91,7 @@ const FLOWS: readonly Flow[] = [
   { name: 'upgrade', steps: [create, upgrade], from: 'upgrade', savepoints: 1 },
   {
     name: 'suspend, resume',
-    steps: [create, suspend, resume(2), remove],
+    steps: [create, suspend, resume(2)],
     from: 'suspend',
     savepoints: 1,
   },
@@ -211,7 +211,7 @@ describe('the operator ends after each of its writes', () => {
     t.diagnostic(`${ends.length} crash points of ${points.length}, ${kinds}: ${seconds} s`);
     assert.deepEqual(faults, []);
     assert.ok(ends.length > points.length / 2, 'hardly a life ended');
-    assert.deepEqual(await cluster.remains(['crash-each ', 'crash-0-', 'crash-3-']), []);
+    assert.deepEqual(await cluster.remains(['crash-each ', 'crash-0-']), []);
   });
 });
 

@@ -101,6 +101,12 @@ describe('objects of a running job are deleted under the operator', () => {
   it('StatefulSets without their pods are adopted, no pod restarts', async () => {
     const pods = podUids();
     await deleted('StatefulSet', 'user-events', { propagation: 'Orphan' });
+    const sets = [...uidsOf('StatefulSet').values()];
+    await job.until('the adoption of the pods', () =>
+      job.pods.every(({ metadata }) =>
+        metadata.ownerReferences?.some(({ uid }) => sets.includes(uid)),
+      ),
+    );
     await stillRuns(pods, null);
   });
 
