@@ -12,7 +12,7 @@ import { scriptVersion } from '../../worker/src/plan/script-version.ts';
 const TRIGGER_MS = 20;
 const TERMINAL: readonly string[] = ['FINISHED', 'CANCELED', 'FAILED'];
 /** The mark of a spec that starts and never gets well, in `state.ttl`. */
-export const NEVER_WELL_TTL = '13m';
+const NEVER_WELL_TTL = '13m';
 
 /** How a run began, for the judge. */
 export interface RunStart {
