@@ -1,6 +1,6 @@
 /**
- * A real API server, etcd and controller manager, with pods and JobManagers stood in for, and what a
- * user does to the one job of a namespace. Many namespaces go their ways side by side.
+ * A real API server, etcd and controller manager, with pods and JobManagers stood in for, and what
+ * a user does to the one job of a namespace. Many namespaces go their ways side by side.
  */
 import assert from 'node:assert/strict';
 import { pino } from 'pino';

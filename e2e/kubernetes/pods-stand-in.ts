@@ -1,7 +1,8 @@
 /**
  * In place of kubelets and workers: pods that the StatefulSet controller has made begin to run when
- * what they mount is there, are ready once somebody answers in them, and end a moment after they are
- * told to. In each namespace a model's JobManager answers; what lies in its store outlives the pods.
+ * what they mount is there, are ready once somebody answers in them, and end a moment after they
+ * are told to. In each namespace a model's JobManager answers; what lies in its store outlives
+ * the pods.
  */
 import { realEnv, sleep } from '../../operator/src/env.ts';
 import type { KubeClient } from '../../operator/src/kube/client.ts';
