@@ -30,13 +30,14 @@ const WATCHDOG_MS = 300_000;
 const IMAGES = ['worker', 'operator'] as const;
 const chartImage = (name: string) => `ghcr.io/triggerjob/triggerjob-${name}:0.1.0`;
 
-/** Events for longer than the steps take; what is left when they are done is read then. */
+/** Events for far longer than the steps take: they end with the steps. */
 const SHAPE = {
   seed: 20_261_126,
   topic: 'user-tracking-events',
   users: 100,
-  eventsPerUser: 100,
-  durationMs: 240_000,
+  eventsPerUser: 2_000,
+  durationMs: 1_800_000,
+  arrivalShare: 0.02,
   scripts: ['event.triggerable && user.country == "US"', 'event.triggerable'],
 } satisfies Parameters<typeof LabServices.start>[1];
 
@@ -82,7 +83,7 @@ describe('the first hour on Kubernetes, by README', { skip: impediment ?? false 
     await upgradeFilter();
     await losePods();
     await suspendAndResume();
-    await untilProduced();
+    await services.stop();
     const judgement = await timed('everything in a checkpoint', 60, () => services.judge());
     printJudgement(judgement);
     await timed('delete', 60, async () => {
@@ -230,12 +231,17 @@ async function podsOf(component: string): Promise<string[]> {
 }
 
 async function losePods(): Promise<void> {
-  await timed('TaskManager pod deleted, events again', 20, async () => {
+  await timed('TaskManager pod deleted, all there again', 30, async () => {
+    const before = await podsOf('taskmanager-1');
     await inTriggers('delete', 'pod/user-events-taskmanager-1', '--wait=false');
+    await until('another pod in its place', async () => {
+      const now = await podsOf('taskmanager-1');
+      return now.length === 1 && now[0] !== before[0];
+    });
+    await untilWhole();
     await untilDelivered('a delivery after a TaskManager was lost');
   });
   const restarts = async () => Number((await field('.status.restarts')) || 0);
-  await untilWhole();
   const leader = (await inTriggers('get', 'lease', '-o', 'yaml')).match(
     /user-events-jobmanager-\d/,
   );
@@ -287,10 +293,6 @@ async function suspendAndResume(): Promise<void> {
     await follow(/^kubectl patch .*suspend":false/);
     await untilDelivered('a delivery after resume');
   });
-}
-
-async function untilProduced(): Promise<void> {
-  await until('the end of the events', async () => !(await services.progress()).producing);
 }
 
 /** What the operator made for the job and should have taken away, claims of volumes included. */

@@ -33,6 +33,10 @@ export class LabServices {
     await this.#ask({ do: 'produce' });
   }
 
+  async stop(): Promise<void> {
+    await this.#ask({ do: 'stop' });
+  }
+
   async progress(): Promise<Progress> {
     return (await this.#ask({ do: 'progress' })) as Progress;
   }

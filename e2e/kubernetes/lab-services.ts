@@ -6,7 +6,8 @@
  *
  *   node lab-services.ts HOST
  *   {"do":"start", ...Shape}  -> {"bootstrap", "s3", "profileUrl", "webhookUrl"}
- *   {"do":"produce"}          -> {} at once; events flow until the schedule is over
+ *   {"do":"produce"}          -> {} at once; events flow until the schedule is over, or
+ *   {"do":"stop"}             -> {} when the last one is acknowledged
  *   {"do":"progress"}         -> Progress
  *   {"do":"judge"}            -> Judgement, when all events are in a checkpoint, or with what
  * failed
@@ -52,6 +53,7 @@ export interface Shape {
   users: number;
   eventsPerUser: number;
   durationMs: number;
+  arrivalShare?: number;
 }
 
 export interface Addresses {
@@ -65,7 +67,6 @@ export interface Progress {
   acked: number;
   receipts: number;
   checkpoints: number;
-  producing: boolean;
 }
 
 export interface Judgement {
@@ -95,8 +96,8 @@ interface Services {
   receiver: Receiver;
   producer: PacedProducer;
   watch: CheckpointWatch;
-  producing: Promise<void> | null;
-  isProducing: boolean;
+  producing: Promise<void>;
+  readonly enough: AbortController;
 }
 
 async function start(host: string, shape: Shape): Promise<Services> {
@@ -113,17 +114,13 @@ async function start(host: string, shape: Shape): Promise<Services> {
   const watch = new CheckpointWatch(s3.directory);
   watch.start();
   const parts = { shape, folder, broker, s3, profiles, receiver, producer, watch };
-  return { ...parts, producing: null, isProducing: false };
+  return { ...parts, producing: Promise.resolve(), enough: new AbortController() };
 }
 
 function produce(services: Services): void {
-  const { shape, producer } = services;
-  services.isProducing = true;
-  services.producing = producer
-    .run(shape.seed, schedule({ ...shape, partitions: PARTITIONS }))
-    .finally(() => {
-      services.isProducing = false;
-    });
+  const { shape, producer, enough } = services;
+  const due = schedule({ ...shape, partitions: PARTITIONS });
+  services.producing = producer.run(shape.seed, due, enough.signal);
   services.producing.catch(() => undefined);
 }
 
@@ -164,7 +161,7 @@ async function judgeAll(services: Services): Promise<Judgement> {
   const { shape, folder, s3, profiles, receiver, producer, watch } = services;
   const trouble: string[] = [];
   const note = (error: unknown) => trouble.push(String(error));
-  await services.producing?.catch(note);
+  await services.producing.catch(note);
   await watch.untilDrained(producer.acked.length, DRAIN_LIMIT_MS).catch(note);
   await watch.stop().catch(note);
   const dump = await dumpState(s3.directory, join(folder, 'fresh')).catch((error) => {
@@ -228,12 +225,15 @@ async function obey(host: string, command: { do: string } & Partial<Shape>): Pro
     case 'produce':
       produce(services);
       return {};
+    case 'stop':
+      services.enough.abort();
+      await services.producing;
+      return {};
     case 'progress':
       return {
         acked: services.producer.acked.length,
         receipts: services.receiver.receipts.length,
         checkpoints: services.watch.checkpoints.length,
-        producing: services.isProducing,
       } satisfies Progress;
     case 'judge':
       return await judgeAll(services);

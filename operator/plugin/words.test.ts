@@ -86,7 +86,7 @@ describe('kubectl triggerjob savepoint', () => {
     assert.equal(savepointWords({ phase: 'InProgress' }), 'InProgress');
     assert.equal(savepointWords({ phase: 'Failed', error: 'no leader' }), 'failed: no leader');
     const done = { phase: 'Completed', location: 's3://b/x/', bytes: 0, duration: '2s' } as const;
-    assert.equal(savepointWords(done), 's3://b/x/ (0, 2s)');
+    assert.equal(savepointWords(done), 's3://b/x/ (0 bytes, 2s)');
   });
 });
 

@@ -3,6 +3,9 @@ import { formatDuration } from '../../worker/src/plan/duration.ts';
 import { formatSize } from '../../worker/src/plan/size.ts';
 import type { TriggerJobStatus } from '../../worker/src/plan/status-schema.ts';
 
+/** A bare number of a few bytes would be read as anything. */
+const amountOf = (bytes = 0): string => (bytes < 1024 ? `${bytes} bytes` : formatSize(bytes));
+
 export interface JobObject {
   metadata: { name: string; namespace?: string; generation?: number };
   spec?: { suspend?: boolean };
@@ -61,7 +64,7 @@ export function statusLines({ metadata, status = {} }: JobObject, nowMs: number)
       'Last checkpoint',
       checkpoint &&
         `${checkpoint.id}, ${ago(checkpoint.completedAt, nowMs)}, ` +
-          `${formatSize(checkpoint.bytes ?? 0)}, ${checkpoint.durationMs ?? 0} ms`,
+          `${amountOf(checkpoint.bytes)}, ${checkpoint.durationMs ?? 0} ms`,
     ),
     ...row('Savepoint', savepoint && savepointWords(savepoint)),
     ...row(
@@ -86,7 +89,7 @@ export function savepointWords(savepoint: NonNullable<TriggerJobStatus['savepoin
   const { phase = 'Pending', location, bytes, duration, error } = savepoint;
   if (phase === 'Failed') return `failed: ${error ?? 'no reason given'}`;
   if (phase !== 'Completed') return phase;
-  return `${location} (${formatSize(bytes ?? 0)}${duration ? `, ${duration}` : ''})`;
+  return `${location} (${amountOf(bytes)}${duration ? `, ${duration}` : ''})`;
 }
 
 /** What a condition says when all is well; anything else is a reason. */
