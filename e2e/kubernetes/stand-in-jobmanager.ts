@@ -12,10 +12,10 @@ import { scriptVersion } from '../../worker/src/plan/script-version.ts';
 const TRIGGER_MS = 20;
 const TERMINAL: readonly string[] = ['FINISHED', 'CANCELED', 'FAILED'];
 /** The mark of a spec that starts and never gets well, in `state.ttl`. */
-export const NEVER_WELL_TTL = '13m';
+const NEVER_WELL_TTL = '13m';
 
 /** How a run began, for the judge. */
-export interface RunStart {
+interface RunStart {
   run: number;
   from: 'fresh' | 'savepoint' | 'last-state' | 'stateless';
   holds: number;
@@ -24,7 +24,7 @@ export interface RunStart {
 }
 
 /** The pods that are there. `leader`: the arguments of one JobManager; null: there is none. */
-export interface PodsOfJob {
+interface PodsOfJob {
   leader: readonly string[] | null;
   workers: number;
 }

@@ -1,6 +1,6 @@
 /**
- * Stands in for what a cluster of API server and etcd alone has not: the StatefulSet controller, the
- * kubelet and the pods. It makes and ends small Pods that are ready at once, writes the status of
+ * Stands in for what a cluster of API server and etcd alone has not: the StatefulSet controller,
+ * the kubelet and the pods. It makes and ends small Pods that are ready at once, writes the status of
  * StatefulSets, and answers for every JobManager on one port of loopback (`jobManagerUrl` is for
  * the operator's --jobmanager-url). It sees the API server as a controller does, by watches.
  *
@@ -33,7 +33,7 @@ const RUN = 'stand-in/run';
 const READY = { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] };
 const SYNC_POLL_MS = 20;
 
-export interface StandInOptions {
+interface StandInOptions {
   /** Jobs that are worked on at once. */
   concurrency?: number;
 }
