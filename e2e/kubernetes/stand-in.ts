@@ -1,7 +1,7 @@
 /**
  * Stands in for what a cluster of API server and etcd alone has not: the StatefulSet controller,
- * the kubelet and the pods. It makes and ends small Pods that are ready at once, writes the status of
- * StatefulSets, and answers for every JobManager on one port of loopback (`jobManagerUrl` is for
+ * the kubelet and the pods. It makes and ends small Pods that are ready at once, writes the status
+ * of StatefulSets, and answers for every JobManager on one port of loopback (`jobManagerUrl` is for
  * the operator's --jobmanager-url). It sees the API server as a controller does, by watches.
  *
  * `faults` is what must never be: pods of two runs of a job at once, an older run after a newer.
