@@ -3,7 +3,7 @@
  * again, none has two sets of pods. What it costs is printed beside its goal. The API server and
  * etcd are real ones, the operator is a process; pods and JobManagers are stand-ins.
  *
- * TRIGGERJOB_JOBS: how many; `npm run e2e:thousand` has 1,000, `npm test` 200.
+ * TRIGGERJOB_JOBS: how many; `npm run e2e:thousand` has 1,000, `npm test` 60.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -28,7 +28,7 @@ import { type ControlPlane, startControlPlane } from '../testbed/kubernetes/cont
 import { installCrd } from './install-crd.ts';
 import { StandIn } from './stand-in.ts';
 
-const JOBS = Number(process.env['TRIGGERJOB_JOBS'] ?? 200);
+const JOBS = Number(process.env['TRIGGERJOB_JOBS'] ?? 60);
 const CHANGES = 100;
 const IDLE_MS = JOBS >= 1_000 ? 60_000 : 30_000;
 /** Ten times what it takes. */
