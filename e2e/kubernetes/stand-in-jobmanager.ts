@@ -15,7 +15,7 @@ const TERMINAL: readonly string[] = ['FINISHED', 'CANCELED', 'FAILED'];
 const NEVER_WELL_TTL = '13m';
 
 /** How a run began, for the judge. */
-export interface RunStart {
+interface RunStart {
   run: number;
   from: 'fresh' | 'savepoint' | 'last-state' | 'stateless';
   holds: number;
@@ -24,7 +24,7 @@ export interface RunStart {
 }
 
 /** The pods that are there. `leader`: the arguments of one JobManager; null: there is none. */
-export interface PodsOfJob {
+interface PodsOfJob {
   leader: readonly string[] | null;
   workers: number;
 }

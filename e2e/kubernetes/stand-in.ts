@@ -33,7 +33,7 @@ const RUN = 'stand-in/run';
 const READY = { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] };
 const SYNC_POLL_MS = 20;
 
-export interface StandInOptions {
+interface StandInOptions {
   /** Jobs that are worked on at once. */
   concurrency?: number;
 }
