@@ -14,7 +14,7 @@ import type { ModelJobs } from '../../operator/src/model/model-jobmanager.ts';
 import { SPEC } from '../../operator/src/model/model-world.ts';
 import type { TriggerJobObject } from '../../operator/src/watched-kinds.ts';
 import { type ControlPlane, startControlPlane } from '../testbed/kubernetes/control-plane.ts';
-import { installCrd } from './install-crd.ts';
+import { installCrd } from '../testbed/kubernetes/install-crd.ts';
 import { MortalOperator, type MortalOperatorParts } from './mortal-operator.ts';
 import { PodsStandIn } from './pods-stand-in.ts';
 

@@ -17,6 +17,7 @@ import type { KubeObject } from '../../operator/src/kube/port.ts';
 import { Reflector } from '../../operator/src/kube/reflector.ts';
 import { endProcess } from '../testbed/end-process.ts';
 import { type ControlPlane, startControlPlane } from '../testbed/kubernetes/control-plane.ts';
+import { installCrd } from '../testbed/kubernetes/install-crd.ts';
 
 const WATCHDOG_MS = 60_000;
 const CHILD = fileURLToPath(new URL('./operator-process.ts', import.meta.url));
@@ -103,8 +104,7 @@ before(async () => {
     limit: { perSecond: 1000, burst: 1000 },
     metrics: { request: () => {} },
   });
-  await plane.kubectl(['apply', '--server-side', '-f', 'crds/triggerjobs.yaml']);
-  await plane.kubectl(['wait', '--for=condition=Established', 'crd/triggerjobs.triggerjob.io']);
+  await installCrd(plane);
   await plane.kubectl(['apply', '-f', 'config/samples/triggerjob.yaml']);
 });
 after(async () => {

@@ -25,7 +25,7 @@ import type { TriggerJobObject } from '../../operator/src/watched-kinds.ts';
 import { freePort } from '../testbed/command.ts';
 import { endProcess } from '../testbed/end-process.ts';
 import { type ControlPlane, startControlPlane } from '../testbed/kubernetes/control-plane.ts';
-import { installCrd } from './install-crd.ts';
+import { installCrd } from '../testbed/kubernetes/install-crd.ts';
 import { StandIn } from './stand-in.ts';
 
 const JOBS = Number(process.env['TRIGGERJOB_JOBS'] ?? 60);

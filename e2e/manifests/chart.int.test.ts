@@ -153,7 +153,6 @@ describe('the chart on an API server', () => {
     const said = await install('install', '--create-namespace');
     const commands = said.match(/^ {2}kubectl .*$/gm) ?? [];
     assert.equal(commands.length, 3);
-    await plane.kubectl(['wait', '--for=condition=Established', 'crd/triggerjobs.triggerjob.io']);
     // Discovery follows the CRD a moment later.
     const explain = () =>
       plane.kubectl(['explain', 'triggerjob.spec']).then(

@@ -14,6 +14,7 @@ import {
   type ControlPlane,
   startControlPlane,
 } from '../../e2e/testbed/kubernetes/control-plane.ts';
+import { installCrd } from '../../e2e/testbed/kubernetes/install-crd.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const JOB = 'triggerjob/user-events';
@@ -62,8 +63,7 @@ before(async () => {
   const bin = join(ROOT, 'operator/bin/kubectl-triggerjob.mjs');
   await symlink(bin, join(folder, 'kubectl-triggerjob'));
   const file = (path: string) => readFile(join(ROOT, path), 'utf8');
-  await plane.kubectl(['apply', '-f', '-'], await file('crds/triggerjobs.yaml'));
-  await plane.kubectl(['wait', '--for=condition=Established', 'crd/triggerjobs.triggerjob.io']);
+  await installCrd(plane);
   await plane.kubectl(['apply', '-f', '-'], await file('config/samples/first.yaml'));
 });
 

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { type ControlPlane, startControlPlane } from './control-plane.ts';
+import { untilServed } from './install-crd.ts';
 
 const run = promisify(execFile);
 const WATCHDOG_MS = 20_000;
@@ -31,7 +32,7 @@ after(async () => {
 describe('the control plane of the tests', () => {
   it('takes a CRD and refuses what its schema forbids, naming the field', async () => {
     await plane.kubectl(['apply', '-f', '-'], JSON.stringify(WIDGETS));
-    await plane.kubectl(['wait', '--for=condition=Established', 'crd/widgets.example.com']);
+    await untilServed(plane, 'widgets');
     await plane.kubectl(['apply', '-f', '-'], JSON.stringify(widget(3)));
     await assert.rejects(
       plane.kubectl(['apply', '-f', '-'], JSON.stringify(widget(30))),
