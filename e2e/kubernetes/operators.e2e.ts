@@ -165,7 +165,12 @@ describe('two operators', () => {
 
   /** Writes of the frozen leader after it woke beside a new one. */
   const staleWrites = async (...more: string[]): Promise<number> => {
-    const { leader, standby } = await pair(...more);
+    const { leader, standby } = await pair('--slow', ...more);
+    // In the midst of its thinking, which a write that was just seen has begun: it wakes about to
+    // write. Frozen anywhere else, it may wake with nothing to write, and nothing is shown.
+    const { length } = writes.all;
+    await until('a write', () => writes.all.length > length);
+    await sleep(realEnv, 300);
     leader.child.kill('SIGSTOP');
     await until('the standby', () => writes.last() === standby.pid);
     const wokenAt = performance.now();
