@@ -2,8 +2,8 @@
  * An operator whose reconcile only leaves its mark: it looks at the job, waits a moment as if it
  * had to think, and writes its process id and a number into an annotation, again and again. What
  * the process around it promises can be seen by that.
- * `--slow` thinks longer. `--unfenced` writes past the Lease's fence: a test that can't tell the difference is worth
- * nothing.
+ * `--slow` thinks longer. `--unfenced` writes past the Lease's fence: a test that can't tell the
+ * difference is worth nothing.
  */
 import { pino } from 'pino';
 import { realEnv, sleep } from '../../operator/src/env.ts';
