@@ -72,6 +72,7 @@ function viewOfEnd(
     checkpoints.inherit(manifest, newest.name, savepoint?.location ?? null);
   }
   const version = manifest?.script?.version ?? '';
+  const digest = planDigest(plan);
   return () => ({
     jobId: lineage.slice(0, 32),
     lineage,
@@ -82,7 +83,7 @@ function viewOfEnd(
     terminal: true,
     now: env.now(),
     plan,
-    planDigest: planDigest(plan),
+    planDigest: digest,
     run: record.run,
     ended: { outcome, savepoint },
     storeUrl: store.url,

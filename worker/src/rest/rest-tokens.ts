@@ -7,28 +7,18 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { FileReading } from '../runtime/file-reading.ts';
 
 const MIN_CHARACTERS = 16;
 const MAX_TOKENS = 4;
-/** Clients must not make us read files as fast as they can ask. */
-const READ_AGAIN_MS = 1_000;
 
 export class RestTokens {
-  readonly #path: string;
-  readonly #env: Env;
-  readonly #onFault: (reason: string) => void;
   /** Of equal length, so that a comparison tells nothing. */
-  #digests: readonly Buffer[];
-  #readAt: number;
-  #fault: string | null = null;
+  readonly #digests: FileReading<readonly Buffer[]>;
 
   /** Throws REST_TOKEN_FILE. `onFault`: it can't be read any more, told once per reason. */
   constructor(path: string, env: Env, onFault: (reason: string) => void) {
-    this.#path = path;
-    this.#env = env;
-    this.#onFault = onFault;
-    this.#digests = readTokens(path);
-    this.#readAt = env.monotonic();
+    this.#digests = new FileReading(() => readTokens(path), env, onFault);
   }
 
   /** `authorization`: the header, if there is one. */
@@ -37,22 +27,7 @@ export class RestTokens {
     if (given === undefined) return false;
     const asked = digestOf(given);
     // All of them, so that the time does not tell which.
-    return this.#tokens().filter((known) => timingSafeEqual(known, asked)).length > 0;
-  }
-
-  #tokens(): readonly Buffer[] {
-    const now = this.#env.monotonic();
-    if (now - this.#readAt < READ_AGAIN_MS) return this.#digests;
-    this.#readAt = now;
-    try {
-      this.#digests = readTokens(this.#path);
-      this.#fault = null;
-    } catch (error) {
-      const reason = messageOf(error);
-      if (reason !== this.#fault) this.#onFault(reason);
-      this.#fault = reason;
-    }
-    return this.#digests;
+    return this.#digests.value.filter((known) => timingSafeEqual(known, asked)).length > 0;
   }
 }
 

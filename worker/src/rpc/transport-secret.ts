@@ -12,6 +12,7 @@ import { hkdfSync } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { FileReading } from '../runtime/file-reading.ts';
 
 /** Which connection a key is for. */
 export type Purpose = 'rpc' | 'shuffle';
@@ -37,56 +38,28 @@ const FINGERPRINT_BYTES = 8;
 /** The old one, the new one, and a margin. */
 const MAX_SECRETS = 4;
 const MAX_FILE_BYTES = 4_096;
-/** Strangers must not make us read files as fast as they can call. */
-const READ_AGAIN_MS = 1_000;
 const OTHERS = 0o007;
 const SETTING = 'spec.security.internal.enabled';
 
 type KeyRing = Readonly<Record<Purpose, readonly TransportKey[]>>;
 
 export class SecretFile implements TransportKeys {
-  readonly #path: string;
-  readonly #env: Env;
-  readonly #onFault: (reason: string) => void;
-  #ring: KeyRing;
-  #readAt: number;
-  /** Why the file could not be read again; the keys of the last reading hold until it can. */
-  #fault: string | null = null;
+  readonly #ring: FileReading<KeyRing>;
 
   /**
    * Throws SECRET_FILE, naming the file and what to do. `onFault`: it can't be read any more, told
    * once per reason.
    */
   constructor(path: string, env: Env, onFault: (reason: string) => void = () => undefined) {
-    this.#path = path;
-    this.#env = env;
-    this.#onFault = onFault;
-    this.#ring = ringOf(readSecrets(path));
-    this.#readAt = env.monotonic();
+    this.#ring = new FileReading(() => ringOf(readSecrets(path)), env, onFault);
   }
 
   own(purpose: Purpose): TransportKey {
-    return this.#keys(purpose)[0]!;
+    return this.#ring.value[purpose][0]!;
   }
 
   find(purpose: Purpose, identity: string): Buffer | null {
-    return this.#keys(purpose).find((key) => key.identity === identity)?.key ?? null;
-  }
-
-  #keys(purpose: Purpose): readonly TransportKey[] {
-    const now = this.#env.monotonic();
-    if (now - this.#readAt >= READ_AGAIN_MS) {
-      this.#readAt = now;
-      try {
-        this.#ring = ringOf(readSecrets(this.#path));
-        this.#fault = null;
-      } catch (error) {
-        const reason = messageOf(error);
-        if (reason !== this.#fault) this.#onFault(reason);
-        this.#fault = reason;
-      }
-    }
-    return this.#ring[purpose];
+    return this.#ring.value[purpose].find((key) => key.identity === identity)?.key ?? null;
   }
 }
 
