@@ -11,11 +11,11 @@
 import type { Logger } from 'pino';
 import type { JobEnd } from '../checkpoint/snapshot.ts';
 import type { LeaderElectionPlan } from '../plan/job-plan.ts';
-import { type Env, sleep, type Timer } from '../runtime/env.ts';
+import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Lease, Leases } from './kube-leases.ts';
 import type { LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
-import { overdue } from './lease.ts';
+import { Renewal } from './renewal.ts';
 import type { Standing } from './standing.ts';
 
 const RPC = 'triggerjob.io/rpc';
@@ -48,8 +48,7 @@ interface Observed {
 
 interface Holding {
   lease: Lease;
-  renewedAt: number;
-  over: boolean;
+  readonly renewal: Renewal;
   /** null: held, but the epoch is not claimed yet. */
   leading: { leaderEpoch: number; confirm(): Promise<void>; onLost(error: Error): void } | null;
   lost: Error | null;
@@ -64,7 +63,6 @@ export class LeaseElection implements LeaderElection {
   #supersededAt = Number.NEGATIVE_INFINITY;
   #holding: Holding | null = null;
   #renewing: Promise<void> = Promise.resolve();
-  #timers: Timer[] = [];
 
   constructor(deps: LeaseElectionDeps) {
     this.#deps = deps;
@@ -72,7 +70,7 @@ export class LeaseElection implements LeaderElection {
 
   get leader(): LeaderAddress | null {
     const { address } = this.#deps;
-    if (this.#holding?.leading != null && !this.#holding.over) return address;
+    if (this.#holding?.leading != null && !this.#holding.renewal.over) return address;
     const lease = this.#observed?.lease ?? null;
     const { [RPC]: rpc, [REST]: rest } = lease?.annotations ?? {};
     if (lease === null || lease.holder === '' || lease.holder === address.rpc) return null;
@@ -113,7 +111,7 @@ export class LeaseElection implements LeaderElection {
   async release(_end: JobEnd | null): Promise<void> {
     const { env, log, plan } = this.#deps;
     const holding = this.#holding;
-    if (holding === null || holding.over) return;
+    if (holding === null || holding.renewal.over) return;
     this.#letGo();
     const late = Promise.withResolvers<void>();
     const limit = env.timer(plan.renewDeadlineMs, late.resolve);
@@ -202,19 +200,21 @@ export class LeaseElection implements LeaderElection {
   }
 
   #hold(lease: Lease, renewedAt: number): void {
-    const holding = { lease, renewedAt, over: false, leading: null, lost: null };
-    this.#holding = holding;
-    this.#guard(holding);
-    this.#schedule(holding);
-  }
-
-  #schedule(holding: Holding): void {
-    if (holding.over) return;
     const { env, plan } = this.#deps;
-    const timer = env.timer(plan.retryMs, () => {
-      void this.#renew(holding).finally(() => this.#schedule(holding));
-    });
-    this.#timers = [...this.#timers.slice(-1), timer];
+    const options = {
+      env,
+      plan,
+      renew: () => this.#renew(holding),
+      onOverdue: (silentMs: number) => {
+        const text = `the Lease was not renewed for ${silentMs} ms`;
+        this.#lose(holding, new TriggerJobError('LEASE_LOST', text, { retryable: true }));
+      },
+    };
+    const renewal = new Renewal(options, renewedAt);
+    const holding: Holding = { lease, renewal, leading: null, lost: null };
+    this.#holding = holding;
+    renewal.guard();
+    renewal.schedule();
   }
 
   #renew(holding: Holding): Promise<void> {
@@ -223,15 +223,14 @@ export class LeaseElection implements LeaderElection {
   }
 
   async #tryRenew(holding: Holding): Promise<void> {
-    // Before the guard, of two timers that are late: a renewal must not hide how long it was late.
-    if (holding.over || this.#overdue(holding)) return;
+    if (holding.renewal.over || holding.renewal.isOverdue()) return;
     const { env, log } = this.#deps;
     const startedAt = env.monotonic();
     try {
       const renewed = await this.#write(holding, (from) => this.#renewed(from, holding));
-      if (renewed) holding.renewedAt = startedAt;
+      if (renewed) holding.renewal.renewedAt = startedAt;
     } catch (error) {
-      if (holding.over) return;
+      if (holding.renewal.over) return;
       log.warn({ error: messageOf(error) }, 'the Lease could not be renewed');
       await this.#confirm(holding);
     }
@@ -266,43 +265,24 @@ export class LeaseElection implements LeaderElection {
     try {
       if (holding.leading === null) return;
       await holding.leading.confirm();
-      holding.renewedAt = Math.max(holding.renewedAt, startedAt);
+      holding.renewal.renewedAt = Math.max(holding.renewal.renewedAt, startedAt);
     } catch (error) {
       if (error instanceof TriggerJobError && error.code === 'LEADERSHIP_LOST') {
         this.#lose(holding, error);
-      } else if (!holding.over) {
+      } else if (!holding.renewal.over) {
         log.warn({ error: messageOf(error) }, 'nor does the checkpoint store answer');
       }
     }
   }
 
-  /** Beside the renewals, which may hang: also finds that this process stood still. */
-  #guard(holding: Holding): void {
-    const { env, plan } = this.#deps;
-    env.timer(plan.retryMs, () => {
-      if (!holding.over && !this.#overdue(holding)) this.#guard(holding);
-    });
-  }
-
-  #overdue(holding: Holding): boolean {
-    const now = this.#deps.env.monotonic();
-    if (!overdue(holding.renewedAt, now, this.#deps.plan.renewDeadlineMs)) return false;
-    const silentMs = Math.round(now - holding.renewedAt);
-    const text = `the Lease was not renewed for ${silentMs} ms`;
-    this.#lose(holding, new TriggerJobError('LEASE_LOST', text, { retryable: true }));
-    return true;
-  }
-
   #lose(holding: Holding, error: Error): void {
-    if (holding.over) return;
+    if (holding.renewal.over) return;
     holding.lost = error;
     this.#letGo();
     holding.leading?.onLost(error);
   }
 
   #letGo(): void {
-    if (this.#holding !== null) this.#holding.over = true;
-    for (const timer of this.#timers) timer.cancel();
-    this.#timers = [];
+    this.#holding?.renewal.stop();
   }
 }

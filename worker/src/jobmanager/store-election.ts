@@ -10,10 +10,11 @@ import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { leaderPath, logPath } from '../checkpoint/paths.ts';
 import type { JobEnd } from '../checkpoint/snapshot.ts';
 import type { LeaderElectionPlan } from '../plan/job-plan.ts';
-import { type Env, sleep, type Timer } from '../runtime/env.ts';
+import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { LeaderAddress, LeaderElection, Turn } from './leader-election.ts';
-import { overdue, readSign, type SignOfLife, type Watched, watch } from './lease.ts';
+import { readSign, type SignOfLife, type Watched, watch } from './lease.ts';
+import { Renewal } from './renewal.ts';
 
 /** A standby looks more often than a leader writes: a clean handover takes no longer than this. */
 const LOOKS_PER_RETRY = 4;
@@ -31,9 +32,8 @@ interface Leading {
   readonly leaderEpoch: number;
   readonly confirm: () => Promise<void>;
   readonly onLost: (error: Error) => void;
-  renewedAt: number;
+  readonly renewal: Renewal;
   counter: number;
-  over: boolean;
 }
 
 /** The last sign of life: the job is over, or with null only this leader's time. */
@@ -55,7 +55,6 @@ export class StoreElection implements LeaderElection {
   #logEnd = 0;
   #leading: Leading | null = null;
   #renewing: Promise<void> = Promise.resolve();
-  #timers: Timer[] = [];
 
   constructor(deps: StoreElectionDeps) {
     this.#deps = deps;
@@ -88,20 +87,30 @@ export class StoreElection implements LeaderElection {
     confirm: () => Promise<void>,
     onLost: (error: Error) => void,
   ): Promise<void> {
-    const renewedAt = this.#deps.env.monotonic();
-    const leading = { leaderEpoch, confirm, onLost, renewedAt, counter: 0, over: false };
+    const { env, plan } = this.#deps;
+    const options = {
+      env,
+      plan,
+      renew: () => this.#renew(leading),
+      onOverdue: (silentMs: number) => {
+        const text = `epoch ${leaderEpoch} was not renewed for ${silentMs} ms`;
+        this.#lose(leading, new TriggerJobError('LEASE_LOST', text));
+      },
+    };
+    const renewal = new Renewal(options, env.monotonic());
+    const leading: Leading = { leaderEpoch, confirm, onLost, renewal, counter: 0 };
     this.#leading = leading;
-    this.#guard(leading);
+    renewal.guard();
     // Shown before anything else is done, so that a standby that looks now need not guess.
     await this.#renew(leading);
-    this.#schedule(leading);
+    renewal.schedule();
   }
 
   async release(end: JobEnd | null): Promise<void> {
     const { env, log, plan, store } = this.#deps;
     const leading = this.#leading;
-    if (leading === null || leading.over) return;
-    this.#stop(leading);
+    if (leading === null || leading.renewal.over) return;
+    leading.renewal.stop();
     const late = Promise.withResolvers<void>();
     const limit = env.timer(plan.renewDeadlineMs, late.resolve);
     // After the renewal under way: it must not land behind this one.
@@ -115,7 +124,7 @@ export class StoreElection implements LeaderElection {
   }
 
   close(): void {
-    if (this.#leading !== null) this.#stop(this.#leading);
+    this.#leading?.renewal.stop();
   }
 
   /** null: somebody leads, or may. */
@@ -152,15 +161,6 @@ export class StoreElection implements LeaderElection {
     return content === null ? 0 : decodeRecord(content, end).leaderEpoch;
   }
 
-  #schedule(leading: Leading): void {
-    if (leading.over) return;
-    const { env, plan } = this.#deps;
-    const timer = env.timer(plan.retryMs, () => {
-      void this.#renew(leading).finally(() => this.#schedule(leading));
-    });
-    this.#timers = [...this.#timers.slice(-1), timer];
-  }
-
   #renew(leading: Leading): Promise<void> {
     this.#renewing = this.#tryRenew(leading);
     return this.#renewing;
@@ -168,18 +168,17 @@ export class StoreElection implements LeaderElection {
 
   async #tryRenew(leading: Leading): Promise<void> {
     const { env, log, store } = this.#deps;
-    // Before the guard, of two timers that are late: a renewal must not hide how long it was late.
-    if (this.#overdue(leading)) return;
+    if (leading.renewal.isOverdue()) return;
     const startedAt = env.monotonic();
     try {
       await leading.confirm();
-      if (leading.over) return;
+      if (leading.renewal.over) return;
       await writeSign(store, { ...this.#next(leading), released: false, end: null });
-      leading.renewedAt = startedAt;
+      leading.renewal.renewedAt = startedAt;
     } catch (error) {
       if (error instanceof TriggerJobError && error.code === 'LEADERSHIP_LOST') {
         this.#lose(leading, error);
-      } else if (!leading.over) {
+      } else if (!leading.renewal.over) {
         log.warn({ error: messageOf(error) }, 'the leadership could not be renewed');
       }
     }
@@ -190,31 +189,9 @@ export class StoreElection implements LeaderElection {
     return { leaderEpoch, counter: leading.counter++, ...this.#deps.address };
   }
 
-  /** Beside the renewals, which may hang: also finds that this process stood still. */
-  #guard(leading: Leading): void {
-    const { env, plan } = this.#deps;
-    env.timer(plan.retryMs, () => {
-      if (!leading.over && !this.#overdue(leading)) this.#guard(leading);
-    });
-  }
-
-  #overdue(leading: Leading): boolean {
-    const now = this.#deps.env.monotonic();
-    if (!overdue(leading.renewedAt, now, this.#deps.plan.renewDeadlineMs)) return false;
-    const silentMs = Math.round(now - leading.renewedAt);
-    const text = `epoch ${leading.leaderEpoch} was not renewed for ${silentMs} ms`;
-    this.#lose(leading, new TriggerJobError('LEASE_LOST', text));
-    return true;
-  }
-
-  #lose(leading: Leading, error: Error): void {
-    if (leading.over) return;
-    this.#stop(leading);
-    leading.onLost(error);
-  }
-
-  #stop(leading: Leading): void {
-    leading.over = true;
-    for (const timer of this.#timers) timer.cancel();
+  #lose({ renewal, onLost }: Leading, error: Error): void {
+    if (renewal.over) return;
+    renewal.stop();
+    onLost(error);
   }
 }
