@@ -5,6 +5,7 @@ import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobLifecycle } from './job-lifecycle.ts';
+import type { JobSeries } from './job-series.ts';
 import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { JobView } from './job-view.ts';
@@ -28,6 +29,7 @@ export interface ViewParts {
   history: CheckpointHistory;
   exceptions: JobExceptions;
   totals: JobTotals;
+  series: JobSeries;
   scripts: ScriptSwitch;
   splits: SplitBook;
 }
@@ -72,6 +74,9 @@ export function viewOf(parts: ViewParts): JobView {
     checkpoints: parts.history,
     exceptions: parts.exceptions.list(),
     counters: totals.counters(),
+    tallies: totals.tallies(),
+    histograms: totals.histograms(),
+    series: parts.series,
     gauges: totals.gauges(),
     eventsPerSecond: totals.eventsPerSecond(monotonic),
     lag: totals.lag(parallelism),

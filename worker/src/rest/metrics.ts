@@ -4,9 +4,7 @@ import type { CounterName, GaugeName } from '../jobmanager/job-totals.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
 import type { ShuffleMetrics } from '../rpc/messages.ts';
 import { type Bounds, LIMIT_SUFFIX } from '../runtime/bound.ts';
-
-/** Distinct names of `SubtaskMetrics.extra` that become metrics (I7). */
-const MAX_EXTRA = 200;
+import { boundsOf, MAX_EXTRA } from './bounds-of.ts';
 
 const COUNTER_METRICS: Record<CounterName, { name: string; help: string; scale?: number }> = {
   cpuSeconds: { name: 'cpu_seconds_total', help: 'CPU time of the slot threads' },
@@ -153,31 +151,4 @@ function addBounds(view: JobView, rest: Bounds, registry: Registry): void {
     }
     fullest.set({ name }, ratio);
   }
-}
-
-function boundsOf(
-  view: JobView,
-  rest: Bounds,
-): Map<string, { value: number; limit: number; ratio: number }> {
-  const bounds = new Map<string, { value: number; limit: number; ratio: number }>();
-  const add = (name: string, value: number, limit: number) => {
-    const known = bounds.get(name) ?? { value: 0, limit: 0, ratio: 0 };
-    const ratio = limit > 0 ? value / limit : 0;
-    bounds.set(name, {
-      value: known.value + value,
-      limit: known.limit + limit,
-      ratio: Math.max(known.ratio, ratio),
-    });
-  };
-  for (const { extra } of view.subtasks) {
-    for (const [key, limit] of Object.entries(extra)) {
-      if (!key.endsWith(LIMIT_SUFFIX) || bounds.size >= MAX_EXTRA) continue;
-      const name = key.slice(0, -LIMIT_SUFFIX.length);
-      add(name, extra[name] ?? 0, limit);
-    }
-  }
-  for (const [name, { value, limit }] of Object.entries({ ...view.bounds, ...rest })) {
-    add(name, value, limit);
-  }
-  return bounds;
 }

@@ -6,6 +6,7 @@ import type { JsonObject } from '../runtime/json.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
 import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import { details } from './details-json.ts';
+import { figuresRoutes } from './figures-routes.ts';
 import * as flink from './flink-json.ts';
 import { metricsText } from './metrics.ts';
 import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
@@ -62,6 +63,7 @@ export function routesOf(
         return { status: 200, body: text, contentType };
       },
     },
+    ...figuresRoutes(control),
     ...actions(control, operations),
     ...disposal(control, operations),
   ];
