@@ -4,6 +4,7 @@
  * What a task counted after its last heartbeat before it died is not known and not guessed.
  */
 import type { SubtaskMetrics } from '../rpc/messages.ts';
+import { TaskRates } from './task-rates.ts';
 
 const COUNTERS = [
   'cpuSeconds',
@@ -52,6 +53,7 @@ const SAMPLE_STEP_MS = RATE_WINDOW_MS / MAX_SAMPLES;
 export class JobTotals {
   readonly #ended: Counters = zeros(COUNTERS);
   readonly #running = new Map<number, SubtaskMetrics>();
+  readonly #rates = new TaskRates(COUNTERS);
   /** Heartbeats under way when an attempt ended must not count it a second time. */
   #endedAttempt = 0;
   /** `counters().recordsProcessed`, kept along: summing it up per heartbeat is quadratic. */
@@ -68,6 +70,7 @@ export class JobTotals {
     if (before !== undefined && before.attempt > metrics.attempt) return;
     if (before !== undefined && before.attempt < metrics.attempt) this.#end(before);
     this.#running.set(metrics.subtask, metrics);
+    this.#rates.add(metrics, metrics, now);
     const counted = before?.attempt === metrics.attempt ? before.recordsProcessed : 0;
     this.#processed += metrics.recordsProcessed - counted;
     this.#sample(now);
@@ -80,6 +83,7 @@ export class JobTotals {
       if (metrics.attempt > attempt) continue;
       this.#end(metrics);
       this.#running.delete(subtask);
+      this.#rates.remove(subtask);
     }
   }
 
@@ -119,6 +123,11 @@ export class JobTotals {
     const last = recent.at(-1);
     if (first === undefined || last === undefined || last.at <= first.at) return 0;
     return ((last.processed - first.processed) * 1000) / (last.at - first.at);
+  }
+
+  /** Per second, of a running task; null before its second heartbeat. */
+  ratesOf(subtask: number): Counters | null {
+    return this.#rates.of(subtask);
   }
 
   /** Running tasks, by subtask. */

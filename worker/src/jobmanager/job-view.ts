@@ -31,6 +31,8 @@ export interface TaskManagerView {
   freeSlots: number;
   sinceHeartbeatMs: number;
   metrics: TaskManagerMetrics | null;
+  /** Cores that its process keeps busy; null before its second heartbeat. */
+  coresUsed: number | null;
 }
 
 export interface FilterView {
@@ -79,6 +81,8 @@ export interface JobView {
   eventsPerSecond: number;
   lag: number | null;
   subtasks: SubtaskMetrics[];
+  /** Of a running task's counters, per second; null before its second heartbeat. */
+  ratesOf(subtask: number): Counters | null;
   filter: FilterView;
   /** Bounded places of the JobManager (I7). */
   bounds: Bounds;
