@@ -106,6 +106,7 @@ function viewOfEnd(
     eventsPerSecond: 0,
     lag: null,
     subtasks: [],
+    ratesOf: () => null,
     filter: { version, wanted: version, refused: null, refusedVersion: null },
     bounds: {},
     splits: { total: manifest?.splits.length ?? 0, held: 0, expiredHolds: 0 },

@@ -6,6 +6,7 @@
 import { noTallies, TALLIES, type Tallies } from '../rpc/figures.ts';
 import type { SubtaskMetrics } from '../rpc/messages.ts';
 import { addHistograms, type Histograms, noHistograms } from '../runtime/histogram.ts';
+import { TaskRates } from './task-rates.ts';
 
 const COUNTERS = [
   'cpuSeconds',
@@ -56,6 +57,7 @@ export class JobTotals {
   readonly #endedTallies: Tallies = noTallies();
   readonly #endedHistograms: Histograms = noHistograms();
   readonly #running = new Map<number, SubtaskMetrics>();
+  readonly #rates = new TaskRates(COUNTERS);
   /** Heartbeats under way when an attempt ended must not count it a second time. */
   #endedAttempt = 0;
   /** `counters().recordsProcessed`, kept along: summing it up per heartbeat is quadratic. */
@@ -72,6 +74,7 @@ export class JobTotals {
     if (before !== undefined && before.attempt > metrics.attempt) return;
     if (before !== undefined && before.attempt < metrics.attempt) this.#end(before);
     this.#running.set(metrics.subtask, metrics);
+    this.#rates.add(metrics, metrics, now);
     const counted = before?.attempt === metrics.attempt ? before.recordsProcessed : 0;
     this.#processed += metrics.recordsProcessed - counted;
     this.#sample(now);
@@ -84,6 +87,7 @@ export class JobTotals {
       if (metrics.attempt > attempt) continue;
       this.#end(metrics);
       this.#running.delete(subtask);
+      this.#rates.remove(subtask);
     }
   }
 
@@ -138,6 +142,11 @@ export class JobTotals {
     const last = recent.at(-1);
     if (first === undefined || last === undefined || last.at <= first.at) return 0;
     return ((last.processed - first.processed) * 1000) / (last.at - first.at);
+  }
+
+  /** Per second, of a running task; null before its second heartbeat. */
+  ratesOf(subtask: number): Counters | null {
+    return this.#rates.of(subtask);
   }
 
   /** Running tasks, by subtask. */

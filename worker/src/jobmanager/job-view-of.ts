@@ -64,12 +64,13 @@ export function viewOf(parts: ViewParts): JobView {
       return { subtask, status, taskManagerId: id, host, deployedAt, runningAt };
     }),
     taskManagers: parts.taskManagers.all().map((taskManager) => {
-      const { id, host, pid, slots, shuffle, metrics, lastHeardAt } = taskManager;
+      const { id, host, pid, slots, shuffle, metrics, cpu, lastHeardAt } = taskManager;
       const dataPort = shuffle.port;
       const used = tasks.filter((task) => task.taskManager === taskManager).length;
       const sinceHeartbeatMs = Math.round(monotonic - lastHeardAt);
       const freeSlots = slots - used;
-      return { id, host, pid, dataPort, slots, freeSlots, sinceHeartbeatMs, metrics };
+      const figures = { sinceHeartbeatMs, metrics, coresUsed: cpu.cores };
+      return { id, host, pid, dataPort, slots, freeSlots, ...figures };
     }),
     checkpoints: parts.history,
     exceptions: parts.exceptions.list(),
@@ -81,6 +82,7 @@ export function viewOf(parts: ViewParts): JobView {
     eventsPerSecond: totals.eventsPerSecond(monotonic),
     lag: totals.lag(parallelism),
     subtasks: totals.subtasks(),
+    ratesOf: (subtask) => totals.ratesOf(subtask),
     filter: {
       version: scripts.active.version,
       wanted: scripts.wanted.version,

@@ -34,6 +34,8 @@ export interface TaskManagerView {
   freeSlots: number;
   sinceHeartbeatMs: number;
   metrics: TaskManagerMetrics | null;
+  /** Cores that its process keeps busy; null before its second heartbeat. */
+  coresUsed: number | null;
 }
 
 export interface FilterView {
@@ -86,6 +88,8 @@ export interface JobView {
   eventsPerSecond: number;
   lag: number | null;
   subtasks: SubtaskMetrics[];
+  /** Of a running task's counters, per second; null before its second heartbeat. */
+  ratesOf(subtask: number): Counters | null;
   filter: FilterView;
   /** Bounded places of the JobManager (I7). */
   bounds: Bounds;

@@ -11,6 +11,7 @@ import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { Forwarding } from './forward.ts';
+import { ProcessMeter } from './process-meter.ts';
 import { RestError } from './rest-error.ts';
 import type { RestTokens } from './rest-tokens.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
@@ -52,6 +53,7 @@ export async function startRest(options: RestOptions): Promise<RestServer> {
   const sockets = new Set<Socket>();
   const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
   const forwarding = new Forwarding();
+  const meter = new ProcessMeter(env);
   const operations = {
     savepoints: new AsyncOperations(env),
     manual: new AsyncOperations(env),
@@ -61,7 +63,8 @@ export async function startRest(options: RestOptions): Promise<RestServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null && routes?.control !== control) {
-      routes = { control, routes: routesOf(control, operations, connections, leader) };
+      const parts = { control, operations, connections, leader, meter };
+      routes = { control, routes: routesOf(parts) };
     }
     const view = control?.view() ?? null;
     const role = { routes: control && (routes?.routes ?? null), leader: leader(), view };

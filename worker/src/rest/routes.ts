@@ -8,19 +8,27 @@ import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-j
 import { details } from './details-json.ts';
 import { figuresRoutes } from './figures-routes.ts';
 import * as flink from './flink-json.ts';
+import { metricAnswers } from './metric-routes.ts';
 import { metricsText } from './metrics.ts';
+import type { ProcessMeter } from './process-meter.ts';
 import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
 
-/** `connections`: of the server that answers these. `leader`: where the leader's API is. */
-export function routesOf(
-  control: JobControl,
-  operations: Operations,
-  connections: () => Bound,
-  leader: () => string | null,
-): Route[] {
+export interface RouteParts {
+  control: JobControl;
+  operations: Operations;
+  /** Of the server that answers. */
+  connections: () => Bound;
+  /** Where the leader's API is. */
+  leader: () => string | null;
+  /** Of the process that answers. */
+  meter: ProcessMeter;
+}
+
+export function routesOf(parts: RouteParts): Route[] {
+  const { control, operations, connections, leader, meter } = parts;
   const bounds = (): Bounds => ({
     rest_connections: connections(),
     rest_savepoint_operations: operations.savepoints.kept,
@@ -37,6 +45,8 @@ export function routesOf(
     },
   });
   return [
+    // Before the paths with a name in the same place.
+    ...Object.entries(metricAnswers(meter)).map(([path, answer]) => get(path, answer)),
     get('/overview', flink.overview),
     get('/config', flink.config),
     get('/jobs', flink.jobs),

@@ -38,7 +38,7 @@ export interface SystemFigures {
   diskBytes: number;
 }
 
-export interface ProcessFigures {
+export interface TaskManagerFigures {
   rssBytes: number;
   /** User and system, all threads. */
   cpuSeconds: number;

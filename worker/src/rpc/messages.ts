@@ -8,7 +8,7 @@ import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Histograms } from '../runtime/histogram.ts';
 import type { SplitPosition } from '../source/source.ts';
-import type { ProcessFigures, Tallies } from './figures.ts';
+import type { TaskManagerFigures, Tallies } from './figures.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
@@ -238,7 +238,7 @@ export type Report =
   | { type: 'canceled'; taskManagerId: string; attempt: number };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
-export interface TaskManagerMetrics extends ProcessFigures {
+export interface TaskManagerMetrics extends TaskManagerFigures {
   subtasks: SubtaskMetrics[];
   /** Connections with other TaskManagers, of the running attempt. */
   shuffle: ShuffleMetrics;

@@ -4,7 +4,7 @@
  */
 import { readFile, statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
-import type { ProcessFigures, SystemFigures } from '../rpc/figures.ts';
+import type { TaskManagerFigures, SystemFigures } from '../rpc/figures.ts';
 import type { Env } from '../runtime/env.ts';
 import { EventLoopLag } from '../runtime/event-loop-lag.ts';
 
@@ -25,7 +25,7 @@ export class ProcessWatch {
   }
 
   /** The system's part is of the last reading, about a second old. */
-  figures(): ProcessFigures {
+  figures(): TaskManagerFigures {
     const now = this.#env.monotonic();
     if (now - this.#readAt >= READ_STEP_MS) {
       this.#readAt = now;
