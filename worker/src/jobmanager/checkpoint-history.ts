@@ -12,7 +12,7 @@ const MAX_HISTORY = 50;
 /** Completed checkpoints that the summary covers. */
 const MAX_SUMMARY = 1000;
 
-const CHECKPOINT_SECONDS = [
+export const CHECKPOINT_SECONDS = [
   0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
 ] as const;
 
@@ -84,6 +84,7 @@ export class CheckpointHistory {
     async: new Histogram(CHECKPOINT_SECONDS),
   };
   uploadedBytes = 0;
+  readonly savepoints = { completed: 0, failed: 0 };
   readonly counts = { restored: 0, total: 0, in_progress: 0, completed: 0, failed: 0 };
   restored: RestoredCheckpoint | null = null;
   latestCompleted: CheckpointEntry | null = null;
@@ -178,6 +179,7 @@ export class CheckpointHistory {
     const entry = this.find(id);
     if (entry === undefined) return;
     entry.externalPath = location;
+    this.savepoints.completed += 1;
     this.latestSavepoint = entry;
   }
 
@@ -186,7 +188,8 @@ export class CheckpointHistory {
     if (entry === undefined) return;
     entry.failure = failure;
     this.counts.failed += 1;
-    if (!isSavepoint(entry)) this.failedInARow += 1;
+    if (isSavepoint(entry)) this.savepoints.failed += 1;
+    else this.failedInARow += 1;
     this.latestFailed = entry;
   }
 

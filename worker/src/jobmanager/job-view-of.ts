@@ -1,5 +1,6 @@
 /** Gathers the view from the running parts. */
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Bounds } from '../runtime/bound.ts';
 import type { Env } from '../runtime/env.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
@@ -89,19 +90,23 @@ export function viewOf(parts: ViewParts): JobView {
       refused: scripts.refused?.fault ?? null,
       refusedVersion: scripts.refused?.version ?? null,
     },
-    bounds: {
-      rpc_queued_bytes: parts.taskManagers.queued,
-      checkpoint_requests_queued: parts.driver.queued,
-      checkpoint_history_entries: parts.history.kept,
-      checkpoint_summary_entries: parts.history.summarized,
-      job_exceptions: parts.exceptions.kept,
-      scaling_events: parts.scaling.kept,
-      job_log_records: journal.recordsKept,
-    },
+    bounds: boundsOf(parts),
     splits: {
       total: splits.positions.length,
       held: splits.held,
       expiredHolds: splits.expiredHolds,
     },
+  };
+}
+
+function boundsOf(parts: ViewParts): Bounds {
+  return {
+    rpc_queued_bytes: parts.taskManagers.queued,
+    checkpoint_requests_queued: parts.driver.queued,
+    checkpoint_history_entries: parts.history.kept,
+    checkpoint_summary_entries: parts.history.summarized,
+    job_exceptions: parts.exceptions.kept,
+    scaling_events: parts.scaling.kept,
+    job_log_records: parts.journal.recordsKept,
   };
 }

@@ -9,7 +9,8 @@ import { details } from './details-json.ts';
 import { figuresRoutes } from './figures-routes.ts';
 import * as flink from './flink-json.ts';
 import { metricAnswers } from './metric-routes.ts';
-import { metricsText } from './metrics.ts';
+import { METRICS_TYPE, metricsText } from './metrics.ts';
+import { ownMetrics } from './own-metrics.ts';
 import type { ProcessMeter } from './process-meter.ts';
 import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
@@ -69,8 +70,8 @@ export function routesOf(parts: RouteParts): Route[] {
       method: 'GET',
       path: '/metrics',
       handler: async () => {
-        const { contentType, text } = await metricsText(control.view(), bounds());
-        return { status: 200, body: text, contentType };
+        const job = metricsText(control.view(), bounds(), meter.read());
+        return { status: 200, body: job + (await ownMetrics(true)), contentType: METRICS_TYPE };
       },
     },
     ...figuresRoutes(control),
