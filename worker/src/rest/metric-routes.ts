@@ -72,10 +72,7 @@ export function metricAnswers(meter: ProcessMeter): Answers {
 }
 
 /** The one that the path names. Throws RestError 404. */
-function taskManagerOf(
-  view: JobView,
-  params: Readonly<Record<string, string>>,
-): TaskManagerView {
+function taskManagerOf(view: JobView, params: Readonly<Record<string, string>>): TaskManagerView {
   const asked = params['taskmanagerid'];
   const found = view.taskManagers.find(({ id }) => id === asked);
   if (found === undefined) throw new RestError(404, `Could not find TaskManager with id ${asked}.`);

@@ -8,7 +8,7 @@ import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Histograms } from '../runtime/histogram.ts';
 import type { SplitPosition } from '../source/source.ts';
-import type { TaskManagerFigures, Tallies } from './figures.ts';
+import type { Tallies, TaskManagerFigures } from './figures.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
