@@ -166,10 +166,24 @@ export class OperatedJob {
     const startedAt = realEnv.monotonic();
     while (!reached()) {
       if (realEnv.monotonic() - startedAt > STEP_WATCHDOG_MS) {
-        assert.fail(`waited for ${goal}; the status is ${JSON.stringify(this.seen?.status)}`);
+        const status = JSON.stringify(this.seen?.status);
+        assert.fail(`waited for ${goal}; the status is ${status}\n${await this.#lookAround()}`);
       }
       await sleep(realEnv, 50);
     }
+  }
+
+  /** What the server says, and where the stand-in's mirror says another thing. */
+  async #lookAround(): Promise<string> {
+    const { plane, standIn } = this.#cluster;
+    const kinds = 'statefulsets,pods,persistentvolumeclaims,secrets,configmaps,events';
+    const asked = ['get', kinds, '-n', this.namespace, '-o', 'wide'];
+    const told = await plane.kubectl(asked).catch(String);
+    const mirrored = [
+      ...standIn.in<StatefulSet>(this.namespace, 'StatefulSet'),
+      ...standIn.in<Pod>(this.namespace, 'Pod'),
+    ].map((object) => JSON.stringify({ ...object, spec: undefined }));
+    return [told, 'the mirror:', ...mirrored].join('\n');
   }
 
   /** The run is there with both StatefulSets and all of their pods, and nothing else. */
