@@ -57,7 +57,7 @@ async function setUp(t: TestContext) {
       env,
       writer: name,
       retained: 1,
-      run: { number: run, start: null },
+      run: { number: run, start: null, first: true },
     });
     const { url, serviceAccountDir } = api;
     const leases = new KubeLeases({
@@ -70,7 +70,7 @@ async function setUp(t: TestContext) {
       leases,
       plan: PLAN,
       address,
-      standing: () => standingOf(store, env, run),
+      standing: () => standingOf(store, env, { number: run, start: null }),
     });
     const lost: string[] = [];
     const abort = new AbortController();
