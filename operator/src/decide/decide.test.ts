@@ -414,7 +414,49 @@ describe('a deleted job', () => {
   it('ends by its policy', () => {
     const step = (deletionPolicy: string) =>
       decided({ spec: { deletionPolicy }, metadata: deleting(1_000) }).status.operation?.step;
-    assert.deepEqual([step('Retain'), step('Savepoint')], ['ScalingDown', 'Stopping']);
+    const steps = [step('Retain'), step('Savepoint'), step('Delete')];
+    assert.deepEqual(steps, ['ScalingDown', 'Stopping', 'Cleaning']);
+  });
+
+  describe('whose policy is Delete', () => {
+    const id = `${triggerIdOf(JOB, 'disposal', 1)}-1`;
+    const cleaning = (rest: Partial<JobOperation> = {}) => ({
+      operation: operation({ kind: 'Delete', step: 'Cleaning', triggerId: id, ...rest }),
+      lastCheckpoint: { id: 7, location: 's3://c/ns/job/manifests/7-1-x.json' },
+    });
+    const situation = { spec: { deletionPolicy: 'Delete' }, metadata: deleting(1_000) };
+    const noteOf = (of: Situation, reason: string) =>
+      decided({ ...situation, ...of }).events.find((event) => event.reason === reason)?.note;
+
+    it('has its JobManager delete what it stored before its pods go', () => {
+      const { actions } = decided({ ...situation, status: cleaning() });
+      assert.deepEqual(actions, [{ do: 'trigger', kind: 'disposal', triggerId: id }]);
+      const done = { phase: 'Completed', location: null, bytes: null } as const;
+      const over = { ...situation, status: cleaning(), facts: progress(id, done) };
+      assert.equal(decided(over).status.operation?.step, 'ScalingDown');
+      assert.match(noteOf(over, 'StateDeleted') ?? '', /is deleted/);
+      const but = { ...over, facts: progress(id, { ...done, left: 's3://sp/1 is damaged' }) };
+      assert.match(noteOf(but, 'StateLeft') ?? '', /but for s3:\/\/sp\/1 is damaged/);
+    });
+
+    it('tries again under another id, and says where it lies when its time is up', () => {
+      const failed = { phase: 'Failed', error: 'the store does not answer' } as const;
+      const facts = progress(id, failed);
+      const again = decided({ ...situation, status: cleaning(), facts });
+      assert.equal(again.status.operation?.triggerId, id.replace(/1$/, '2'));
+      const late = { ...situation, metadata: deleting(301_000), status: cleaning() };
+      assert.match(decided(late).events[0]?.note ?? '', /is left: s3:\/\/c\/ns\/job/);
+    });
+
+    it('waits a minute for a JobManager, and for none of a suspended job', () => {
+      const waits = (ms: number) =>
+        ({ status: cleaning({ waitingSince: ago(ms) }), jobManager: null }) as const;
+      assert.equal(noteOf(waits(50_000), 'StateLeft'), undefined);
+      assert.match(noteOf(waits(60_000), 'StateLeft') ?? '', /left: s3:\/\/c\/ns\/job/);
+      const status = { resumeFrom: { mode: 'last-state' } as const };
+      const note = noteOf({ status, pods: [], jobManager: null }, 'StateLeft');
+      assert.match(note ?? '', /no JobManager runs.*s3:\/\/bucket\/checkpoints\/triggers/);
+    });
   });
 
   it('is let go when its time is up, whatever is in the way', () => {

@@ -32,6 +32,7 @@ export function deploymentOf(draft: Draft, { plan }: CheckedSpec): Deployment {
   return {
     run,
     stateless: runFrom?.mode === 'stateless',
+    first: runFrom?.mode === 'fresh',
     savepoint: runFrom?.savepoint ?? null,
     replicas: suspended
       ? { jobManagers: 0, taskManagers: 0 }

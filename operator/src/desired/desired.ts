@@ -44,6 +44,8 @@ export interface Deployment {
   replicas?: { jobManagers?: number; taskManagers?: number };
   /** Begins without state. Only ever by the user's own word (I6). */
   stateless?: boolean;
+  /** No deployment before it is known to have stored anything. */
+  first?: boolean;
   /** Savepoint that it begins with, in place of spec.restore.savepoint. */
   savepoint?: string | null;
 }
@@ -53,7 +55,7 @@ export function desiredObjects(
   deployment: Deployment,
   settings: OperatorSettings,
 ): KubeObject[] {
-  const { run, replicas = {}, stateless = false, savepoint = null } = deployment;
+  const { replicas = {}, savepoint = null } = deployment;
   const { hmacKeys, operatorNamespace, restClients, clusterDomain } = settings;
   const pods = {
     image: job.spec.image ?? settings.workerImage,
@@ -71,7 +73,7 @@ export function desiredObjects(
     ...(fenced ? networkPolicies(job, operatorNamespace, restClients) : []),
     disruptionBudget(job, 'jobmanager'),
     disruptionBudget(job, 'taskmanager'),
-    frozen(jobManagers(job, { ...pods, replicas: jobManagerCount }, run, stateless)),
+    frozen(jobManagers(job, { ...pods, replicas: jobManagerCount }, deployment)),
     frozen(taskManagers(job, { ...pods, replicas: taskManagerCount })),
   ];
   return objects.map(stamped);

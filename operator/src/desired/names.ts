@@ -15,6 +15,8 @@ export interface JobIdentity {
   name: string;
   namespace: string;
   uid: string;
+  /** ms; a job that is made again under its name is told from this one by it. */
+  createdAt?: number;
 }
 
 /** In a cluster the same for every job: each pod has an address of its own. */

@@ -1,6 +1,7 @@
 /** The two StatefulSets: their pods' arguments are the worker's command line (cli/program.ts). */
 import type { V1StatefulSet } from '@kubernetes/client-node';
 import type { DeployedJob } from './deployed-job.ts';
+import type { Deployment } from './desired.ts';
 import {
   ANNOTATIONS,
   jobManagerHost,
@@ -59,17 +60,15 @@ function statefulSet(
   };
 }
 
-/** `stateless`: the run begins without any state, because its user said so. */
 export function jobManagers(
   job: DeployedJob,
   settings: PodSettings,
-  run: number,
-  stateless: boolean,
+  run: Pick<Deployment, 'run' | 'stateless' | 'first'>,
 ): Typed<V1StatefulSet> {
   const resources = jobManagerResources(job);
   return statefulSet(job, 'jobmanager', settings.replicas, {
     image: settings.image,
-    args: jobManagerArgs(job, settings, run, stateless),
+    args: jobManagerArgs(job, settings, run),
     ports: ['rpc', 'rest'],
     probed: 'rest',
     env: [{ name: 'NODE_OPTIONS', value: jobManagerHeapOption(resources) }],
@@ -81,7 +80,7 @@ export function jobManagers(
       ...scratchVolumes(job, 'jobmanager'),
     ],
     // The arguments say it too; here people and `kubectl -o jsonpath` find it.
-    annotations: { [ANNOTATIONS.run]: String(run) },
+    annotations: { [ANNOTATIONS.run]: String(run.run) },
     apiAccess: true,
     terminationGracePeriodSeconds: JOB_MANAGER_GRACE_SECONDS,
   });
@@ -90,9 +89,10 @@ export function jobManagers(
 function jobManagerArgs(
   job: DeployedJob,
   { clusterDomain }: PodSettings,
-  run: number,
-  stateless: boolean,
+  { run, stateless = false, first = false }: Pick<Deployment, 'run' | 'stateless' | 'first'>,
 ): string[] {
+  const start = stateless ? 'stateless' : first && run > 1 ? 'first' : null;
+  const { createdAt = 0 } = job;
   return [
     'jobmanager',
     ...['--plan', `${PATHS.job}/${PATHS.jobFile}`],
@@ -102,7 +102,8 @@ function jobManagerArgs(
     ...transportArgs(job),
     ...['--rest-token-file', `${PATHS.secret}/rest-token`],
     ...['--leader-election', 'kubernetes', '--lease', leaseName(job)],
-    ...(stateless ? ['--start', 'stateless'] : []),
+    ...(createdAt === 0 ? [] : ['--job-created-at', `${createdAt}`]),
+    ...(start === null ? [] : ['--start', start]),
   ];
 }
 

@@ -29,7 +29,7 @@ export interface DisposalReport {
   left: string[];
 }
 
-/** Throws RUN_SUPERSEDED, LOG_UNAVAILABLE and what the store throws: then it is to be done again. */
+/** Throws RUN_SUPERSEDED, LOG_UNAVAILABLE and what the store throws: then it is done again. */
 export async function disposeJob(request: {
   env: Env;
   /** The job's own folder. */
@@ -67,11 +67,8 @@ async function disposeSavepoints(
   const directory = await openStore(parent, { readOnly: true });
   const left: string[] = [];
   let disposed = 0;
-  for (const { folder, content } of await listSavepoints(
-    directory,
-    open,
-    savepointPrefix(lineage),
-  )) {
+  const found = await listSavepoints(directory, open, savepointPrefix(lineage));
+  for (const { folder, content } of found) {
     if (content.state !== 'complete') left.push(`${parent}/${folder} is ${content.state}`);
     else if (content.origin?.store === store.url && content.manifest.lineage === lineage) {
       try {

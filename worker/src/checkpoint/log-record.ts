@@ -170,28 +170,32 @@ export interface LogState {
   nextCheckpointId: number;
 }
 
+type Reading = Omit<LogState, 'leaderEpoch' | 'suffices' | 'nextCheckpointId'> & {
+  line: Candidate[];
+  usedSavepoints: Set<string>;
+  aborted: Set<number>;
+  published: Set<number>;
+};
+
+const nothingRead = (): Reading => ({
+  lineage: null,
+  line: [],
+  owedSavepoint: null,
+  usedSavepoints: new Set(),
+  run: 0,
+  jobCreatedAt: 0,
+  end: null,
+  renewed: false,
+  repeatsLineage: false,
+  emptied: false,
+  aborted: new Set(),
+  published: new Set(),
+  wantedParallelism: null,
+});
+
 /** What the records say, in order. They may be the log's tail. */
 export function readState(records: readonly LogRecord[]): LogState {
-  const read: Omit<LogState, 'leaderEpoch' | 'suffices' | 'nextCheckpointId'> & {
-    line: Candidate[];
-    usedSavepoints: Set<string>;
-    aborted: Set<number>;
-    published: Set<number>;
-  } = {
-    lineage: null,
-    line: [],
-    owedSavepoint: null,
-    usedSavepoints: new Set(),
-    run: 0,
-    jobCreatedAt: 0,
-    end: null,
-    renewed: false,
-    repeatsLineage: false,
-    emptied: false,
-    aborted: new Set(),
-    published: new Set(),
-    wantedParallelism: null,
-  };
+  const read = nothingRead();
   let highest = 0;
   let hidden = 0;
   for (const record of records) {
@@ -245,12 +249,6 @@ export function readState(records: readonly LogRecord[]): LogState {
   };
 }
 
-interface Reading {
-  lineage: string | null;
-  repeatsLineage: boolean;
-  usedSavepoints: Set<string>;
-}
-
 /** Of a log that has held another job's records before: its first one's lineage was that one's. */
 function inherit(read: Reading, { kind, lineage }: LogRecord): void {
   if (kind === 'genesis' || lineage === undefined || lineage === read.lineage) return;
@@ -260,27 +258,14 @@ function inherit(read: Reading, { kind, lineage }: LogRecord): void {
 }
 
 /** Nothing of what was before counts, but that its tasks may still run (`emptied`). */
-function dispose(
-  read: Pick<LogState, 'owedSavepoint' | 'end' | 'emptied' | 'renewed' | 'wantedParallelism'> & {
-    line: Candidate[];
-    usedSavepoints: Set<string>;
-    aborted: Set<number>;
-    published: Set<number>;
-  },
-  record: LogRecord & { kind: 'disposed' },
-): void {
+function dispose(read: Reading, record: LogRecord & { kind: 'disposed' }): void {
   for (const known of [read.usedSavepoints, read.aborted, read.published]) known.clear();
   const nothing = { line: [], owedSavepoint: null, wantedParallelism: null };
   Object.assign(read, nothing, { end: record, emptied: true, renewed: true });
 }
 
 /** A leader begins: with it, maybe, a run. */
-function begin(
-  read: Pick<LogState, 'owedSavepoint' | 'run' | 'jobCreatedAt' | 'end' | 'emptied'> & {
-    line: Candidate[];
-  },
-  record: LogRecord & { kind: 'takeover' },
-): void {
+function begin(read: Reading, record: LogRecord & { kind: 'takeover' }): void {
   const { run = 0, jobCreatedAt = read.jobCreatedAt } = record;
   read.end = null;
   if (record.start?.kind === 'stateless') {

@@ -228,9 +228,9 @@ export class JobLog {
   }
 
   /**
-   * Claims the log as a takeover does, and says that all the job has stored is being deleted. Whoever
-   * leads meets it at its next record; the same job asks for it as often as it likes. Throws
-   * RUN_SUPERSEDED. null: nothing was ever stored.
+   * Claims the log as a takeover does, and says that all the job has stored is being deleted.
+   * Whoever leads meets it at its next record; the same job asks for it as often as it likes.
+   * Throws RUN_SUPERSEDED. null: nothing was ever stored.
    */
   dispose({ run }: { run: number }): Promise<EndRecord | null> {
     return this.#serial(async () => {

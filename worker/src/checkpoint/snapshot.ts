@@ -182,8 +182,8 @@ export type LogRecord = {
    */
   | { kind: 'end'; run: number; outcome: JobEnd; savepoint: StopSavepoint | null }
   /**
-   * A claim as a takeover is, of who deletes all that the job has stored: what comes before it holds
-   * nothing any more. What follows it is at most the genesis of another job of the same name.
+   * A claim as a takeover is, of who deletes all that the job has stored: what comes before it
+   * holds nothing any more. What follows it is at most the genesis of another job of the same name.
    */
   | { kind: 'disposed'; run: number; lineage: string; outcome: JobEnd; savepoint: null }
   /** Another parallelism was asked for: `wantedParallelism`. */

@@ -113,7 +113,7 @@ test('what was retained is gone on from, however many runs the job before had', 
   assert.equal((await tm.next('deploy')).tasks[0]?.restoredId, newest);
 });
 
-test('I6: a later run does not begin where nothing is stored, unless its user says so', async (t) => {
+test('I6: a later run does not begin where nothing is stored, unless that is said', async (t) => {
   const lost = async (claim: RunClaim) => clusterOf(t).start({ run: claim });
   await assert.rejects(lost(run(2)), (error: Error & { code: string }) => {
     assert.equal(error.code, 'STATE_MISSING');

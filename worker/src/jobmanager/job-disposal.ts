@@ -1,4 +1,4 @@
-/** Deletes all that a job has stored, for whichever JobManager of its run is asked (disposal.ts). */
+/** Deletes all that a job has stored, for whichever JobManager of its run is asked. */
 import { type DisposalReport, disposeJob } from '../checkpoint/disposal.ts';
 import type { RunClaim } from '../checkpoint/run-claim.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
