@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { JobOperation } from '../../../worker/src/plan/status-schema.ts';
+import type { Pod } from '../kube/objects.ts';
 import { NO_MEMORY } from '../observe/facts.ts';
 import type { TriggerProgress } from '../observe/jobmanager-api.ts';
 import { triggerIdOf } from './decision.ts';
@@ -77,6 +78,54 @@ describe('a job that is well', () => {
       },
     });
     assert.deepEqual(kindsOf(decision.actions), ['apply ConfigMap', 'apply Service']);
+  });
+});
+
+describe('objects that can not be looked at, or are wanted no longer', () => {
+  const tried = (agoMs: number, pods: readonly Pod[], rest: Situation = {}) => {
+    const memory = { ...NO_MEMORY, uid: 'uid-1', secretTriedAt: NOW - agoMs };
+    return decided({ facts: { memory }, pods, ...rest });
+  };
+  const waiting = (scheduled: 'True' | 'False', sinceMs: number): Pod => {
+    const condition = {
+      type: 'PodScheduled',
+      status: scheduled,
+      lastTransitionTime: ago(sinceMs),
+    };
+    return { ...podOf('taskmanager', 0), status: { phase: 'Pending', conditions: [condition] } };
+  };
+
+  it('a Secret is tried each second while a pod waits for its volumes', () => {
+    const { actions, requeueAfterMs } = tried(1_000, [waiting('True', 5_000)]);
+    assert.deepEqual(kindsOf(actions), ['create']);
+    assert.equal(requeueAfterMs, 1_000);
+    const status = { operation: operation({ kind: 'Deploy', step: 'Deploying' }) };
+    const { actions: first } = tried(1_000, [], { status, jobManager: null });
+    assert.deepEqual(kindsOf(first), ['create']);
+  });
+
+  it('and hardly ever while nobody can be waiting for it', () => {
+    assert.deepEqual(tried(599_000, [podOf('taskmanager', 0)]).actions, []);
+    assert.deepEqual(kindsOf(tried(600_000, [podOf('taskmanager', 0)]).actions), ['create']);
+    for (const pod of [waiting('False', 5_000), waiting('True', 601_000)]) {
+      assert.deepEqual(tried(29_000, [pod]).actions, []);
+      assert.deepEqual(kindsOf(tried(30_000, [pod]).actions), ['create']);
+    }
+  });
+
+  it("the job's own NetworkPolicies go when they are switched off, and no others", () => {
+    const off = { networkPolicy: { enabled: false } };
+    const [made, { find }] = [factsOf({}), factsOf({ deployed: off })];
+    const foreign = (kind: string, name: string) => {
+      const found = made.find(kind, name);
+      if (kind !== 'NetworkPolicy' || found === undefined) return find(kind, name);
+      const { ownerReferences: _, ...metadata } = found.metadata;
+      return name.endsWith('jobmanager') ? found : { ...found, metadata };
+    };
+    const { actions } = decided({ deployed: off, facts: { find: foreign } });
+    const deleted = actions.flatMap((one) => (one.do === 'delete' ? [one.ref.name] : []));
+    assert.deepEqual(deleted, ['user-events-jobmanager']);
+    assert.equal(actions.length, 1);
   });
 });
 

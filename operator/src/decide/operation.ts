@@ -94,7 +94,7 @@ export function beginRun(
   draft.tell('Normal', 'RunDeployed', 'Deploy', note);
 }
 
-/** Whether any run is known to have stored a state; a JobManager refuses a run that lost one (I6). */
+/** Whether any run is known to have stored a state; a run that does not find it is refused (I6). */
 const hasStored = ({ status, jobManager }: Draft): boolean =>
   (status.lastCheckpoint ?? status.stableSpec ?? status.lastSavepoint) !== undefined ||
   jobManager?.lastCheckpoint != null;

@@ -102,6 +102,7 @@ function jobManagerArgs(
     ...transportArgs(job),
     ...['--rest-token-file', `${PATHS.secret}/rest-token`],
     ...['--leader-election', 'kubernetes', '--lease', leaseName(job)],
+    ...['--lease-owner', job.uid],
     ...(createdAt === 0 ? [] : ['--job-created-at', `${createdAt}`]),
     ...(start === null ? [] : ['--start', start]),
   ];

@@ -90,6 +90,7 @@ function addOperatorOptions(
         .default('store'),
     )
     .option('--lease <name>', "of --leader-election kubernetes, in the job's namespace")
+    .option('--lease-owner <uid>', 'of the TriggerJob: the Lease is deleted with it')
     .addHelpText(
       'after',
       `

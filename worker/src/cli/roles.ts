@@ -27,6 +27,7 @@ export interface JobManagerRole {
   restoreSavepoint?: string;
   leaderElection?: 'store' | 'kubernetes';
   lease?: string;
+  leaseOwner?: string;
 }
 
 export async function runJobManagerRole(options: JobManagerRole): Promise<number> {
@@ -50,6 +51,7 @@ export async function runJobManagerRole(options: JobManagerRole): Promise<number
       jobCreatedAt: options.jobCreatedAt ?? null,
       first: options.start === 'first',
       lease: leaseOf(options),
+      leaseOwner: options.leaseOwner ?? null,
     });
   } catch (thrown) {
     // The job has not failed because its store, for example, does not answer just now.

@@ -70,6 +70,8 @@ export interface JobManagerRunOptions {
   restTokenFile?: string | null;
   /** Name of the Lease by which the leader is elected, in the job's namespace; null = the store. */
   lease?: string | null;
+  /** uid of the TriggerJob that the Lease goes with; null = it stays. */
+  leaseOwner?: string | null;
 }
 
 /**
@@ -147,12 +149,13 @@ async function openSeat(
 ): Promise<Seat> {
   const { env, log, plan } = parts;
   const { secretFile = null, restTokenFile = null, lease = null, advertiseHost = null } = options;
+  const { leaseOwner = null } = options;
   const onFault = (fault: string) => log.warn(fault);
   return Seat.open({
     ...parts,
     keys: keysFor(plan.internalTls, secretFile, env, onFault),
     advertiseHost,
-    leases: lease === null ? null : await leasesOf(plan, lease, env),
+    leases: lease === null ? null : await leasesOf(plan, lease, leaseOwner, env),
     restTokens: restTokenFile === null ? null : new RestTokens(restTokenFile, env, onFault),
     onFatal: (error) => {
       log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
@@ -172,7 +175,12 @@ function runOf(options: JobManagerRunOptions): RunClaim | null {
 }
 
 /** Loaded only in a cluster, like the API server's address. */
-async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> {
+async function leasesOf(
+  plan: JobPlan,
+  name: string,
+  ownerUid: string | null,
+  env: Env,
+): Promise<Leases> {
   const { apiServerOf, KubeLeases } = await import('./kube-leases.ts');
   const url = apiServerOf(process.env);
   if (url === null) {
@@ -185,6 +193,7 @@ async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> 
     url,
     namespace: plan.namespace,
     name,
+    owner: ownerUid === null ? null : { name: plan.name, uid: ownerUid },
     // Room for two more tries before the lease is lost.
     timeoutMs: Math.ceil(plan.leaderElection.renewDeadlineMs / 3),
     serviceAccountDir: process.env['TRIGGERJOB_SERVICE_ACCOUNT_DIR'] ?? SERVICE_ACCOUNT_DIR,
