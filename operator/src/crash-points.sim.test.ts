@@ -105,6 +105,16 @@ const FLOWS: readonly Flow[] = [
     },
   },
   {
+    name: 'more JobManagers and fewer',
+    async run(world) {
+      await runs(world, 1);
+      world.edit({ jobManager: { replicas: 2 } });
+      await world.until('a standby', () => settled(world, 1) && world.kube.all('Pod').length === 4);
+      world.edit({ jobManager: { replicas: 1 } });
+      await world.until('none', () => settled(world, 1) && world.kube.all('Pod').length === 3);
+    },
+  },
+  {
     name: 'restart by annotation',
     savepoints: 1,
     async run(world) {

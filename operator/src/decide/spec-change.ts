@@ -29,6 +29,7 @@ const CLASSES: ReadonlyMap<string, ChangeClass> = new Map([
   ['flinkConfiguration', 'none'],
   ['parallelism', 'scale'],
   ['taskManager.replicas', 'scale'],
+  ['jobManager.replicas', 'scale'],
   ['jobManager.resources', 'rolling'],
   ['jobManager.podTemplate', 'rolling'],
 ]);

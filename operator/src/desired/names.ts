@@ -45,8 +45,12 @@ export const leaseName = (job: { name: string }): string => `${job.name}-leader`
 
 /** Host name of a JobManager pod; `pod` may be an expression that the kubelet expands. */
 export function jobManagerHost(job: JobIdentity, pod: string, clusterDomain: string): string {
+  return `${pod}.${serviceHost(job, roleName(job, 'jobmanager'), clusterDomain)}`;
+}
+
+export function serviceHost(job: JobIdentity, service: string, clusterDomain: string): string {
   const domain = clusterDomain === '' ? '' : `.${clusterDomain}`;
-  return `${pod}.${roleName(job, 'jobmanager')}.${job.namespace}.svc${domain}`;
+  return `${service}.${job.namespace}.svc${domain}`;
 }
 
 /** What selects the pods of a role. Never changes: a StatefulSet's selector is immutable. */

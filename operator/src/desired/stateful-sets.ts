@@ -12,6 +12,7 @@ import {
   podSelector,
   type Role,
   roleName,
+  serviceHost,
   type Typed,
 } from './names.ts';
 import { type PodParts, podTemplateOf } from './pod.ts';
@@ -114,20 +115,29 @@ function transportArgs({ plan }: DeployedJob): string[] {
 }
 
 /**
+ * Whatever their number is: another one must not restart the tasks. Two by name, and any of them by
+ * the Service's; whoever is asked names the leader.
+ */
+function jobManagerAddresses(job: DeployedJob, { clusterDomain }: PodSettings): string[] {
+  const service = roleName(job, 'jobmanager');
+  const hosts = [
+    ...[0, 1].map((index) => jobManagerHost(job, `${service}-${index}`, clusterDomain)),
+    serviceHost(job, service, clusterDomain),
+  ];
+  return hosts.map((host) => `${host}:${PORTS.rpc}`);
+}
+
+/**
  * Without the run: TaskManagers are told everything by the JobManager that deploys to them, so a
  * new run alone restarts none of them.
  */
 export function taskManagers(job: DeployedJob, settings: PodSettings): Typed<V1StatefulSet> {
   const { plan } = job;
-  const leaders = Array.from({ length: plan.jobManagers }, (_, index) => {
-    const pod = `${roleName(job, 'jobmanager')}-${index}`;
-    return `${jobManagerHost(job, pod, settings.clusterDomain)}:${PORTS.rpc}`;
-  });
   const set = statefulSet(job, 'taskmanager', settings.replicas, {
     image: settings.image,
     args: [
       'taskmanager',
-      ...['--jobmanager', leaders.join(',')],
+      ...['--jobmanager', jobManagerAddresses(job, settings).join(',')],
       ...['--slots', `${plan.slotsPerTaskManager}`],
       ...['--local-state-dir', plan.localStateDir],
       ...['--id', '$(POD_NAME)'],
