@@ -6,6 +6,7 @@ import type { KubeObject } from '../kube/port.ts';
 import { type Draft, isControlledBy, POLL } from './decision.ts';
 import { lostDisks } from './disks.ts';
 import { holds, mustReplace } from './drift.ts';
+import { withHeldPods } from './held-pods.ts';
 import { secretDue } from './secret-try.ts';
 import type { CheckedSpec } from './spec.ts';
 import { isTerminal } from './stopping.ts';
@@ -34,6 +35,7 @@ export function deploymentOf(draft: Draft, { plan }: CheckedSpec): Deployment {
     run,
     stateless: runFrom?.mode === 'stateless',
     first: runFrom?.mode === 'fresh',
+    podsGeneration: draft.status.podsGeneration ?? 0,
     savepoint: runFrom?.savepoint ?? null,
     replicas: suspended
       ? { jobManagers: 0, taskManagers: 0 }
@@ -52,12 +54,14 @@ function taskManagersOf(draft: Draft, plan: CheckedSpec['plan']): number {
 function applyObjects(draft: Draft, deployed: CheckedSpec): void {
   const objects = draft.settings.desired(deployed, deploymentOf(draft, deployed));
   takeBack(draft, objects);
-  for (const object of objects) {
-    if (isCreateOnly(object)) {
-      if (secretDue(draft)) draft.act({ do: 'create', object });
+  for (const wanted of objects) {
+    if (isCreateOnly(wanted)) {
+      if (secretDue(draft)) draft.act({ do: 'create', object: wanted });
       continue;
     }
-    const found = draft.facts.find(object.kind, object.metadata.name);
+    const found = draft.facts.find(wanted.kind, wanted.metadata.name);
+    const object = found === undefined ? wanted : withHeldPods(wanted, found);
+    if (object !== wanted) draft.heldPods = true;
     if (found === undefined) draft.act({ do: 'apply', object, fresh: true });
     else if (!isControlledBy(found, draft.facts.job)) nameTaken(draft, found);
     else if (mustReplace(object, found)) replace(draft, found);

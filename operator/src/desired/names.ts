@@ -34,6 +34,8 @@ export const ANNOTATIONS = {
   run: 'triggerjob.io/run',
   desiredHash: 'triggerjob.io/desired-hash',
   immutableHash: 'triggerjob.io/immutable-hash',
+  podsOf: 'triggerjob.io/pods-of',
+  templateHash: 'triggerjob.io/template-hash',
 } as const;
 
 export const OPERATOR_NAME = 'triggerjob-operator';

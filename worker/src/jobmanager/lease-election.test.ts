@@ -179,7 +179,7 @@ test('without the API server a leader still ends by what the log says', async (t
   assert.deepEqual(one.lost, ['LEADERSHIP_LOST']);
 });
 
-test('a conflict that is only an annotation is written over, which keeps what it has', async (t) => {
+test('a conflict that is only an annotation is written over, and keeps what it has', async (t) => {
   const { api, member, more } = await setUp(t);
   const one = member('one');
   await one.lead();
