@@ -263,9 +263,13 @@ describe('a changed spec', () => {
     for (const spec of [
       { upgradeMode: 'last-state', checkpointing: { directory: 's3://other/' } },
       { maxParallelism: 512 },
+      { flinkConfiguration: { 'pipeline.max-parallelism': 512 } },
+      { flinkConfiguration: { pipeline: { 'max-parallelism': 512 } } },
       { keyBy: 'account' },
     ]) {
       const decision = upgrade(spec);
+      assert.deepEqual(decision.actions, []);
+      assert.equal(conditionOf(decision, 'Ready')?.status, 'True', 'the last good one runs on');
       assert.equal(decision.status.operation, undefined, JSON.stringify(spec));
       assert.equal(conditionOf(decision, 'Stalled')?.reason, 'InvalidChange');
     }
