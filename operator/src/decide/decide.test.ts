@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { JobOperation } from '../../../worker/src/plan/status-schema.ts';
+import type { Pod } from '../kube/objects.ts';
 import { NO_MEMORY } from '../observe/facts.ts';
 import type { TriggerProgress } from '../observe/jobmanager-api.ts';
 import { triggerIdOf } from './decision.ts';
@@ -77,6 +78,54 @@ describe('a job that is well', () => {
       },
     });
     assert.deepEqual(kindsOf(decision.actions), ['apply ConfigMap', 'apply Service']);
+  });
+});
+
+describe('objects that can not be looked at, or are wanted no longer', () => {
+  const tried = (agoMs: number, pods: readonly Pod[], rest: Situation = {}) => {
+    const memory = { ...NO_MEMORY, uid: 'uid-1', secretTriedAt: NOW - agoMs };
+    return decided({ facts: { memory }, pods, ...rest });
+  };
+  const waiting = (scheduled: 'True' | 'False', sinceMs: number): Pod => {
+    const condition = {
+      type: 'PodScheduled',
+      status: scheduled,
+      lastTransitionTime: ago(sinceMs),
+    };
+    return { ...podOf('taskmanager', 0), status: { phase: 'Pending', conditions: [condition] } };
+  };
+
+  it('a Secret is tried each second while a pod waits for its volumes', () => {
+    const { actions, requeueAfterMs } = tried(1_000, [waiting('True', 5_000)]);
+    assert.deepEqual(kindsOf(actions), ['create']);
+    assert.equal(requeueAfterMs, 1_000);
+    const status = { operation: operation({ kind: 'Deploy', step: 'Deploying' }) };
+    const { actions: first } = tried(1_000, [], { status, jobManager: null });
+    assert.deepEqual(kindsOf(first), ['create']);
+  });
+
+  it('and hardly ever while nobody can be waiting for it', () => {
+    assert.deepEqual(tried(599_000, [podOf('taskmanager', 0)]).actions, []);
+    assert.deepEqual(kindsOf(tried(600_000, [podOf('taskmanager', 0)]).actions), ['create']);
+    for (const pod of [waiting('False', 5_000), waiting('True', 601_000)]) {
+      assert.deepEqual(tried(29_000, [pod]).actions, []);
+      assert.deepEqual(kindsOf(tried(30_000, [pod]).actions), ['create']);
+    }
+  });
+
+  it("the job's own NetworkPolicies go when they are switched off, and no others", () => {
+    const off = { networkPolicy: { enabled: false } };
+    const [made, { find }] = [factsOf({}), factsOf({ deployed: off })];
+    const foreign = (kind: string, name: string) => {
+      const found = made.find(kind, name);
+      if (kind !== 'NetworkPolicy' || found === undefined) return find(kind, name);
+      const { ownerReferences: _, ...metadata } = found.metadata;
+      return name.endsWith('jobmanager') ? found : { ...found, metadata };
+    };
+    const { actions } = decided({ deployed: off, facts: { find: foreign } });
+    const deleted = actions.flatMap((one) => (one.do === 'delete' ? [one.ref.name] : []));
+    assert.deepEqual(deleted, ['user-events-jobmanager']);
+    assert.equal(actions.length, 1);
   });
 });
 
@@ -214,9 +263,13 @@ describe('a changed spec', () => {
     for (const spec of [
       { upgradeMode: 'last-state', checkpointing: { directory: 's3://other/' } },
       { maxParallelism: 512 },
+      { flinkConfiguration: { 'pipeline.max-parallelism': 512 } },
+      { flinkConfiguration: { pipeline: { 'max-parallelism': 512 } } },
       { keyBy: 'account' },
     ]) {
       const decision = upgrade(spec);
+      assert.deepEqual(decision.actions, []);
+      assert.equal(conditionOf(decision, 'Ready')?.status, 'True', 'the last good one runs on');
       assert.equal(decision.status.operation, undefined, JSON.stringify(spec));
       assert.equal(conditionOf(decision, 'Stalled')?.reason, 'InvalidChange');
     }
@@ -414,7 +467,49 @@ describe('a deleted job', () => {
   it('ends by its policy', () => {
     const step = (deletionPolicy: string) =>
       decided({ spec: { deletionPolicy }, metadata: deleting(1_000) }).status.operation?.step;
-    assert.deepEqual([step('Retain'), step('Savepoint')], ['ScalingDown', 'Stopping']);
+    const steps = [step('Retain'), step('Savepoint'), step('Delete')];
+    assert.deepEqual(steps, ['ScalingDown', 'Stopping', 'Cleaning']);
+  });
+
+  describe('whose policy is Delete', () => {
+    const id = `${triggerIdOf(JOB, 'disposal', 1)}-1`;
+    const cleaning = (rest: Partial<JobOperation> = {}) => ({
+      operation: operation({ kind: 'Delete', step: 'Cleaning', triggerId: id, ...rest }),
+      lastCheckpoint: { id: 7, location: 's3://c/ns/job/manifests/7-1-x.json' },
+    });
+    const situation = { spec: { deletionPolicy: 'Delete' }, metadata: deleting(1_000) };
+    const noteOf = (of: Situation, reason: string) =>
+      decided({ ...situation, ...of }).events.find((event) => event.reason === reason)?.note;
+
+    it('has its JobManager delete what it stored before its pods go', () => {
+      const { actions } = decided({ ...situation, status: cleaning() });
+      assert.deepEqual(actions, [{ do: 'trigger', kind: 'disposal', triggerId: id }]);
+      const done = { phase: 'Completed', location: null, bytes: null } as const;
+      const over = { ...situation, status: cleaning(), facts: progress(id, done) };
+      assert.equal(decided(over).status.operation?.step, 'ScalingDown');
+      assert.match(noteOf(over, 'StateDeleted') ?? '', /is deleted/);
+      const but = { ...over, facts: progress(id, { ...done, left: 's3://sp/1 is damaged' }) };
+      assert.match(noteOf(but, 'StateLeft') ?? '', /but for s3:\/\/sp\/1 is damaged/);
+    });
+
+    it('tries again under another id, and says where it lies when its time is up', () => {
+      const failed = { phase: 'Failed', error: 'the store does not answer' } as const;
+      const facts = progress(id, failed);
+      const again = decided({ ...situation, status: cleaning(), facts });
+      assert.equal(again.status.operation?.triggerId, id.replace(/1$/, '2'));
+      const late = { ...situation, metadata: deleting(301_000), status: cleaning() };
+      assert.match(decided(late).events[0]?.note ?? '', /is left: s3:\/\/c\/ns\/job/);
+    });
+
+    it('waits a minute for a JobManager, and for none of a suspended job', () => {
+      const waits = (ms: number) =>
+        ({ status: cleaning({ waitingSince: ago(ms) }), jobManager: null }) as const;
+      assert.equal(noteOf(waits(50_000), 'StateLeft'), undefined);
+      assert.match(noteOf(waits(60_000), 'StateLeft') ?? '', /left: s3:\/\/c\/ns\/job/);
+      const status = { resumeFrom: { mode: 'last-state' } as const };
+      const note = noteOf({ status, pods: [], jobManager: null }, 'StateLeft');
+      assert.match(note ?? '', /no JobManager runs.*s3:\/\/bucket\/checkpoints\/triggers/);
+    });
   });
 
   it('is let go when its time is up, whatever is in the way', () => {

@@ -15,6 +15,8 @@ export interface JobIdentity {
   name: string;
   namespace: string;
   uid: string;
+  /** ms; a job that is made again under its name is told from this one by it. */
+  createdAt?: number;
 }
 
 /** In a cluster the same for every job: each pod has an address of its own. */
@@ -32,6 +34,8 @@ export const ANNOTATIONS = {
   run: 'triggerjob.io/run',
   desiredHash: 'triggerjob.io/desired-hash',
   immutableHash: 'triggerjob.io/immutable-hash',
+  podsOf: 'triggerjob.io/pods-of',
+  templateHash: 'triggerjob.io/template-hash',
 } as const;
 
 export const OPERATOR_NAME = 'triggerjob-operator';
@@ -43,8 +47,12 @@ export const leaseName = (job: { name: string }): string => `${job.name}-leader`
 
 /** Host name of a JobManager pod; `pod` may be an expression that the kubelet expands. */
 export function jobManagerHost(job: JobIdentity, pod: string, clusterDomain: string): string {
+  return `${pod}.${serviceHost(job, roleName(job, 'jobmanager'), clusterDomain)}`;
+}
+
+export function serviceHost(job: JobIdentity, service: string, clusterDomain: string): string {
   const domain = clusterDomain === '' ? '' : `.${clusterDomain}`;
-  return `${pod}.${roleName(job, 'jobmanager')}.${job.namespace}.svc${domain}`;
+  return `${service}.${job.namespace}.svc${domain}`;
 }
 
 /** What selects the pods of a role. Never changes: a StatefulSet's selector is immutable. */

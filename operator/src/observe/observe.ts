@@ -153,6 +153,9 @@ function triggersOf({ status }: TriggerJobObject): [TriggerKind, string][] {
   if (operation?.triggerId !== undefined && operation.step === 'Stopping') {
     triggers.push(['stop', operation.triggerId]);
   }
+  if (operation?.triggerId !== undefined && operation.step === 'Cleaning') {
+    triggers.push(['disposal', operation.triggerId]);
+  }
   for (const [kind, request] of [
     ['savepoint', savepoint],
     ['checkpoint', checkpoint],

@@ -3,6 +3,7 @@
  * takeover and choice of the checkpoint (start-point.ts) -> RPC listens -> the job's loop
  * (job-lifecycle.ts) with its checkpoints (checkpoint-driver.ts) -> outcome.
  */
+import type { DisposalReport } from '../checkpoint/disposal.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
 import { refusalLog } from '../rpc/transport.ts';
@@ -10,6 +11,7 @@ import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { Split } from '../source/source.ts';
 import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
+import { disposeStored, runOf } from './job-disposal.ts';
 import { JobExceptions } from './job-exceptions.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
 import { JobSavepoints } from './job-savepoints.ts';
@@ -219,6 +221,12 @@ class RunningJobManager implements JobManager {
   async cancel(): Promise<void> {
     this.#started.lifecycle.end('canceled');
     await this.#done.promise;
+  }
+
+  async dispose(): Promise<DisposalReport> {
+    runOf(this.#options);
+    if (!this.#job.terminal) await this.cancel();
+    return disposeStored(this.#options);
   }
 
   async handOver(): Promise<void> {

@@ -172,7 +172,8 @@ export const kubernetesFields = {
   deletionPolicy: defaulted(
     choice(
       'What becomes of the state when the TriggerJob is deleted: Retain leaves the checkpoints, ' +
-        'Savepoint takes a savepoint first, Delete removes the checkpoints; savepoints stay.',
+        'Savepoint takes a savepoint first, Delete removes the checkpoints and the savepoints ' +
+        'that this job took in savepoints.directory; an Event names what could not be removed.',
       ['Retain', 'Savepoint', 'Delete'],
     ),
     'Retain',

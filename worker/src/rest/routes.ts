@@ -64,6 +64,7 @@ export function routesOf(
     },
     ...actions(control, operations),
     ...disposal(control, operations),
+    ...jobDisposal(control, operations),
   ];
 }
 
@@ -209,6 +210,32 @@ function disposal(control: JobControl, { disposals }: Operations): Route[] {
       method: 'GET',
       path: '/savepoint-disposal/:triggerid',
       handler: (request) => outcome(disposals, request, failureCause),
+    },
+  ];
+}
+
+/** Of all that the job has stored; the job ends by it. Whoever asks again starts it again. */
+function jobDisposal(control: JobControl, { disposals }: Operations): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/jobs/:jobid/disposal',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        const id = disposals.start(text(request, 'triggerId'), async () => {
+          const { deleted, savepoints, left } = await control.dispose();
+          return { deleted, savepoints, left };
+        });
+        return { status: 202, body: { 'request-id': id } };
+      },
+    },
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/disposal/:triggerid',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(disposals, request, failureCause);
+      },
     },
   ];
 }
