@@ -98,7 +98,7 @@ export function factsOf(situation: Situation): Facts {
       podOf('taskmanager', 1),
     ],
     disks: [],
-    newestClaimAt: 0,
+    claims: [],
     jobManager:
       jobManager === null
         ? { unreachable: 'no JobManager answers' }
