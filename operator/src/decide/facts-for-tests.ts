@@ -98,6 +98,7 @@ export function factsOf(situation: Situation): Facts {
       podOf('taskmanager', 1),
     ],
     disks: [],
+    terminating: [],
     newestClaimAt: 0,
     jobManager:
       jobManager === null
