@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Node } from '../kube/objects.ts';
 import type { Facts } from '../observe/facts.ts';
-import { ago, conditionOf, decided, podOf, type Situation } from './facts-for-tests.ts';
+import { ago, conditionOf, decided, podOf } from './facts-for-tests.ts';
 
 const onNode = (ready: string, readyMs: number, deletedMs: number): Partial<Facts> => {
   const pod = podOf('taskmanager', 1);
