@@ -99,6 +99,7 @@ export function factsOf(situation: Situation): Facts {
     ],
     disks: [],
     claims: [],
+    terminating: [],
     jobManager:
       jobManager === null
         ? { unreachable: 'no JobManager answers' }

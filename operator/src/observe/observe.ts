@@ -9,7 +9,7 @@ import { messageOf } from '../kube/kube-error.ts';
 import type { PersistentVolumeClaim, Pod, StatefulSet } from '../kube/objects.ts';
 import type { KubeApi, ObjectRef } from '../kube/port.ts';
 import { type Caches, cacheOf, type TriggerJobObject } from '../watched-kinds.ts';
-import { type Facts, type JobMemory, NO_MEMORY, type WaitingDisk } from './facts.ts';
+import { type Facts, type JobMemory, NO_MEMORY, type StuckPod, type WaitingDisk } from './facts.ts';
 import type { JobManagerApi, TriggerKind, TriggerProgress } from './jobmanager-api.ts';
 
 export interface ObserveDeps {
@@ -61,6 +61,7 @@ export async function observe(
     pods,
     disks: waitingDisks(caches, pods),
     claims: claimsOf(caches, job),
+    terminating: terminating(caches, pods),
     jobManager,
     progress: await progressOf(deps, job, jobManager, memory),
     memory,
@@ -164,6 +165,14 @@ function triggersOf({ status }: TriggerJobObject): [TriggerKind, string][] {
     if (request?.triggerId !== undefined && !ended) triggers.push([kind, request.triggerId]);
   }
   return triggers;
+}
+
+function terminating(caches: Caches, pods: readonly Pod[]): StuckPod[] {
+  return pods.flatMap((pod) => {
+    if (pod.metadata.deletionTimestamp === undefined) return [];
+    const node = caches.Node.get('', pod.spec?.nodeName ?? '');
+    return node === undefined ? [] : [{ pod, node }];
+  });
 }
 
 function waitingDisks(caches: Caches, pods: readonly Pod[]): WaitingDisk[] {

@@ -135,7 +135,8 @@ export const lostNodeTimeout = () =>
   defaulted(
     duration(
       'A pod that waits this long for the lost node of its volume gets a new, empty volume; its ' +
-        'state comes from the checkpoint.',
+        'state comes from the checkpoint. Also: from a deleted pod that stays on a node that is ' +
+        'not ready to condition Stalled (PodStuck).',
       '10m',
       { min: SECOND_MS },
     ),
