@@ -6,13 +6,14 @@
 import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { SplitPosition } from '../source/source.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered. 5: lost tasks are replaced alone.
+ * answered. 5: lost tasks are replaced alone. 6: logs are asked for.
  */
-export const RPC_VERSION = 5;
+export const RPC_VERSION = 6;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -157,6 +158,8 @@ export type Command =
       subtask: number;
       splits: SplitPosition[];
     }
+  /** Answered by `log`. */
+  | { type: 'tell-log'; leaderEpoch: number }
   /**
    * End the process after finishing what runs; sent at a graceful stop, after the final checkpoint.
    */
@@ -233,7 +236,9 @@ export type Report =
       code: string;
       error: string;
     }
-  | { type: 'canceled'; taskManagerId: string; attempt: number };
+  | { type: 'canceled'; taskManagerId: string; attempt: number }
+  /** null: it can't be read. */
+  | { type: 'log'; taskManagerId: string; log: LogText | null };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
 export interface TaskManagerMetrics {
