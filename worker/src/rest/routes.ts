@@ -10,6 +10,7 @@ import { FLINK_ANSWERS } from './flink-routes.ts';
 import { logRoutes } from './log-routes.ts';
 import { metricAnswers } from './metric-routes.ts';
 import { metricsText } from './metrics.ts';
+import { openApi } from './openapi.ts';
 import type { ProcessMeter } from './process-meter.ts';
 import { askedParallelism } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
@@ -46,7 +47,7 @@ export function routesOf(parts: RouteParts): Route[] {
       return { status: 200, body: answer(view, request) };
     },
   });
-  return [
+  const routes: Route[] = [
     // Before the paths with a name in the same place.
     ...Object.entries(metricAnswers(meter)).map(([path, answer]) => get(path, answer)),
     ...Object.entries(FLINK_ANSWERS).map(([path, answer]) => get(path, answer)),
@@ -65,6 +66,12 @@ export function routesOf(parts: RouteParts): Route[] {
     ...disposal(control, operations),
     ...rescaling(control, operations),
   ];
+  const described: Route = {
+    method: 'GET',
+    path: '/api/v1/openapi.json',
+    handler: () => ({ status: 200, body: openApi([...routes, described]) }),
+  };
+  return [...routes, described];
 }
 
 /** Operations that clients trigger and ask for: one book for each kind, as trigger ids are. */
