@@ -46,10 +46,11 @@ export function openApi(routes: readonly Route[]): JsonObject {
   };
 }
 
-function operation({ method, path, guarded }: Route, { endpoints }: FlinkShapes): JsonObject {
+function operation(route: Route, { endpoints }: FlinkShapes): JsonObject {
+  const { method, path } = route;
   const { summary = path, query = {}, body } = docOf(method, path) ?? {};
   const shape = endpoints[`${method} ${path}`];
-  const needsToken = method !== 'GET' || guarded === true;
+  const needsToken = method !== 'GET' || route.needsToken === true;
   const refusals: Record<string, string> = {
     ...((method !== 'GET' || Object.keys(query).length > 0) && { 400: 'Not understood.' }),
     ...(needsToken && {

@@ -174,10 +174,10 @@ async function handle(
   if (match.kind === 'wrong-method') {
     throw new RestError(405, `${method} is not possible here; use ${match.allowed.join(', ')}`);
   }
-  const denied = match.guarded ? refusal(role, request) : null;
+  const denied = match.route.needsToken === true ? refusal(role, request) : null;
   if (denied !== null) return denied;
   const body = reads ? {} : await readBody(request);
-  return match.handler({ params: match.params, query: url.searchParams, body });
+  return match.route.handler({ params: match.params, query: url.searchParams, body });
 }
 
 /** Why who asks may change nothing; null = he may. */

@@ -21,12 +21,12 @@ export interface Route {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH';
   path: string;
   handler: Handler;
-  /** A GET that needs what a write needs: it changes something, or shows users' data. */
-  guarded?: boolean;
+  /** It shows data of users, or a GET changes something: it needs what a write needs. */
+  needsToken?: boolean;
 }
 
 export type Match =
-  | { kind: 'found'; handler: Handler; params: Record<string, string>; guarded: boolean }
+  | { kind: 'found'; route: Route; params: Record<string, string> }
   | { kind: 'wrong-method'; allowed: string[] }
   | { kind: 'unknown' };
 
@@ -37,10 +37,7 @@ export function matchRoute(routes: readonly Route[], asked: string, path: string
   for (const route of routes) {
     const params = matchPath(split(route.path), segments);
     if (params === null) continue;
-    if (route.method === method) {
-      const { handler, guarded = false } = route;
-      return { kind: 'found', handler, params, guarded };
-    }
+    if (route.method === method) return { kind: 'found', route, params };
     allowed.push(route.method);
   }
   return allowed.length > 0 ? { kind: 'wrong-method', allowed } : { kind: 'unknown' };
