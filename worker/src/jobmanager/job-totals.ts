@@ -3,7 +3,9 @@
  * of ended attempts are kept here and the running ones added. Gauges are the running tasks' alone.
  * What a task counted after its last heartbeat before it died is not known and not guessed.
  */
+import { noTallies, TALLIES, type Tallies } from '../rpc/figures.ts';
 import type { SubtaskMetrics } from '../rpc/messages.ts';
+import { addHistograms, type Histograms, noHistograms } from '../runtime/histogram.ts';
 import { TaskRates } from './task-rates.ts';
 
 const COUNTERS = [
@@ -52,6 +54,8 @@ const SAMPLE_STEP_MS = RATE_WINDOW_MS / MAX_SAMPLES;
 
 export class JobTotals {
   readonly #ended: Counters = zeros(COUNTERS);
+  readonly #endedTallies: Tallies = noTallies();
+  readonly #endedHistograms: Histograms = noHistograms();
   readonly #running = new Map<number, SubtaskMetrics>();
   readonly #rates = new TaskRates(COUNTERS);
   /** Heartbeats under way when an attempt ended must not count it a second time. */
@@ -92,6 +96,21 @@ export class JobTotals {
     for (const metrics of this.#running.values()) {
       for (const name of COUNTERS) sum[name] += metrics[name];
     }
+    return sum;
+  }
+
+  tallies(): Tallies {
+    const sum = { ...this.#endedTallies };
+    for (const { tallies } of this.#running.values()) {
+      for (const name of TALLIES) sum[name] += tallies[name];
+    }
+    return sum;
+  }
+
+  histograms(): Histograms {
+    const sum = noHistograms();
+    addHistograms(sum, this.#endedHistograms);
+    for (const { histograms } of this.#running.values()) addHistograms(sum, histograms);
     return sum;
   }
 
@@ -147,6 +166,8 @@ export class JobTotals {
 
   #end(metrics: SubtaskMetrics): void {
     for (const name of COUNTERS) this.#ended[name] += metrics[name];
+    for (const name of TALLIES) this.#endedTallies[name] += metrics.tallies[name];
+    addHistograms(this.#endedHistograms, metrics.histograms);
   }
 }
 

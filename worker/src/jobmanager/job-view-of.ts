@@ -1,10 +1,12 @@
 /** Gathers the view from the running parts. */
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Bounds } from '../runtime/bound.ts';
 import type { Env } from '../runtime/env.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobLifecycle } from './job-lifecycle.ts';
+import type { JobSeries } from './job-series.ts';
 import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { JobView } from './job-view.ts';
@@ -28,6 +30,7 @@ export interface ViewParts {
   history: CheckpointHistory;
   exceptions: JobExceptions;
   totals: JobTotals;
+  series: JobSeries;
   scripts: ScriptSwitch;
   splits: SplitBook;
 }
@@ -74,6 +77,9 @@ export function viewOf(parts: ViewParts): JobView {
     checkpoints: parts.history,
     exceptions: parts.exceptions.list(),
     counters: totals.counters(),
+    tallies: totals.tallies(),
+    histograms: totals.histograms(),
+    series: parts.series,
     gauges: totals.gauges(),
     eventsPerSecond: totals.eventsPerSecond(monotonic),
     lag: totals.lag(parallelism),
@@ -85,19 +91,23 @@ export function viewOf(parts: ViewParts): JobView {
       refused: scripts.refused?.fault ?? null,
       refusedVersion: scripts.refused?.version ?? null,
     },
-    bounds: {
-      rpc_queued_bytes: parts.taskManagers.queued,
-      checkpoint_requests_queued: parts.driver.queued,
-      checkpoint_history_entries: parts.history.kept,
-      checkpoint_summary_entries: parts.history.summarized,
-      job_exceptions: parts.exceptions.kept,
-      scaling_events: parts.scaling.kept,
-      job_log_records: journal.recordsKept,
-    },
+    bounds: boundsOf(parts),
     splits: {
       total: splits.positions.length,
       held: splits.held,
       expiredHolds: splits.expiredHolds,
     },
+  };
+}
+
+function boundsOf(parts: ViewParts): Bounds {
+  return {
+    rpc_queued_bytes: parts.taskManagers.queued,
+    checkpoint_requests_queued: parts.driver.queued,
+    checkpoint_history_entries: parts.history.kept,
+    checkpoint_summary_entries: parts.history.summarized,
+    job_exceptions: parts.exceptions.kept,
+    scaling_events: parts.scaling.kept,
+    job_log_records: parts.journal.recordsKept,
   };
 }

@@ -12,6 +12,8 @@ import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import type { LogText } from '../runtime/log-tail.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { Forwarding } from './forward.ts';
+import { METRICS_TYPE } from './metrics.ts';
+import { ownMetrics } from './own-metrics.ts';
 import { ProcessMeter } from './process-meter.ts';
 import { RestError } from './rest-error.ts';
 import type { RestTokens } from './rest-tokens.ts';
@@ -23,6 +25,7 @@ const LEADER_PATH = '/api/v1/leader';
 /** Whether this process answers at all, and whether it is of use: leads, or knows who does. */
 const HEALTH_PATH = '/healthz';
 const READY_PATH = '/readyz';
+const METRICS_PATH = '/metrics';
 const MAX_BODY_BYTES = 64 * 1024;
 const MAX_CONNECTIONS = 256;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -168,6 +171,10 @@ async function handle(
   const reads = method === 'GET' || method === 'HEAD';
   const refused = reads ? null : refusal(role, request);
   if (refused !== null) return refused;
+  // Every process is scraped by itself: the leader's figures must not come twice.
+  if (routes === null && url.pathname === METRICS_PATH) {
+    return { status: 200, body: await ownMetrics(false), contentType: METRICS_TYPE };
+  }
   if (routes === null) return forwarding.forward(request, response, leader);
   const match = matchRoute(routes, method, url.pathname);
   if (match.kind === 'unknown') throw new RestError(404, `Not found: ${url.pathname}`);

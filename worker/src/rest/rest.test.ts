@@ -257,7 +257,7 @@ test('a standby asks the leader for everybody, with method, body and status', as
     [202, { 'request-id': 'through-the-standby' }],
   );
   assert.equal((await fetch(`${url}/jobs/none`)).status, 404);
-  assert.match(await (await fetch(`${url}/metrics`)).text(), /triggerjob_matched_total/);
+  assert.match(await (await fetch(`${url}/metrics`)).text(), /^triggerjob_jobmanager_leading 0$/m);
   const role = async (at: string) => (await fetch(`${at}/api/v1/leader`)).json();
   assert.deepEqual(await role(url), { role: 'standby', leader: own, leaderEpoch: null });
   assert.deepEqual(await role(own), { role: 'leader', leader: null, leaderEpoch: 1 });

@@ -6,11 +6,13 @@ import type { JsonObject } from '../runtime/json.ts';
 import type { LogText } from '../runtime/log-tail.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
 import { details } from './details-json.ts';
+import { figuresRoutes } from './figures-routes.ts';
 import { FLINK_ANSWERS } from './flink-routes.ts';
 import { logRoutes } from './log-routes.ts';
 import { metricAnswers } from './metric-routes.ts';
-import { metricsText } from './metrics.ts';
+import { METRICS_TYPE, metricsText } from './metrics.ts';
 import { openApi } from './openapi.ts';
+import { ownMetrics } from './own-metrics.ts';
 import type { ProcessMeter } from './process-meter.ts';
 import { askedParallelism } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
@@ -57,10 +59,11 @@ export function routesOf(parts: RouteParts): Route[] {
       method: 'GET',
       path: '/metrics',
       handler: async () => {
-        const { contentType, text } = await metricsText(control.view(), bounds());
-        return { status: 200, body: text, contentType };
+        const job = metricsText(control.view(), bounds(), meter.read());
+        return { status: 200, body: job + (await ownMetrics(true)), contentType: METRICS_TYPE };
       },
     },
+    ...figuresRoutes(control),
     ...logRoutes(control, ownLog),
     ...actions(control, operations),
     ...disposal(control, operations),

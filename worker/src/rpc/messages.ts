@@ -6,12 +6,15 @@
 import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Histograms } from '../runtime/histogram.ts';
 import type { LogText } from '../runtime/log-tail.ts';
 import type { SplitPosition } from '../source/source.ts';
+import type { Tallies, TaskManagerFigures } from './figures.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered. 5: lost tasks are replaced alone. 6: logs are asked for.
+ * answered. 5: lost tasks are replaced alone. 6: histograms in heartbeats, questions about users,
+ * logs are asked for.
  */
 export const RPC_VERSION = 6;
 
@@ -241,10 +244,7 @@ export type Report =
   | { type: 'log'; taskManagerId: string; log: LogText | null };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
-export interface TaskManagerMetrics {
-  rssBytes: number;
-  cpuSeconds: number;
-  heapBytes: number;
+export interface TaskManagerMetrics extends TaskManagerFigures {
   subtasks: SubtaskMetrics[];
   /** Connections with other TaskManagers, of the running attempt. */
   shuffle: ShuffleMetrics;
@@ -303,6 +303,10 @@ export interface SubtaskMetrics {
   pauseCount: number;
   pauseP99Ms: number;
   pauseMaxMs: number;
+  tallies: Tallies;
+  histograms: Histograms;
+  /** Of the slot's thread, over the last seconds; 0 where it is not measured. */
+  eventLoopLagP99Ms: number;
   /** Everything else worth a metric, by name. */
   extra: Record<string, number>;
 }

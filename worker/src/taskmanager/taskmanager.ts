@@ -20,6 +20,7 @@ import {
   LeaderLink,
   type Register,
 } from './leader-link.ts';
+import { ProcessWatch } from './process-figures.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
 import { SlotWorker } from './slot-worker.ts';
@@ -58,6 +59,7 @@ export class TaskManager {
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
   readonly #sleep: SleepWatch;
+  readonly #process: ProcessWatch;
   #exchange: TaskExchange | null = null;
   /** The newest attempt that was deployed or told of: commands that bear another come too late. */
   #attempt = 0;
@@ -68,6 +70,7 @@ export class TaskManager {
     this.#options = options;
     const { env, log, jobManagers: addresses, connect } = options;
     this.#sleep = new SleepWatch(env);
+    this.#process = new ProcessWatch(env, options.localStateDir);
     this.#link = new LeaderLink({
       env,
       log,
@@ -103,6 +106,7 @@ export class TaskManager {
   async close(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     await this.#closeSlots();
     this.#link.close();
   }
@@ -111,6 +115,7 @@ export class TaskManager {
   async halt(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     this.#link.close();
     await Promise.all(this.#slots.map((slot) => slot.terminate()));
   }
@@ -329,15 +334,11 @@ export class TaskManager {
   }
 
   #tell(): void {
-    const usage = process.cpuUsage();
-    const memory = process.memoryUsage();
     this.#report({
       type: 'heartbeat',
       leaderEpoch: this.#link.leaderEpoch,
       metrics: {
-        rssBytes: memory.rss,
-        cpuSeconds: (usage.user + usage.system) / 1e6,
-        heapBytes: memory.heapUsed,
+        ...this.#process.figures(),
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
         shuffle: this.#exchange?.stats ?? NO_SHUFFLE,
       },
