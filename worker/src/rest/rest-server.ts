@@ -117,24 +117,32 @@ async function respond(
   response: ServerResponse,
 ): Promise<void> {
   let answer: RouteAnswer | null;
+  let text = '';
   try {
     answer = await handle(role, request, response);
+    text = textOf(answer);
   } catch (error) {
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
+    text = textOf(answer);
   }
   if (answer === null) return;
   if (answer.stream !== undefined) {
     answer.stream(response);
     return;
   }
-  const text = typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
     ...answer.headers,
   });
   response.end(text);
+}
+
+/** Throws where an object is nested too deep to be written. */
+function textOf(answer: RouteAnswer | null): string {
+  if (answer === null) return '';
+  return typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
 }
 
 /** null: answered already. */
