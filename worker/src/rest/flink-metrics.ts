@@ -151,8 +151,10 @@ function taskManagerValues(view: JobView, taskManager: TaskManagerView): FlinkVa
   return {
     'Status.JVM.CPU.Time': Math.round(metrics.cpuSeconds * 1e9),
     'Status.JVM.Memory.Heap.Used': metrics.heapBytes,
+    'Status.JVM.Memory.Heap.Committed': metrics.heapTotalBytes,
     'Status.JVM.Memory.Heap.Max': memory.heapBytes,
-    'Status.JVM.Memory.NonHeap.Used': Math.max(0, metrics.rssBytes - metrics.heapBytes),
+    'Status.JVM.Memory.NonHeap.Used': Math.max(0, metrics.rssBytes - metrics.heapTotalBytes),
+    'Status.JVM.Memory.Direct.MemoryUsed': metrics.externalBytes,
     'Status.Flink.Memory.Managed.Total': memory.managedBytes,
     'Status.Flink.Memory.Managed.Used':
       sum((task) => task.cacheBytes) +

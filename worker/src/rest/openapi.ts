@@ -85,12 +85,13 @@ function defaultStatus(method: string, path: string): number {
 }
 
 /** No JSON: logs, and what Prometheus reads. */
+const EVENTS = /\/tap$/;
 const PLAIN = /^\/metrics$|\/(log|stdout|logs\/:filename)$/;
 
 function answer(path: string, schema: JsonObject = { type: 'object' }): JsonObject {
-  const content: JsonObject = PLAIN.test(path)
-    ? { 'text/plain': { schema: { type: 'string' } } }
-    : { 'application/json': { schema } };
+  const text = EVENTS.test(path) ? 'text/event-stream' : PLAIN.test(path) ? 'text/plain' : null;
+  const content: JsonObject =
+    text === null ? { 'application/json': { schema } } : { [text]: { schema: { type: 'string' } } };
   return { description: 'Done, or under way.', content };
 }
 

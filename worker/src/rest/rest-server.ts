@@ -81,7 +81,7 @@ export async function startRest(options: RestOptions): Promise<RestServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null && routes?.control !== control) {
-      const parts = { control, operations, connections, leader, meter, ownLog };
+      const parts = { control, operations, connections, leader, meter, ownLog, env };
       routes = { control, routes: routesOf(parts) };
     }
     const view = control?.view() ?? null;
@@ -139,22 +139,35 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  // Also of what is streamed or passed on; an answer may say otherwise.
+  response.setHeaders(new Map(Object.entries(SECURITY_HEADERS)));
   let answer: RouteAnswer | null;
+  let text = '';
   try {
     answer = await handle(role, request, response);
+    text = textOf(answer);
   } catch (error) {
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
+    text = textOf(answer);
   }
   if (answer === null) return;
-  const text = typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
+  if (answer.stream !== undefined) {
+    answer.stream(response);
+    return;
+  }
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
-    ...SECURITY_HEADERS,
     ...answer.headers,
   });
   response.end(text);
+}
+
+/** Throws where an object is nested too deep to be written. */
+function textOf(answer: RouteAnswer | null): string {
+  if (answer === null) return '';
+  return typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
 }
 
 /** null: answered already. */
@@ -183,7 +196,8 @@ async function handle(
   }
   const denied = match.route.needsToken === true ? refusal(role, request) : null;
   if (denied !== null) return denied;
-  const body = reads ? {} : await readBody(request);
+  const { maxBodyBytes = MAX_BODY_BYTES } = match.route;
+  const body = reads ? {} : await readBody(request, maxBodyBytes);
   return match.route.handler({ params: match.params, query: url.searchParams, body });
 }
 
@@ -226,13 +240,15 @@ function ownAnswer({ leader, view }: Role, path: string): RouteAnswer | null {
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {
+async function readBody(
+  request: IncomingMessage,
+  maxBytes: number,
+): Promise<Record<string, unknown>> {
   const parts: Buffer[] = [];
   let bytes = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     bytes += part.length;
-    if (bytes > MAX_BODY_BYTES)
-      throw new RestError(413, `the body is over ${MAX_BODY_BYTES} bytes`);
+    if (bytes > maxBytes) throw new RestError(413, `the body is over ${maxBytes} bytes`);
     parts.push(part);
   }
   if (bytes === 0) return {};

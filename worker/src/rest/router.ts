@@ -1,5 +1,7 @@
 /** Paths to handlers. `:name` matches one segment; every path also works below /v1. Pure. */
 
+import type { ServerResponse } from 'node:http';
+
 export interface RouteRequest {
   params: Readonly<Record<string, string>>;
   query: URLSearchParams;
@@ -13,6 +15,8 @@ export interface RouteAnswer {
   body: object | string;
   contentType?: string;
   headers?: Readonly<Record<string, string>>;
+  /** Writes the whole answer itself, as long as it lasts. */
+  stream?: (response: ServerResponse) => void;
 }
 
 export type Handler = (request: RouteRequest) => RouteAnswer | Promise<RouteAnswer>;
@@ -23,6 +27,8 @@ export interface Route {
   handler: Handler;
   /** It shows data of users, or a GET changes something: it needs what a write needs. */
   needsToken?: boolean;
+  /** Else the server's. */
+  maxBodyBytes?: number;
 }
 
 export type Match =

@@ -98,17 +98,18 @@ function processMetrics({ plan }: JobView, { metrics }: TaskManagerView): JsonOb
   const segments = extra(`channel_buffers${LIMIT_SUFFIX}`);
   const used = extra('channel_buffers');
   const heapUsed = metrics?.heapBytes ?? 0;
-  const nonHeap = Math.max(0, (metrics?.rssBytes ?? 0) - heapUsed);
+  const heapCommitted = metrics?.heapTotalBytes ?? 0;
+  const nonHeap = Math.max(0, (metrics?.rssBytes ?? 0) - heapCommitted);
   const usedBytes = used * plan.bufferBytes;
   return {
     heapUsed,
-    heapCommitted: heapUsed,
+    heapCommitted,
     heapMax: heapBytes,
     nonHeapUsed: nonHeap,
     nonHeapCommitted: nonHeap,
     nonHeapMax: Math.max(0, processBytes - heapBytes),
     directCount: 0,
-    directUsed: 0,
+    directUsed: metrics?.externalBytes ?? 0,
     directMax: 0,
     mappedCount: 0,
     mappedUsed: 0,
