@@ -139,7 +139,7 @@ function checkpointValues({ checkpoints }: JobView): FlinkValues {
 }
 
 function taskManagerValues(view: JobView, taskManager: TaskManagerView): FlinkValues {
-  const { metrics } = taskManager;
+  const { metrics, coresUsed } = taskManager;
   if (metrics === null) return {};
   const { memory, bufferBytes } = view.plan;
   const subtasks = metrics.subtasks;
@@ -149,6 +149,7 @@ function taskManagerValues(view: JobView, taskManager: TaskManagerView): FlinkVa
   const segments = extra(`channel_buffers${LIMIT_SUFFIX}`);
   const used = extra('channel_buffers');
   return {
+    'Status.JVM.CPU.Load': coresUsed === null ? null : coresUsed / metrics.cores,
     'Status.JVM.CPU.Time': Math.round(metrics.cpuSeconds * 1e9),
     'Status.JVM.Memory.Heap.Used': metrics.heapBytes,
     'Status.JVM.Memory.Heap.Committed': metrics.heapTotalBytes,

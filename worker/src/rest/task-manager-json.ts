@@ -37,6 +37,7 @@ export function taskManagerDetails(
 function taskManagerJson(view: JobView, taskManager: TaskManagerView): JsonObject {
   const { processBytes, managedBytes } = view.plan.memory;
   const { metrics, slots, freeSlots } = taskManager;
+  const limit = metrics?.memoryLimitBytes || processBytes;
   return {
     id: taskManager.id,
     path: `${taskManager.host}:${taskManager.pid}`,
@@ -49,9 +50,9 @@ function taskManagerJson(view: JobView, taskManager: TaskManagerView): JsonObjec
     totalResource: resources(view, slots),
     freeResource: resources(view, freeSlots),
     hardware: {
-      cpuCores: slots,
-      physicalMemory: processBytes,
-      freeMemory: Math.max(0, processBytes - (metrics?.rssBytes ?? 0)),
+      cpuCores: metrics?.cores ?? 0,
+      physicalMemory: limit,
+      freeMemory: Math.max(0, limit - (metrics?.rssBytes ?? 0)),
       managedMemory: managedBytes,
     },
     memoryConfiguration: memoryConfiguration(view),
