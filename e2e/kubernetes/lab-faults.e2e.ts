@@ -36,7 +36,7 @@ const SAMPLE = fileURLToPath(new URL('../../config/samples/first.yaml', import.m
 const SEED = Number(process.env['TRIGGERJOB_CHECK_SEED'] ?? 20_261_126);
 const POINTS = 10;
 /** Writes of each step that are always made; there are a few more. */
-const REACH = { create: 18, savepoint: 2, upgrade: 10, suspend: 4, delete: 4 } as const;
+const REACH = { create: 20, savepoint: 2, upgrade: 14, suspend: 7, delete: 5 } as const;
 type Step = keyof typeof REACH;
 
 const SHAPE: Shape = {
@@ -265,20 +265,23 @@ async function untilRuns(run: number): Promise<void> {
 
 /** While the job waits for its disk, the chart's operator is installed, tested, and heals it. */
 async function loseDisk(): Promise<void> {
-  const disk = new LostDisk(stage, mirror);
+  const disk = new LostDisk(stage, client, mirror);
   const install = `helm install triggerjob ${CHART} -n ${SYSTEM} --wait`;
   const values = 'crds.install=false,hmacKey.existingSecret=operator-key';
   const test = `helm test triggerjob -n ${SYSTEM}`;
   await timed('a lost disk, until its worker is back', 120, async () => {
-    await disk.lose();
+    await timed('its worker waits for a node that is gone', 10, () => disk.lose());
     await timed('helm install', 60, () => stage.shell(`${install} --set ${values}`));
     const tested = await timed('helm test', 60, () => stage.shell(test));
     assert.match(tested, /Phase: +Succeeded/);
     await disk.untilReplaced();
-    await untilRuns(3);
+    await timed('and from another disk until it works', 20, () => untilRuns(3));
   });
   await stage.untilDelivered('a delivery after the disk was lost');
   await disk.check();
-  const uninstall = `helm uninstall triggerjob -n ${SYSTEM} --wait`;
-  await timed('helm uninstall', 60, () => stage.shell(uninstall));
+  await timed('helm uninstall', 60, async () => {
+    await stage.shell(`helm uninstall triggerjob -n ${SYSTEM} --wait`);
+    const pods = '-l app.kubernetes.io/name=triggerjob-operator --for=delete --timeout=60s';
+    await stage.shell(`kubectl wait pods -n ${SYSTEM} ${pods}`);
+  });
 }

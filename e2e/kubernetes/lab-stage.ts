@@ -48,21 +48,26 @@ export class LabStage {
   }
 
   static async start(shape: Shape): Promise<LabStage> {
+    const startedAt = performance.now();
     const helm = await installHelm();
     const images = [];
     for (const name of IMAGES) images.push({ name, ...(await buildImage(name)) });
     const lab = await startLab();
     try {
-      for (const { name, archive, tag } of images) {
-        await lab.loadImage(archive);
-        await lab.tagImage(tag, chartImage(name));
-      }
-      const services = await LabServices.start(lab, shape);
+      const [services] = await Promise.all([
+        LabServices.start(lab, shape),
+        ...images.map(async ({ name, archive, tag }) => {
+          await lab.loadImage(archive);
+          await lab.tagImage(tag, chartImage(name));
+        }),
+      ]);
       const folder = await mkdtemp(join(tmpdir(), 'triggerjob-lab-stage-'));
       const { accessKey, secretKey } = services.addresses.s3;
       await copyFile(lab.kubeconfig, join(folder, 'kubeconfig'));
       await writeFile(join(folder, 'access-key'), accessKey);
       await writeFile(join(folder, 'secret-key'), secretKey);
+      const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+      console.log(`  lab, images, services: ${seconds} s`);
       return new LabStage({ lab, services, folder }, helm);
     } catch (error) {
       await lab.stop();

@@ -4,7 +4,16 @@
  * made anew, the claim gets that volume. Then the Node object is deleted.
  */
 import assert from 'node:assert/strict';
-import { KINDS, type PersistentVolumeClaim, type Pod } from '../../operator/src/kube/objects.ts';
+import type { KubeClient } from '../../operator/src/kube/client.ts';
+import {
+  KINDS,
+  type Node,
+  type PersistentVolume,
+  type PersistentVolumeClaim,
+  type Pod,
+  refOf,
+} from '../../operator/src/kube/objects.ts';
+import { NODE_NAME } from '../testbed/kubernetes/node-configuration.ts';
 import type { ClusterMirror } from './cluster-mirror.ts';
 import { JOB, type LabStage, NAMESPACE } from './lab-stage.ts';
 
@@ -19,41 +28,43 @@ const BUDGET_SECONDS = 60;
 
 export class LostDisk {
   readonly #stage: LabStage;
+  readonly #client: KubeClient;
   readonly #mirror: ClusterMirror;
   #claimedAt = 0;
   #otherClaim = '';
 
-  constructor(stage: LabStage, mirror: ClusterMirror) {
+  constructor(stage: LabStage, client: KubeClient, mirror: ClusterMirror) {
     this.#stage = stage;
+    this.#client = client;
     this.#mirror = mirror;
   }
 
   /** Resolves when the pod waits for a disk of a node that is gone. */
   async lose(): Promise<void> {
-    const { lab } = this.#stage;
-    this.#otherClaim = this.#claim(OTHER_CLAIM)?.metadata.uid ?? '';
     const [pod, claim] = [this.#pod, this.#claim(CLAIM)];
-    await this.#stage.apply({ apiVersion: 'v1', kind: 'List', items: [node(), volume(claim!)] });
+    assert.ok(pod && claim, `${POD} and ${CLAIM} are there`);
+    this.#otherClaim = this.#claim(OTHER_CLAIM)?.metadata.uid ?? '';
+    const lost = await this.#client.create(node());
     const conditions = [{ type: 'Ready', status: 'True' }];
-    const ready = JSON.stringify({ status: { conditions } });
-    await lab.kubectl(['patch', 'node', LOST_NODE, '--subresource=status', '-p', ready]);
+    await this.#client.patch(refOf(lost), { status: { conditions } }, 'status');
+    await this.#client.create(volume(claim));
     // Nobody may make another volume for the claim before it has found this one.
-    const [there = ''] = (await lab.kubectl(['get', 'nodes', '-o', 'name']))
-      .split('\n')
-      .filter((name) => !name.endsWith(LOST_NODE));
-    await lab.kubectl(['cordon', there]);
-    await this.#stage.kubectl('delete', `pvc/${CLAIM}`, `pod/${POD}`, '--wait=false');
+    const { apiVersion, kind } = lost;
+    const cordon = (unschedulable: boolean) =>
+      this.#client.patch({ apiVersion, kind, name: NODE_NAME }, { spec: { unschedulable } });
+    await cordon(true);
+    for (const object of [claim, pod]) await this.#client.delete(refOf(object));
     await this.#stage.until('the claim to be bound to the lost disk', () => {
       const now = this.#claim(CLAIM);
       return now?.spec?.volumeName === LOST_VOLUME && now.status?.phase === 'Bound';
     });
     await this.#stage.until('the pod to wait', () => {
       const waits = this.#pod?.status?.phase === 'Pending';
-      return waits && this.#pod?.metadata.uid !== pod?.metadata.uid;
+      return waits && this.#pod?.metadata.uid !== pod.metadata.uid;
     });
     this.#claimedAt = createdAt(this.#claim(CLAIM));
-    await lab.kubectl(['uncordon', there]);
-    await lab.kubectl(['delete', 'node', LOST_NODE]);
+    await cordon(false);
+    await this.#client.delete(refOf(lost));
   }
 
   async untilReplaced(): Promise<void> {
@@ -87,27 +98,28 @@ export class LostDisk {
 const createdAt = (claim: PersistentVolumeClaim | undefined): number =>
   Date.parse(claim?.metadata.creationTimestamp ?? '');
 
-function node() {
+function node(): Node {
   const { apiVersion, kind } = KINDS.Node;
   const metadata = { name: LOST_NODE, labels: { [HOST_LABEL]: LOST_NODE } };
   return { apiVersion, kind, metadata, spec: { unschedulable: true } };
 }
 
-function volume({ spec }: PersistentVolumeClaim) {
+function volume({ spec = {} }: PersistentVolumeClaim): PersistentVolume {
   const { apiVersion, kind } = KINDS.PersistentVolume;
-  const here = { key: HOST_LABEL, operator: 'In', values: [LOST_NODE] };
+  const { storageClassName = '', accessModes = [], resources } = spec;
+  const there = { key: HOST_LABEL, operator: 'In', values: [LOST_NODE] };
   return {
     apiVersion,
     kind,
     metadata: { name: LOST_VOLUME },
     spec: {
-      capacity: { storage: spec?.resources?.requests?.['storage'] },
-      accessModes: spec?.accessModes,
-      storageClassName: spec?.storageClassName,
+      capacity: resources?.requests ?? {},
+      accessModes,
+      storageClassName,
       persistentVolumeReclaimPolicy: 'Retain',
       claimRef: { namespace: NAMESPACE, name: CLAIM },
       local: { path: '/lost' },
-      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [here] }] } },
+      nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [there] }] } },
     },
   };
 }
