@@ -94,10 +94,7 @@ export class MortalProcess {
   async #lives(command: readonly string[]): Promise<void> {
     while (!this.#stopped) {
       const ends = this.ends.length;
-      const { lab, folder } = this.#parts.stage;
-      // A life begins in half the time when its code was compiled by the one before.
-      const env = { NODE_COMPILE_CACHE: join(folder, 'compiled') };
-      const child = lab.enter('unshare', command, env);
+      const child = this.#parts.stage.lab.enter('unshare', command);
       this.#child = child;
       for (const stream of [child.stdout, child.stderr]) {
         stream?.setEncoding('utf8').on('data', (text: string) => {
