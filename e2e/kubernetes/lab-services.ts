@@ -9,6 +9,7 @@
  *   {"do":"produce"}          -> {} at once; events flow until the schedule is over, or
  *   {"do":"stop"}             -> {} when the last one is acknowledged
  *   {"do":"progress"}         -> Progress
+ *   {"do":"drain"}            -> {} when all events are in a checkpoint
  *   {"do":"judge"}            -> Judgement, when all events are in a checkpoint, or with what
  * failed
  *   {"do":"end"}              -> {} and the process ends
@@ -246,6 +247,9 @@ async function obey(host: string, command: { do: string } & Partial<Shape>): Pro
       return {};
     case 'progress':
       return progressOf(services);
+    case 'drain':
+      await services.watch.untilDrained(services.producer.acked.length, DRAIN_LIMIT_MS);
+      return {};
     case 'judge':
       return await judgeAll(services);
     case 'end':

@@ -59,6 +59,12 @@ describe('a job that is well', () => {
     assert.equal(decision.requeueAfterMs, 20_000);
   });
 
+  it('is looked at again soon while not all of its subtasks run', () => {
+    for (const jobManager of [{ state: 'RESTARTING' }, { parallelism: 4 }]) {
+      assert.equal(decided({ jobManager }).requeueAfterMs, 5_000);
+    }
+  });
+
   it('is polled by chance between 15 and 30 s', () => {
     const at = (chance: number) => decided({ facts: { chance } }).requeueAfterMs;
     assert.deepEqual([at(0), at(0.999)], [15_000, 24_990]);

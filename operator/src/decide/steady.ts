@@ -112,6 +112,8 @@ function replace(draft: Draft, found: KubeObject): void {
 function tellJobManager(draft: Draft, { plan, scriptVersion }: CheckedSpec): void {
   const { jobManager } = draft;
   if (jobManager === null || isTerminal(jobManager.state)) return;
+  // Nothing in the cluster tells of it when all subtasks run again.
+  if (!draft.running || jobManager.parallelism !== plan.parallelism) draft.within(POLL.busyMs);
   if (draft.running && jobManager.desiredParallelism !== plan.parallelism) {
     draft.act({ do: 'rescale', parallelism: plan.parallelism });
     draft.within(POLL.busyMs);
