@@ -142,12 +142,12 @@ async function scale(): Promise<void> {
  * so its offset does not tell which one it was: no user may be new around the change.
  */
 async function everyoneIsKnown(): Promise<void> {
-  await until('an event of every user', async () => {
-    return (await services.progress()).users === SHAPE.users;
+  await stage.until('an event of every user', async () => {
+    return (await stage.services.progress()).users === SHAPE.users;
   });
-  const { checkpoints } = await services.progress();
-  await until('a checkpoint with no event parked', async () => {
-    const now = await services.progress();
+  const { checkpoints } = await stage.services.progress();
+  await stage.until('a checkpoint with no event parked', async () => {
+    const now = await stage.services.progress();
     return now.checkpoints > checkpoints && now.parked === 0;
   });
 }

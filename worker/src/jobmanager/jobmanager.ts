@@ -97,25 +97,19 @@ class RunningJobManager implements JobManager {
   }
 
   async start(): Promise<void> {
-    const { env, log, plan, store, openStore, writer, script, from } = this.#options;
+    const { env, log, plan, from = null, run = null, after = null } = this.#options;
     const start = await findStart({
-      env,
+      ...this.#options,
       logger: log,
-      plan,
-      store,
-      openStore,
-      writer,
-      from: from ?? null,
-      run: this.#options.run ?? null,
-      script,
-      after: this.#options.after ?? null,
+      from,
+      run,
+      after,
       onLeading: async (leaderEpoch, confirm) => {
         await this.#options.onLeading?.(leaderEpoch, confirm);
       },
       openSplits: (known) => this.#openSplits(known),
     });
-    const { manifest, ref } = start.checkpoint;
-    this.#history.inherit(manifest, ref.name, null);
+    this.#history.inherit(start.checkpoint.manifest, start.checkpoint.ref.name, null);
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
     const expected = expectedOf(plan, start.attempt);
