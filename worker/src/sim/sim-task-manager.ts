@@ -198,6 +198,8 @@ export class SimTaskManager {
         for (const { task } of this.#of(command.attempt)) task.holdSource(command.held);
         return;
       case 'notify':
+      // Nobody looks at a simulated job.
+      case 'query':
         return;
     }
   }
@@ -327,6 +329,7 @@ export class SimTaskManager {
         heapTotalBytes: 0,
         externalBytes: 0,
         memoryLimitBytes: 0,
+        cores: 1,
         eventLoopLagP99Ms: 0,
         system: null,
         subtasks: this.#slots.map(({ task }) => task.metrics(0)),
