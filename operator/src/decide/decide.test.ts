@@ -59,6 +59,12 @@ describe('a job that is well', () => {
     assert.equal(decision.requeueAfterMs, 20_000);
   });
 
+  it('is looked at again soon while not all of its subtasks run', () => {
+    for (const jobManager of [{ state: 'RESTARTING' }, { parallelism: 4 }]) {
+      assert.equal(decided({ jobManager }).requeueAfterMs, 5_000);
+    }
+  });
+
   it('is polled by chance between 15 and 30 s', () => {
     const at = (chance: number) => decided({ facts: { chance } }).requeueAfterMs;
     assert.deepEqual([at(0), at(0.999)], [15_000, 24_990]);
@@ -681,6 +687,61 @@ describe('trouble', () => {
   });
 });
 
+const claimOf = (ordinal: number, createdAt: number, more: object = {}) => ({
+  apiVersion: 'v1',
+  kind: 'PersistentVolumeClaim',
+  metadata: {
+    namespace: 'triggers',
+    name: `local-user-events-taskmanager-${ordinal}`,
+    uid: `claim-${ordinal}`,
+    creationTimestamp: new Date(createdAt).toISOString(),
+    ...more,
+  },
+});
+
+describe('a disk without a pod', () => {
+  const claims = [0, 1, 2, 3].map((ordinal) => claimOf(ordinal, NOW));
+  const deleted = (situation: Parameters<typeof decided>[0]) =>
+    decided(situation)
+      .actions.filter((one) => one.do === 'delete')
+      .map((one) => ('ref' in one ? one.ref.name.replace('local-user-events-', '') : ''));
+
+  it('goes when it is beyond the replicas and its pod is gone', () => {
+    const pods = ['jobmanager', 'taskmanager', 'taskmanager', 'taskmanager'] as const;
+    const facts = { claims, pods: pods.map((role, index) => podOf(role, Math.max(0, index - 1))) };
+    assert.deepEqual(deleted({ facts }), ['taskmanager-3']);
+    assert.deepEqual(deleted({ facts: { claims } }), ['taskmanager-2', 'taskmanager-3']);
+    const ending = claimOf(2, NOW, { deletionTimestamp: ago(1_000) });
+    assert.deepEqual(deleted({ facts: { claims: [ending] } }), []);
+  });
+
+  it('goes while the job is suspended', () => {
+    const status = { resumeFrom: { mode: 'savepoint' as const, savepoint: 's3://sp/1' } };
+    const spec = { suspend: true };
+    const suspended = { status, spec, deployed: spec, pods: [] };
+    const { find } = factsOf(suspended);
+    const scaled: typeof find = (kind, name) => {
+      const found = find(kind, name);
+      return found && kind === 'StatefulSet' ? { ...found, spec: { replicas: 0 } } : found;
+    };
+    assert.deepEqual(deleted({ ...suspended, facts: { claims } }), [], 'pods are on their way');
+    assert.equal(deleted({ ...suspended, facts: { claims, find: scaled } }).length, 4);
+  });
+
+  it('stays from one run to the next', () => {
+    const operation = {
+      kind: 'Upgrade' as const,
+      step: 'Deploying' as const,
+      startedAt: ago(5_000),
+      stepStartedAt: ago(1_000),
+      generation: 1,
+      reason: 'changed: spec.state.ttl',
+    };
+    const facts = { claims: claims.slice(0, 2), pods: [] };
+    assert.deepEqual(deleted({ status: { operation }, pods: [], facts }), []);
+  });
+});
+
 describe('a lost disk', () => {
   const pod = {
     ...podOf('taskmanager', 1),
@@ -700,7 +761,7 @@ describe('a lost disk', () => {
     status: { conditions: [{ type: 'Ready', status, lastTransitionTime: ago(ms) }] },
   });
   const given = (node: object | null, newestClaimAt = 0) =>
-    decided({ facts: { disks: [disk(node)], newestClaimAt } });
+    decided({ facts: { disks: [disk(node)], claims: [claimOf(0, newestClaimAt)] } });
 
   it('is given up with its pod after lostNodeTimeout', () => {
     for (const node of [null, nodeSince('Unknown', 301_000)]) {

@@ -98,8 +98,8 @@ export function factsOf(situation: Situation): Facts {
       podOf('taskmanager', 1),
     ],
     disks: [],
+    claims: [],
     terminating: [],
-    newestClaimAt: 0,
     jobManager:
       jobManager === null
         ? { unreachable: 'no JobManager answers' }

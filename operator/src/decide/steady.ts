@@ -4,7 +4,7 @@ import { isCreateOnly } from '../desired/desired.ts';
 import { roleName } from '../desired/names.ts';
 import type { KubeObject } from '../kube/port.ts';
 import { type Draft, isControlledBy, POLL } from './decision.ts';
-import { lostDisks } from './disks.ts';
+import { lostDisks, unusedDisks } from './disks.ts';
 import { holds, mustReplace } from './drift.ts';
 import { withHeldPods } from './held-pods.ts';
 import { secretDue } from './secret-try.ts';
@@ -22,7 +22,9 @@ export function steady(draft: Draft): void {
   const step = status.operation?.step;
   if (status.run === undefined || deployed === null) return;
   if (step === 'Stopping' || step === 'ScalingDown' || step === 'Cleaning') return;
-  applyObjects(draft, deployed);
+  const deployment = deploymentOf(draft, deployed);
+  applyObjects(draft, deployed, deployment);
+  unusedDisks(draft, deployment.replicas?.taskManagers ?? deployed.plan.taskManagers);
   if (status.resumeFrom !== undefined) return;
   tellJobManager(draft, deployed);
   lostDisks(draft, deployed.lostNodeTimeoutMs);
@@ -51,8 +53,8 @@ function taskManagersOf(draft: Draft, plan: CheckedSpec['plan']): number {
   return still ? Math.max(present, plan.taskManagers) : plan.taskManagers;
 }
 
-function applyObjects(draft: Draft, deployed: CheckedSpec): void {
-  const objects = draft.settings.desired(deployed, deploymentOf(draft, deployed));
+function applyObjects(draft: Draft, deployed: CheckedSpec, deployment: Deployment): void {
+  const objects = draft.settings.desired(deployed, deployment);
   takeBack(draft, objects);
   for (const wanted of objects) {
     if (isCreateOnly(wanted)) {
@@ -110,6 +112,8 @@ function replace(draft: Draft, found: KubeObject): void {
 function tellJobManager(draft: Draft, { plan, scriptVersion }: CheckedSpec): void {
   const { jobManager } = draft;
   if (jobManager === null || isTerminal(jobManager.state)) return;
+  // Nothing in the cluster tells of it when all subtasks run again.
+  if (!draft.running || jobManager.parallelism !== plan.parallelism) draft.within(POLL.busyMs);
   if (draft.running && jobManager.desiredParallelism !== plan.parallelism) {
     draft.act({ do: 'rescale', parallelism: plan.parallelism });
     draft.within(POLL.busyMs);

@@ -41,9 +41,18 @@ export const ANNOTATIONS = {
 export const OPERATOR_NAME = 'triggerjob-operator';
 
 export const roleName = (job: { name: string }, role: Role): string => `${job.name}-${role}`;
+/** Of the volume that RocksDB is on, in a TaskManager's pod. */
+export const LOCAL_STATE = 'local';
 export const restServiceName = (job: { name: string }): string => `${job.name}-rest`;
 export const configName = (job: { name: string }): string => `${job.name}-config`;
 export const leaseName = (job: { name: string }): string => `${job.name}-leader`;
+
+/** Of the pod whose claim is named so by its StatefulSet; null: it is no such claim of this job. */
+export function localClaimOrdinal(job: { name: string }, claim: string): number | null {
+  const prefix = `${LOCAL_STATE}-${roleName(job, 'taskmanager')}-`;
+  const ordinal = claim.startsWith(prefix) ? claim.slice(prefix.length) : '';
+  return /^\d+$/.test(ordinal) ? Number(ordinal) : null;
+}
 
 /** Host name of a JobManager pod; `pod` may be an expression that the kubelet expands. */
 export function jobManagerHost(job: JobIdentity, pod: string, clusterDomain: string): string {

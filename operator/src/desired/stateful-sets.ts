@@ -163,10 +163,12 @@ export function taskManagers(job: DeployedJob, settings: PodSettings): Typed<V1S
     ...set.spec!,
     volumeClaimTemplates: [localStateClaim(job)],
     /**
-     * RocksDB is a cache of the checkpoints. Kept for a pod that is gone, a claim would hold its
-     * disk for nothing, and tie the pod of a later scale-up to a node that may be lost by then.
+     * Claims beyond the replicas are deleted by the operator (decide/disks.ts). With `Delete` for
+     * whenScaled the controller does it, and between two runs, from some pods to none and back, it
+     * may never make the new ones: it skips a pod whose claim still names the old pod as its owner,
+     * and nothing tells it when that claim is gone.
      */
-    persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete', whenScaled: 'Delete' },
+    persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete', whenScaled: 'Retain' },
   };
   return { ...set, spec };
 }

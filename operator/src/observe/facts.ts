@@ -37,10 +37,10 @@ export interface Facts {
   /** Pods of the job's StatefulSets, and what is left of former ones. */
   pods: readonly Pod[];
   disks: readonly WaitingDisk[];
+  /** The claims that RocksDB of the TaskManagers is on, with a pod or without. */
+  claims: readonly PersistentVolumeClaim[];
   /** Pods of the job that are being deleted, where their node is known. */
   terminating: readonly StuckPod[];
-  /** When the newest claim of a TaskManager was made; 0: there is none. */
-  newestClaimAt: number;
   /** null: it was not asked, since nothing can be there. */
   jobManager: { status: JobManagerStatus } | { unreachable: string } | null;
   /** By trigger id; null: the JobManager knows no such trigger. Absent: it was not asked. */

@@ -12,6 +12,7 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
 import { type DisposalDeps, disposeStored } from './job-disposal.ts';
 import { JobExceptions } from './job-exceptions.ts';
+import { JobSeries } from './job-series.ts';
 import { JobTotals } from './job-totals.ts';
 import type { JobControl, JobView } from './job-view.ts';
 import { planDigest } from './plan-digest.ts';
@@ -38,6 +39,7 @@ function controlOf(view: () => JobView, dispose: JobControl['dispose']): JobCont
   };
   return {
     view,
+    inspection: null,
     findSavepoint: (triggerId) => {
       const stop = view().ended?.savepoint ?? null;
       return Promise.resolve(stop?.triggerId === triggerId ? stop : null);
@@ -46,6 +48,7 @@ function controlOf(view: () => JobView, dispose: JobControl['dispose']): JobCont
     stopWithSavepoint: refuse,
     disposeSavepoint: refuse,
     checkpoint: refuse,
+    taskManagerLog: refuse,
     rescale: refuse,
     dispose,
     stop: () => Promise.resolve(),
@@ -61,6 +64,7 @@ function viewOfEnd(
   const { outcome, savepoint, at } = record;
   const status = STATUS[outcome.kind];
   const totals = new JobTotals();
+  const series = new JobSeries();
   const exceptions = new JobExceptions();
   if (outcome.kind === 'failed') {
     const { code, message } = outcome;
@@ -96,10 +100,14 @@ function viewOfEnd(
     checkpoints,
     exceptions: exceptions.list(),
     counters: totals.counters(),
+    tallies: totals.tallies(),
+    histograms: totals.histograms(),
+    series,
     gauges: totals.gauges(),
     eventsPerSecond: 0,
     lag: null,
     subtasks: [],
+    ratesOf: () => null,
     filter: { version, wanted: version, refused: null, refusedVersion: null },
     bounds: {},
     splits: { total: manifest?.splits.length ?? 0, held: 0, expiredHolds: 0 },
