@@ -180,7 +180,7 @@ test('why an operation failed, as the Java object that a Flink client reads', ()
   const at = stream.indexOf('DECLINED');
   assert.equal(stream.readUInt16BE(at - 2), 16 * 1024, 'a text is cut at its limit');
   assert.match(stream.toString('latin1', at, at + 30), /^DECLINED: told to, \?ber\?ber/);
-  assert.ok(!stream.includes('@'), 'no mark of the template is left');
+  assert.doesNotMatch(stream.toString('latin1'), /@[A-Z]+@/, 'no mark of the template is left');
 });
 
 test('an enum of a request that Flink does not know is a 400', async (t) => {
