@@ -6,8 +6,16 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { realEnv } from '../runtime/env.ts';
 import { EXIT, EXIT_CODE_HELP } from './exit-codes.ts';
 import { addRoles } from './role-program.ts';
-import { addCheckpoints, addSavepoint, restOption } from './savepoint-program.ts';
+import { addCheckpoints, addSavepoint } from './savepoint-program.ts';
+import {
+  integerFrom,
+  type Outcome,
+  outputOption,
+  restOption,
+  tokenFileOption,
+} from './shared-options.ts';
 import { Terminal } from './terminal.ts';
+import { addTest } from './test-program.ts';
 import { reportThrown } from './thrown.ts';
 
 /** Runs one command line; the exit code. Never throws. */
@@ -24,8 +32,6 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   }
 }
 
-type Outcome = { code: number };
-
 function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   const program = new Command('triggerjob')
     .description('Event triggers over a stream of user tracking events, with big per-user state.')
@@ -35,6 +41,7 @@ function buildProgram(terminal: Terminal, outcome: Outcome): Command {
     .addHelpText('after', '\nColour is left out without a terminal, and when NO_COLOR is set.');
   addRun(program, terminal, outcome);
   addValidate(program, terminal, outcome);
+  addTest(program, terminal, outcome);
   addDemo(program, terminal, outcome);
   addState(program, terminal);
   addSavepoint(program, terminal, outcome, integerFrom(1));
@@ -42,14 +49,6 @@ function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   addRescale(program, terminal);
   addRoles(program, outcome, integerFrom, startPoint);
   return program;
-}
-
-function integerFrom(lowest: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= lowest && Number.isSafeInteger(value)) return value;
-    throw new InvalidArgumentError(`expected a whole number from ${lowest} on.`);
-  };
 }
 
 function startPoint(text: string): string {
@@ -140,9 +139,7 @@ function addValidate(program: Command, terminal: Terminal, outcome: Outcome): vo
     .command('validate')
     .description('Report every fault of a TriggerJob file with line and column.')
     .argument('<file>', 'the TriggerJob, YAML')
-    .addOption(
-      new Option('-o, --output <format>', 'how to print').choices(['text', 'json']).default('text'),
-    )
+    .addOption(outputOption())
     .addHelpText(
       'after',
       `
@@ -252,6 +249,7 @@ function addRescale(program: Command, terminal: Terminal): void {
     .description('Ask a running job for another parallelism, for good.')
     .requiredOption('--parallelism <n>', 'subtasks, up to maxParallelism', integerFrom(1))
     .addOption(restOption())
+    .addOption(tokenFileOption())
     .addHelpText(
       'after',
       `

@@ -5,6 +5,14 @@ import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 
 const TIMEOUT_MS = 5_000;
 
+/** Not an option of the commands: those are seen by every user of the machine. */
+export const REST_TOKEN_VARIABLE = 'TRIGGERJOB_TOKEN';
+
+/** The bearer token of this process's user; undefined: none. */
+export function restToken(): string | undefined {
+  return (process.env[REST_TOKEN_VARIABLE] ?? process.env['TRIGGERJOB_REST_TOKEN'])?.trim();
+}
+
 /** The fields of /api/v1/details that the commands show; absent ones are 0 or null. */
 export interface JobStatus {
   state: string;
@@ -32,8 +40,7 @@ export async function callRest(
   url: string,
   request: { method?: 'GET' | 'POST' | 'PUT'; body?: JsonObject } = {},
 ): Promise<JsonObject> {
-  // Not an option of the commands: those are seen by every user of the machine.
-  const token = process.env['TRIGGERJOB_REST_TOKEN']?.trim();
+  const token = restToken();
   const abort = new AbortController();
   const limit = env.timer(TIMEOUT_MS, () =>
     abort.abort(new Error(`no answer in ${TIMEOUT_MS} ms`)),

@@ -3,8 +3,8 @@
  */
 import { type Command, Option } from 'commander';
 import type { JobManagerRole, TaskManagerRole } from './roles.ts';
+import type { Outcome } from './shared-options.ts';
 
-type Outcome = { code: number };
 type Parser<T> = (text: string) => T;
 
 const secretFileOption = (): Option =>

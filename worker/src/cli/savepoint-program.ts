@@ -1,18 +1,13 @@
 /** The commands `triggerjob savepoint ...` and `triggerjob checkpoints ...` with their options. */
 import { type Command, Option } from 'commander';
 import { realEnv } from '../runtime/env.ts';
+import { type Outcome, restOption, tokenFileOption } from './shared-options.ts';
 import type { Terminal } from './terminal.ts';
 
-const DEFAULT_REST = 'http://127.0.0.1:8081';
 const DEFAULT_SECONDS = 600;
 
-type Outcome = { code: number };
 type ParseInteger = (text: string) => number;
 
-export const restOption = (): Option =>
-  new Option('--rest <url>', 'REST API of the JobManager')
-    .default(DEFAULT_REST)
-    .argParser((text: string) => text.replace(/\/+$/, ''));
 const s3Endpoint = () =>
   new Option('--s3-endpoint <url>', 'of an S3-compatible store (default: AWS_ENDPOINT_URL_S3)');
 const asJson = () => new Option('--json', 'as JSON');
@@ -114,6 +109,7 @@ function addTaking(savepoint: Command, terminal: Terminal, positive: ParseIntege
       .command(name)
       .description(description)
       .addOption(restOption())
+      .addOption(tokenFileOption())
       .option('--directory <url>', "instead of the job's savepoints.directory")
       .option('--timeout <seconds>', 'how long to wait for it', positive, DEFAULT_SECONDS);
   taking('trigger', 'Take a savepoint of the running job and print its location.')
