@@ -4,7 +4,9 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { realEnv } from '../runtime/env.ts';
+import { addAuthoring, addCompletion } from './authoring-program.ts';
 import { EXIT, EXIT_CODE_HELP } from './exit-codes.ts';
+import { addLive } from './live-program.ts';
 import { addRoles } from './role-program.ts';
 import { addCheckpoints, addSavepoint } from './savepoint-program.ts';
 import {
@@ -19,8 +21,10 @@ import { addTest } from './test-program.ts';
 import { reportThrown } from './thrown.ts';
 
 /** Runs one command line; the exit code. Never throws. */
-export async function runCommand(args: readonly string[]): Promise<number> {
-  const terminal = new Terminal(process.stdout, process.stderr, process.env);
+export async function runCommand(
+  args: readonly string[],
+  terminal = new Terminal(process.stdout, process.stderr, process.env),
+): Promise<number> {
   const outcome = { code: EXIT.ok as number };
   const program = buildProgram(terminal, outcome);
   try {
@@ -32,22 +36,28 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   }
 }
 
-function buildProgram(terminal: Terminal, outcome: Outcome): Command {
+export function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   const program = new Command('triggerjob')
     .description('Event triggers over a stream of user tracking events, with big per-user state.')
     .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.print(text.trimEnd()),
+      writeErr: (text) => terminal.error(text.trimEnd()),
+    })
     .showHelpAfterError('(add --help for what this command takes)')
     .addHelpText('after', `\n${EXIT_CODE_HELP}`)
     .addHelpText('after', '\nColour is left out without a terminal, and when NO_COLOR is set.');
   addRun(program, terminal, outcome);
   addValidate(program, terminal, outcome);
   addTest(program, terminal, outcome);
+  addAuthoring(program, terminal, outcome);
   addDemo(program, terminal, outcome);
-  addState(program, terminal);
+  addLive(program, terminal, outcome);
   addSavepoint(program, terminal, outcome, integerFrom(1));
   addCheckpoints(program, terminal, outcome, integerFrom(1));
   addRescale(program, terminal);
   addRoles(program, outcome, integerFrom, startPoint);
+  addCompletion(program, terminal);
   return program;
 }
 
@@ -202,43 +212,6 @@ Examples:
           restPort: options.restPort ?? null,
           taskManagers: options.taskManagers,
         });
-      },
-    );
-}
-
-function addState(program: Command, terminal: Terminal): void {
-  const state = program.command('state').description('Look at the state in checkpoints.');
-  state
-    .command('dump')
-    .description('Print every user of a checkpoint as NDJSON, sorted by user_id.')
-    .addOption(new Option(STATE_DIR, 'state directory of a local run').conflicts('store'))
-    .option('--store <url>', 'checkpoint directory: s3://..., file:///... or a path')
-    .option('--s3-endpoint <url>', 'of an S3-compatible store (default: AWS_ENDPOINT_URL_S3)')
-    .option('--job <namespace/name>', 'which job, where the directory holds several')
-    .option('--checkpoint <id>', 'instead of the last completed one', integerFrom(1))
-    .option('--out <file>', 'write there instead of standard output')
-    .addHelpText(
-      'after',
-      `
-Reads the checkpoint's objects only; the job may run or not, local state is not needed. For S3,
-credentials and region come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and the like.
-
-Examples:
-  triggerjob state dump --state-dir .triggerjob/demo | head -n 1
-  triggerjob state dump --store /var/checkpoints --job default/user-events --out users.ndjson
-  triggerjob state dump --store s3://flink-checkpoints/ --job default/user-events`,
-    )
-    .action(
-      async (options: {
-        stateDir?: string;
-        store?: string;
-        s3Endpoint?: string;
-        job?: string;
-        checkpoint?: number;
-        out?: string;
-      }) => {
-        const { dumpCommand } = await import('./dump-command.ts');
-        await dumpCommand(realEnv, terminal, options);
       },
     );
 }

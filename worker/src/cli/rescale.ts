@@ -12,7 +12,7 @@ export async function rescaleJob(
   { env, terminal, rest }: SavepointOptions,
   parallelism: number,
 ): Promise<void> {
-  const url = `${rest}/jobs/${await jobId({ env, terminal, rest })}/resource-requirements`;
+  const url = `${rest}/jobs/${await jobId({ env, rest })}/resource-requirements`;
   const vertices = Object.keys(await callRest(env, url));
   const wanted: JsonObject = { parallelism: { lowerBound: 1, upperBound: parallelism } };
   const body = Object.fromEntries(vertices.map((vertex) => [vertex, wanted]));

@@ -74,7 +74,7 @@ export async function callRest(
 }
 
 /** Flink's error bodies are {"errors": [text, ...]}. */
-function reasonIn(text: string): string {
+export function reasonIn(text: string): string {
   try {
     const value: unknown = JSON.parse(text);
     if (isJsonObject(value) && Array.isArray(value['errors'])) return value['errors'].join('; ');

@@ -87,7 +87,10 @@ function addOperatorOptions(
       `
 A job that has ended (finished, stopped, cancelled, failed) in a run is not started again by any
 JobManager of that run or an earlier one; a later run goes on from its newest checkpoint, unless it
-begins otherwise.`,
+begins otherwise.
+
+Example:
+  triggerjob jobmanager --plan job.yaml --store s3://flink-checkpoints/ --rest-port 8081`,
     );
 }
 
@@ -110,6 +113,12 @@ function addTaskManager(
     )
     .addOption(secretFileOption())
     .option('--health-port <port>', '/healthz, /readyz and /metrics there', integerFrom(0))
+    .addHelpText(
+      'after',
+      `
+Example:
+  triggerjob taskmanager --jobmanager 10.0.0.1:6123 --local-state-dir /data --secret-file secret`,
+    )
     .action(async (options: TaskManagerRole) => {
       const { runTaskManagerRole } = await import('./roles.ts');
       outcome.code = await runTaskManagerRole(options);

@@ -33,7 +33,7 @@ export function addSavepoint(
   const savepoint = program
     .command('savepoint')
     .description('Self-contained copies of the state: take, look at, check, delete.')
-    .addHelpText('after', ABOUT);
+    .addHelpText('afterAll', ABOUT);
   addTaking(savepoint, terminal, positive);
   savepoint
     .command('list')
@@ -138,7 +138,14 @@ export function addCheckpoints(
 ): void {
   const checkpoints = program
     .command('checkpoints')
-    .description("A job's retained checkpoints, read from the store alone.");
+    .description("A job's retained checkpoints, read from the store alone.")
+    .addHelpText(
+      'afterAll',
+      `
+Examples:
+  triggerjob checkpoints list .triggerjob/demo/checkpoints
+  triggerjob checkpoints verify s3://flink-checkpoints/ --job default/user-events --retained 5`,
+    );
   const reading = (name: string, description: string) =>
     checkpoints
       .command(name)

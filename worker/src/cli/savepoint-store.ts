@@ -37,14 +37,14 @@ function open({ env, s3Endpoint }: StoreReading, location: string): Promise<Obje
 }
 
 /** `s3://bucket/dir` without a slash at its end; a path as a file URL. */
-function urlOf(location: string): string {
+export function storeUrlOf(location: string): string {
   const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(location) ? location : pathToFileURL(location).href;
   return url.replace(/\/+$/, '');
 }
 
 export async function listDirectory(reading: StoreReading, directory: string): Promise<void> {
   const { env, terminal } = reading;
-  const parent = urlOf(directory);
+  const parent = storeUrlOf(directory);
   const below = (folder: string) => (folder === '' ? parent : `${parent}/${folder}`);
   const store = await open(reading, parent);
   const entries = await listSavepoints(store, (folder) => open(reading, below(folder)));

@@ -19,7 +19,7 @@ export interface SavepointOptions {
 }
 
 /** The one job of the JobManager: one TriggerJob is one cluster with one job. */
-export async function jobId({ env, rest }: SavepointOptions): Promise<string> {
+export async function jobId({ env, rest }: { env: Env; rest: string }): Promise<string> {
   const { jobs } = await callRest(env, `${rest}/jobs/overview`);
   const [job] = Array.isArray(jobs) ? jobs : [];
   if (isJsonObject(job) && typeof job['jid'] === 'string') return job['jid'];

@@ -11,6 +11,7 @@ import { chainOf, collectGroup } from '../checkpoint/chain.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { SegmentCache } from '../checkpoint/segment-reader.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
+import { keyGroupOf } from '../exchange/key-groups.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { decodeUser } from '../state/decode-user.ts';
 import { parseKey } from '../state/rows.ts';
@@ -43,6 +44,21 @@ export async function dumpState(
     await file.close();
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** One user's line, without its newline; null: it is not in this checkpoint. */
+export async function userIn(
+  store: ObjectStore,
+  manifest: Manifest,
+  userId: string,
+): Promise<string | null> {
+  const { maxParallelism, subtasks, checkpointId } = manifest;
+  const keyGroup = keyGroupOf(userId, maxParallelism);
+  const chain = chainOf(subtasks, keyGroup, checkpointId);
+  if (chain === null) return null;
+  const users = usersOf(await collectGroup(new SegmentCache(store), chain, keyGroup));
+  const rows = users.get(userId);
+  return rows === undefined ? null : userLine(userId, rows);
 }
 
 async function spoolLines(
