@@ -185,7 +185,7 @@ describe('the help', () => {
       let help = '';
       command.configureOutput({ writeOut: (text) => (help += text) });
       command.outputHelp();
-      assert.match(help, /\nExamples?:\n {2}triggerjob /, name);
+      assert.match(help, /\nExamples?:\n {2}.*triggerjob /, name);
     }
   });
 

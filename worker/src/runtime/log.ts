@@ -1,6 +1,48 @@
-/** Logs: pino, JSON lines on stdout, the component in each. */
-import { type Logger, pino } from 'pino';
+/**
+ * Logs: pino, JSON lines on stdout. Each bears its component and, where they are known, job,
+ * TaskManager, subtask and attempt; `checkpointId` is a field of the lines that are about one.
+ */
+import { type DestinationStream, type Logger, type LoggerOptions, pino } from 'pino';
+import { type Env, realEnv } from './env.ts';
+import { type Fields, LogGuard } from './log-guard.ts';
 
-export function createLog(component: string, level = 'info'): Logger {
-  return pino({ level, base: { component, pid: process.pid } });
+/** What all lines of one logger are about. */
+export interface LogIds {
+  /** `namespace/name`. */
+  job?: string;
+  taskManager?: string;
+  subtask?: number;
+  attempt?: number;
+}
+
+export interface LogSettings extends LogIds {
+  level?: string;
+  env?: Env;
+  /** Default: stdout. */
+  to?: DestinationStream;
+}
+
+export function createLog(component: string, settings: LogSettings = {}): Logger {
+  const { level = 'info', env = realEnv, to, ...ids } = settings;
+  const base = { component, pid: process.pid, ...ids };
+  const options: LoggerOptions = { level, base, hooks: { logMethod: guarded(new LogGuard(env)) } };
+  return to === undefined ? pino(options) : pino(options, to);
+}
+
+type LogMethod = NonNullable<NonNullable<LoggerOptions['hooks']>['logMethod']>;
+
+/** Calls have the forms `log.info(message)`, `log.info(fields)` and `log.info(fields, message)`. */
+function guarded(guard: LogGuard): LogMethod {
+  return function logMethod(args, method, level) {
+    const given: unknown[] = args;
+    const [first, second = ''] = typeof given[0] === 'string' ? [{}, given[0]] : given;
+    const fields: Fields = first instanceof Error ? { err: first } : ((first ?? {}) as Fields);
+    const tell = (more: Fields, message: string) => {
+      method.call(this, more, message);
+    };
+    const line = guard.admit(level, fields, String(second), tell);
+    if (line === null) return;
+    if (line.message === '') method.call(this, line.fields);
+    else method.call(this, line.fields, line.message);
+  };
 }

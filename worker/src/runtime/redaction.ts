@@ -4,7 +4,7 @@ import { isJsonObject, type JsonObject, type JsonValue } from './json.ts';
 export const REDACTED = '***';
 
 const CREDENTIAL =
-  /^(authorization|proxy-authorization|cookie|set-cookie|password|passwd|secret|token)$|(^|[-_.])(api[-_]?key|access[-_]?key|secret[-_]?key|token|secret|password|credential)s?$/i;
+  /^(authorization|proxy-authorization|cookie|set-cookie|password|passwd|secret|token)$|(^|[-_.]|(?<=[a-z]))(api[-_]?key|access[-_]?key|secret[-_]?key|token|secret|password|credential)s?$/i;
 const USER_IN_URL = /\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi;
 const BEARER = /\b(bearer|basic) +[\w.~+/=-]+/gi;
 
