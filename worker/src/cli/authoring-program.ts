@@ -19,9 +19,9 @@ export function addAuthoring(program: Command, terminal: Terminal, outcome: Outc
 }
 
 const ABOUT_EVAL = `
-JSON is written in place, or read from @FILE or @- (standard input). What is not given is empty. With
---user, profile, visit and history are those of a user of the running job (--rest), and without a
-script so is the script. Exit code 1 when the script fails on this event.
+JSON is written in place, or read from @FILE or @- (standard input). What is not given is empty.
+With --user, profile, visit and history are those of a user of the running job (--rest), and without
+a script so is the script. Exit code 1 when the script fails on this event.
 
 Examples:
   triggerjob eval 'event.triggerable && user.country == "US"' \\

@@ -74,7 +74,8 @@ ${entries
   .map(({ path, commands, options }) => {
     const flags = options.flatMap((option) => option.flags).join(' ');
     const names = commands.map((command) => command.name).join(' ');
-    return `    ${quoted(path)}) if [[ "$cur" == -* ]]; then words=${quoted(flags)}; else words=${quoted(names)}; fi ;;`;
+    const here = `if [[ "$cur" == -* ]]; then words=${quoted(flags)}; else words=${quoted(names)}; fi`;
+    return `    ${quoted(path)}) ${here} ;;`;
   })
   .join('\n')}
   esac
@@ -125,7 +126,9 @@ ${entries
       flags.map((flag): [string, string] => [flag, description]),
     );
     const names = commands.map((one): [string, string] => [one.name, one.description]);
-    return `    ${quoted(path)}) if [[ "\${words[CURRENT]}" == -* ]]; then offered=(${described(flags)}); else offered=(${described(names)}); fi ;;`;
+    const isOption = '[[ "${words[CURRENT]}" == -* ]]';
+    const [yes, no] = [`offered=(${described(flags)})`, `offered=(${described(names)})`];
+    return `    ${quoted(path)}) if ${isOption}; then ${yes}; else ${no}; fi ;;`;
   })
   .join('\n')}
   esac

@@ -159,7 +159,7 @@ Exit code 1 when the user is not in state.
 Examples:
   triggerjob state get --user u0000000533
   triggerjob state get --user u0000000533 --state-dir .triggerjob/demo -o json
-  triggerjob state get --user u0000000533 --from s3://flink-savepoints/savepoint-ccec5e-50e1b2f6395a`,
+  triggerjob state get --user u0000000533 --from s3://flink-savepoints/savepoint-ccec5e-50e1b2f639`,
     )
     .action(async (options: StateGetOptions) => {
       const { stateGet } = await import('./state-get.ts');

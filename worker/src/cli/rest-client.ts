@@ -27,6 +27,9 @@ export interface JobStatus {
   /** Every split has ended for good: a file was read to its end. */
   inputEnded: boolean;
   restoredCheckpoint: number | null;
+  parallelism: number;
+  /** Subtasks whose state is restored. */
+  restoredSubtasks: number;
   lastCheckpoint: { id: number; at: number; bytes: number; durationMs: number } | null;
   restarts: number;
   failure: string | null;
@@ -102,10 +105,18 @@ export async function fetchStatus(env: Env, restUrl: string): Promise<JobStatus>
     outbox: number('outbox'),
     inputEnded: body['inputEnded'] === true,
     restoredCheckpoint: restoredIn(body['restoredCheckpoint']),
+    parallelism: number('parallelism'),
+    restoredSubtasks: restoredSubtasksIn(body['subtasks']),
     lastCheckpoint: checkpointIn(body['lastCheckpoint']),
     restarts: number('restarts'),
     failure: typeof body['failure'] === 'string' ? body['failure'] : null,
   };
+}
+
+/** A subtask gets its splits when its state is there; before that, openSplits is -1. */
+function restoredSubtasksIn(value: unknown): number {
+  const all = Array.isArray(value) ? value.filter(isJsonObject) : [];
+  return all.filter(({ openSplits }) => Number(openSplits) >= 0).length;
 }
 
 function restoredIn(value: unknown): number | null {

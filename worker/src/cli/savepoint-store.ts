@@ -18,11 +18,9 @@ import type { Env } from '../runtime/env.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import { formatAge, formatBytes, formatCount } from './amounts.ts';
 import { EXIT } from './exit-codes.ts';
+import { Progress } from './progress.ts';
 import { printTable } from './table.ts';
 import type { Terminal } from './terminal.ts';
-
-/** Between two lines of progress where nothing is redrawn. */
-const PROGRESS_MS = 5_000;
 
 export interface StoreReading {
   env: Env;
@@ -214,17 +212,12 @@ export async function verifyAndReport(
 ): Promise<number> {
   const total = objectsOf(manifest).reduce((sum, { bytes }) => sum + bytes, 0);
   let read = 0;
-  let shownAt = env.monotonic();
+  const progress = new Progress({ env, terminal, what: 'verifying' });
   const report = await verifyManifest(store, manifest, (bytes) => {
     read += bytes;
-    const line = `verifying: ${formatBytes(read)} of ${formatBytes(total)}`;
-    if (terminal.redraws) terminal.live([line]);
-    else if (env.monotonic() - shownAt >= PROGRESS_MS) {
-      shownAt = env.monotonic();
-      terminal.error(line);
-    }
-  });
-  if (terminal.redraws) terminal.live([]);
+    const share = total === 0 ? null : read / total;
+    progress.update(share, `${formatBytes(read)} of ${formatBytes(total)}`);
+  }).finally(() => progress.end());
   const size = `${formatCount(report.objects)} objects, ${formatBytes(report.bytes)}`;
   if (report.damaged.length === 0) {
     terminal.print(`${what} is whole: ${size}, ${formatCount(report.rows)} rows`);

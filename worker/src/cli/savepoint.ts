@@ -6,6 +6,7 @@ import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 import { formatAge, formatBytes } from './amounts.ts';
+import { Progress } from './progress.ts';
 import { callRest } from './rest-client.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -51,9 +52,21 @@ export async function stopWithSavepoint(
 }
 
 async function triggered(
-  { env, terminal }: SavepointOptions,
+  options: SavepointOptions,
   request: { job: string; path: string; body: JsonObject; limitMs: number },
 ): Promise<void> {
+  const { env, terminal } = options;
+  const progress = new Progress({ env, terminal, what: 'savepoint' });
+  // The bar goes before the location comes.
+  const location = await completed(options, request, progress).finally(() => progress.end());
+  terminal.print(location);
+}
+
+async function completed(
+  { env }: SavepointOptions,
+  request: { job: string; path: string; body: JsonObject; limitMs: number },
+  bar: Progress,
+): Promise<string> {
   const { job, path, body, limitMs } = request;
   const post = { method: 'POST', body } as const;
   const { 'request-id': trigger } = await callRest(env, `${job}/${path}`, post);
@@ -62,16 +75,16 @@ async function triggered(
     const answer = await callRest(env, `${job}/savepoints/${String(trigger)}`);
     const { status, operation, progress } = answer;
     if (isJsonObject(status) && status['id'] === 'COMPLETED') {
-      if (terminal.redraws) terminal.live([]);
       const location = isJsonObject(operation) ? operation['location'] : undefined;
       if (typeof location !== 'string') throw failedWith(operation);
-      terminal.print(location);
-      return;
+      return location;
     }
-    if (terminal.redraws && isJsonObject(progress)) {
-      const copied = formatBytes(Number(progress['copied-bytes']));
-      terminal.live([`copying: ${copied} of ${formatBytes(Number(progress['total-bytes']))}`]);
-    }
+    if (isJsonObject(progress)) {
+      const copied = Number(progress['copied-bytes']);
+      const total = Number(progress['total-bytes']);
+      const share = total > 0 ? copied / total : null;
+      bar.update(share, `copying ${formatBytes(copied)} of ${formatBytes(total)}`);
+    } else bar.update(null, 'waiting for a checkpoint');
     await sleep(env, POLL_MS);
   }
   throw new TriggerJobError(

@@ -23,16 +23,20 @@ interface LinePlace {
   bytes: number;
 }
 
-/** `write` gets one line at a time, with its newline. Returns the number of users. */
+/**
+ * `write` gets one line at a time, with its newline. `onGroup`: how many key groups are read.
+ * Returns the number of users.
+ */
 export async function dumpState(
   store: ObjectStore,
   manifest: Manifest,
   write: (line: Buffer) => Promise<void>,
+  onGroup: (groups: number) => void = () => undefined,
 ): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'triggerjob-dump-'));
   const file = await open(join(folder, 'lines'), 'wx+');
   try {
-    const places = await spoolLines(store, manifest, file);
+    const places = await spoolLines(store, manifest, file, onGroup);
     places.sort((a, b) => Buffer.compare(a.id, b.id));
     for (const place of places) {
       const line = Buffer.alloc(place.bytes);
@@ -65,11 +69,13 @@ async function spoolLines(
   store: ObjectStore,
   manifest: Manifest,
   file: FileHandle,
+  onGroup: (groups: number) => void,
 ): Promise<LinePlace[]> {
   const segments = new SegmentCache(store);
   const places: LinePlace[] = [];
   let offset = 0;
   for (let keyGroup = 0; keyGroup < manifest.maxParallelism; keyGroup += 1) {
+    onGroup(keyGroup);
     const chain = chainOf(manifest.subtasks, keyGroup, manifest.checkpointId);
     if (chain === null) {
       // An initial manifest has no subtasks: nothing was read yet. Otherwise users would be left

@@ -13,14 +13,21 @@ const DEFAULT_COLUMNS = 100;
 export class Terminal {
   readonly #out: Output;
   readonly #err: Output;
+  readonly #environment: Record<string, string | undefined>;
   readonly #color: boolean;
   #live: string[] = [];
 
   constructor(out: Output, err: Output, environment: Record<string, string | undefined>) {
     this.#out = out;
     this.#err = err;
+    this.#environment = environment;
     const refused = (environment['NO_COLOR'] ?? '') !== '' || environment['TERM'] === 'dumb';
     this.#color = out.isTTY === true && !refused;
+  }
+
+  /** What is drawn goes to standard error, because standard output is the command's result. */
+  forErrors(): Terminal {
+    return new Terminal(this.#err, this.#err, this.#environment);
   }
 
   get redraws(): boolean {

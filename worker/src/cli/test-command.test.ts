@@ -52,7 +52,7 @@ tests:
     assert.deepEqual([ok, failed, files[0].tests[0].passed], [false, 1, false]);
   });
 
-  it('names the place of missing tests, what is wrong in bad ones, a name that selects none', async () => {
+  it('tells of missing tests, of bad ones, and of a name that selects none', async () => {
     const missing = await run('absent.yaml');
     assert.equal(missing.code, 1);
     assert.match(missing.err, /absent\.tests\.yaml: can't be read: .*; the tests of absent\.yaml/);

@@ -96,7 +96,7 @@ export class LogGuard {
 }
 
 /** A copy without credentials and users' data; an Error keeps what pino shows of it. */
-export function redactedFields(fields: Fields): Fields {
+function redactedFields(fields: Fields): Fields {
   return Object.fromEntries(
     Object.entries(fields).map(([name, value]) => [name, shown(name, value, 0)]),
   );

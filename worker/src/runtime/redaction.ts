@@ -4,7 +4,7 @@ import { isJsonObject, type JsonObject, type JsonValue } from './json.ts';
 export const REDACTED = '***';
 
 const CREDENTIAL =
-  /^(authorization|proxy-authorization|cookie|set-cookie|password|passwd|secret|token)$|(^|[-_.]|(?<=[a-z]))(api[-_]?key|access[-_]?key|secret[-_]?key|token|secret|password|credential)s?$/i;
+  /(authorization|cookie|passwd|(api|access|secret|private)[-_]?key|(token|secret|password|credential)s?)$/i;
 const USER_IN_URL = /\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi;
 const BEARER = /\b(bearer|basic) +[\w.~+/=-]+/gi;
 
@@ -18,7 +18,7 @@ export function redactedText(text: string): string {
   return text.replace(USER_IN_URL, `$1${REDACTED}@`).replace(BEARER, `$1 ${REDACTED}`);
 }
 
-/** A copy. Only scalars are replaced: an object of that name holds fields with names of their own. */
+/** A copy. Only scalars are replaced: an object of that name holds named fields of its own. */
 export function redacted<T extends JsonValue>(value: T): T {
   return copy(value) as T;
 }
