@@ -74,8 +74,8 @@ ${entries
   .map(({ path, commands, options }) => {
     const flags = options.flatMap((option) => option.flags).join(' ');
     const names = commands.map((command) => command.name).join(' ');
-    const here = `if [[ "$cur" == -* ]]; then words=${quoted(flags)}; else words=${quoted(names)}; fi`;
-    return `    ${quoted(path)}) ${here} ;;`;
+    const [yes, no] = [`words=${quoted(flags)}`, `words=${quoted(names)}`];
+    return `    ${quoted(path)}) if [[ "$cur" == -* ]]; then ${yes}; else ${no}; fi ;;`;
   })
   .join('\n')}
   esac
@@ -126,7 +126,7 @@ ${entries
       flags.map((flag): [string, string] => [flag, description]),
     );
     const names = commands.map((one): [string, string] => [one.name, one.description]);
-    const isOption = '[[ "${words[CURRENT]}" == -* ]]';
+    const isOption = `[[ "\${words[CURRENT]}" == -* ]]`;
     const [yes, no] = [`offered=(${described(flags)})`, `offered=(${described(names)})`];
     return `    ${quoted(path)}) if ${isOption}; then ${yes}; else ${no}; fi ;;`;
   })

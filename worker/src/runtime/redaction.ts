@@ -3,8 +3,11 @@ import { isJsonObject, type JsonObject, type JsonValue } from './json.ts';
 
 export const REDACTED = '***';
 
-const CREDENTIAL =
-  /(authorization|cookie|passwd|(api|access|secret|private)[-_]?key|(token|secret|password|credential)s?)$/i;
+const CREDENTIAL_NAMES = [
+  ...['authorization', 'cookie', 'passwd', '(api|access|secret|private)[-_]?key'],
+  '(token|secret|password|credential)s?',
+];
+const CREDENTIAL = new RegExp(`(${CREDENTIAL_NAMES.join('|')})$`, 'i');
 const USER_IN_URL = /\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi;
 const BEARER = /\b(bearer|basic) +[\w.~+/=-]+/gi;
 
