@@ -4,6 +4,7 @@
  */
 import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
+import type { SlotAnswer, SlotQuery } from '../rpc/inspection.ts';
 import {
   type Command,
   type Deployment,
@@ -33,6 +34,8 @@ export class FakeTaskManager {
   /** Answers `replay`. */
   catchesUp = true;
   runs = true;
+  /** What a subtask says to a question; null: nothing. */
+  answers: (query: SlotQuery, subtask: number) => SlotAnswer | null = () => null;
   readonly #client: RpcClient;
   readonly #chains = new Map<number, SubtaskSnapshot['deltas']>();
   readonly #lastBarrier = new Map<number, number>();
@@ -181,6 +184,11 @@ export class FakeTaskManager {
       this.send({ type: 'canceled', taskManagerId, attempt: command.attempt });
     }
     if (command.type === 'trigger') this.#trigger(command);
+    if (command.type === 'query') {
+      const { attempt, id, subtask, query } = command;
+      const answer = this.answers(query, subtask);
+      if (answer !== null) this.send({ type: 'answer', taskManagerId, attempt, id, answer });
+    }
     if (command.type === 'shutdown') this.#client.close();
     this.#waiters = this.#waiters.filter((waiter) => {
       if (!waiter.test(command)) return true;
@@ -266,6 +274,14 @@ const NO_METRICS: SubtaskMetrics = {
   busyMs: 0,
   backPressuredMs: 0,
   idleMs: 0,
+  ledger: {
+    accepted: 0,
+    noMatch: 0,
+    delivered: 0,
+    deadLettered: 0,
+    parked: 0,
+    inOutbox: 0,
+  },
   ledgerImbalance: 0,
   restoreMs: 0,
   pauseCount: 0,

@@ -5,6 +5,7 @@ import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/m
 import type { Bounds } from '../runtime/bound.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
+import type { Inspection } from './job-inspection.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
@@ -107,6 +108,8 @@ export interface SavepointTaken {
 /** What REST may ask of the job. Rejections are TriggerJobErrors. */
 export interface JobControl {
   view(): JobView;
+  /** null: the job has ended. */
+  readonly inspection: Inspection | null;
   savepoint(request?: SavepointRequest): Promise<SavepointTaken>;
   /** What the request with this id made, whoever led then; null = nothing that is complete. */
   findSavepoint(triggerId: string): Promise<SavepointTaken | null>;

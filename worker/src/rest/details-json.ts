@@ -48,7 +48,10 @@ export function details(view: JobView): JsonObject {
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
     ledgerImbalance: gauges.ledgerImbalance,
-    subtasks: subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
+    subtasks: subtasks.map((subtask) => {
+      const { extra, ledger } = subtask;
+      return { ...subtask, extra: { ...extra }, ledger: { ...ledger } };
+    }),
   };
 }
 

@@ -61,7 +61,7 @@ export async function startRest(options: RestOptions): Promise<RestServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null && routes?.control !== control) {
-      routes = { control, routes: routesOf(control, operations, connections, leader) };
+      routes = { control, routes: routesOf(control, operations, connections, leader, env) };
     }
     const view = control?.view() ?? null;
     const role = { routes: control && (routes?.routes ?? null), leader: leader(), view };
@@ -117,20 +117,32 @@ async function respond(
   response: ServerResponse,
 ): Promise<void> {
   let answer: RouteAnswer | null;
+  let text = '';
   try {
     answer = await handle(role, request, response);
+    text = textOf(answer);
   } catch (error) {
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
+    text = textOf(answer);
   }
   if (answer === null) return;
-  const text = typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
+  if (answer.stream !== undefined) {
+    answer.stream(response);
+    return;
+  }
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
     ...answer.headers,
   });
   response.end(text);
+}
+
+/** Throws where an object is nested too deep to be written. */
+function textOf(answer: RouteAnswer | null): string {
+  if (answer === null) return '';
+  return typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
 }
 
 /** null: answered already. */
@@ -145,19 +157,25 @@ async function handle(
   if (own !== null) return own;
   const { routes, leader, tokens, forwarding } = role;
   const reads = method === 'GET' || method === 'HEAD';
-  if (!reads && tokens !== null && !tokens.admits(request.headers.authorization)) {
-    const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
-    return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
-  }
+  const admitted = tokens === null || tokens.admits(request.headers.authorization);
+  if (!reads && !admitted) return NO_TOKEN;
   if (routes === null) return forwarding.forward(request, response, leader);
   const match = matchRoute(routes, method, url.pathname);
   if (match.kind === 'unknown') throw new RestError(404, `Not found: ${url.pathname}`);
   if (match.kind === 'wrong-method') {
     throw new RestError(405, `${method} is not possible here; use ${match.allowed.join(', ')}`);
   }
-  const body = method === 'GET' ? {} : await readBody(request);
-  return match.handler({ params: match.params, query: url.searchParams, body });
+  if (match.route.needsToken === true && !admitted) return NO_TOKEN;
+  const { maxBodyBytes = MAX_BODY_BYTES } = match.route;
+  const body = method === 'GET' ? {} : await readBody(request, maxBodyBytes);
+  return match.route.handler({ params: match.params, query: url.searchParams, body });
 }
+
+const NO_TOKEN: RouteAnswer = {
+  status: 401,
+  body: { errors: ['a token of this job is needed: Authorization: Bearer TOKEN'] },
+  headers: { 'www-authenticate': 'Bearer' },
+};
 
 /** What every JobManager answers for itself. */
 function ownAnswer({ leader, view }: Role, path: string): RouteAnswer | null {
@@ -178,13 +196,15 @@ function ownAnswer({ leader, view }: Role, path: string): RouteAnswer | null {
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {
+async function readBody(
+  request: IncomingMessage,
+  maxBytes: number,
+): Promise<Record<string, unknown>> {
   const parts: Buffer[] = [];
   let bytes = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     bytes += part.length;
-    if (bytes > MAX_BODY_BYTES)
-      throw new RestError(413, `the body is over ${MAX_BODY_BYTES} bytes`);
+    if (bytes > maxBytes) throw new RestError(413, `the body is over ${maxBytes} bytes`);
     parts.push(part);
   }
   if (bytes === 0) return {};

@@ -1,12 +1,15 @@
 /** Which path answers what. Errors thrown here become {"errors": [...]} with their status. */
 import type { JobControl, JobView, SavepointRequest } from '../jobmanager/job-view.ts';
 import type { Bound, Bounds } from '../runtime/bound.ts';
+import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
 import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import { details } from './details-json.ts';
 import * as flink from './flink-json.ts';
+import { inspectRoutes } from './inspect-routes.ts';
+import { checkJob, checkRunning } from './job-checks.ts';
 import { metricsText } from './metrics.ts';
 import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
@@ -19,12 +22,14 @@ export function routesOf(
   operations: Operations,
   connections: () => Bound,
   leader: () => string | null,
+  env: Env,
 ): Route[] {
   const bounds = (): Bounds => ({
     rest_connections: connections(),
     rest_savepoint_operations: operations.savepoints.kept,
     rest_checkpoint_operations: operations.manual.kept,
     rest_disposal_operations: operations.disposals.kept,
+    ...control.inspection?.bounds,
   });
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
     method: 'GET',
@@ -64,6 +69,7 @@ export function routesOf(
     },
     ...actions(control, operations),
     ...disposal(control, operations),
+    ...inspectRoutes(control, env),
   ];
 }
 
@@ -265,16 +271,6 @@ function failureCause(failure: string): JsonObject {
 /** Flink's serialized throwable, as far as its tools read it. */
 function cause(failure: string): JsonObject {
   return { class: 'TriggerJobError', 'stack-trace': failure, 'serialized-throwable': '' };
-}
-
-function checkJob(view: JobView, jobId: string): void {
-  if (jobId !== view.jobId) throw new RestError(404, `Job ${jobId} not found`);
-}
-
-/** Flink's operator depends on 404 for a missing job and 409 for one that has ended. */
-function checkRunning(view: JobView, request: RouteRequest): void {
-  checkJob(view, request.params['jobid'] ?? '');
-  if (view.terminal) throw new RestError(409, `Job ${view.jobId} is already ${view.status}`);
 }
 
 /** Longer ones are no ids; what is kept of them is bounded. */

@@ -3,16 +3,17 @@
  * (frame.ts). The TaskManager connects. Commands bear the leaderEpoch; a TaskManager refuses an
  * older one than it has seen (P38).
  */
-import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { KeyGroupRange, Ledger, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { SplitPosition } from '../source/source.ts';
+import type { SlotAnswer, SlotQuery } from './inspection.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered. 5: lost tasks are replaced alone.
+ * answered. 5: lost tasks are replaced alone. 6: subtasks are asked what people want to know.
  */
-export const RPC_VERSION = 5;
+export const RPC_VERSION = 6;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -157,6 +158,15 @@ export type Command =
       subtask: number;
       splits: SplitPosition[];
     }
+  /** Answered by `answer` with this id, by whoever runs the subtask in that attempt. */
+  | {
+      type: 'query';
+      leaderEpoch: number;
+      attempt: number;
+      subtask: number;
+      id: string;
+      query: SlotQuery;
+    }
   /**
    * End the process after finishing what runs; sent at a graceful stop, after the final checkpoint.
    */
@@ -233,7 +243,8 @@ export type Report =
       code: string;
       error: string;
     }
-  | { type: 'canceled'; taskManagerId: string; attempt: number };
+  | { type: 'canceled'; taskManagerId: string; attempt: number }
+  | { type: 'answer'; taskManagerId: string; attempt: number; id: string; answer: SlotAnswer };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
 export interface TaskManagerMetrics {
@@ -291,6 +302,8 @@ export interface SubtaskMetrics {
   busyMs: number;
   backPressuredMs: number;
   idleMs: number;
+  /** Of the subtask's key groups since the job's first start, as in a checkpoint (P35). */
+  ledger: Ledger;
   /** accepted minus the rest of the ledger; 0 unless a bug (I9). */
   ledgerImbalance: number;
   restoreMs: number;

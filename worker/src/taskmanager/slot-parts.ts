@@ -26,6 +26,7 @@ import { EventProcessor } from './event-processor.ts';
 import { GroupLedger } from './ledger.ts';
 import { Outbox } from './outbox.ts';
 import { PauseMeter } from './pause-meter.ts';
+import { SlotInspection } from './slot-inspection.ts';
 import { SourceTask } from './source-task.ts';
 
 export interface SlotPorts {
@@ -82,6 +83,7 @@ export interface SlotParts {
   outbox: Outbox;
   processor: EventProcessor;
   pauses: PauseMeter;
+  inspection: SlotInspection;
 }
 
 const DELTA_RUN_SHARE = 0.75;
@@ -103,11 +105,14 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   });
   const manager = buildManager(ports, config);
   const ledger = new GroupLedger(plan.maxParallelism);
+  const { env } = ports;
+  const inspection = new SlotInspection({ env, plan, ...task, manager });
   const outbox = new Outbox({
     action: ports.action,
     deadLetter: ports.deadLetter,
     onDone: (entry, result) => {
       ledger.add(result, entry.keyGroup);
+      if (inspection.taps.open.fired) inspection.tapFired(entry, result);
       hooks.progress();
     },
     onFault: hooks.fault,
@@ -116,7 +121,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     aligner,
     gate: new InputGate(channels, aligner),
     senders,
-    source: buildSource(ports, config, senders, hooks.caughtUp),
+    source: buildSource(ports, config, senders, inspection, hooks.caughtUp),
     manager,
     ledger,
     outbox,
@@ -129,12 +134,14 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
       profileApi: ports.profileApi,
       ledger,
       filter: compileVersion(plan, config.script),
+      inspection,
       attempt: task.attempt,
       mutant: config.mutant,
       onProgress: hooks.progress,
       onFault: hooks.fault,
     }),
     pauses: new PauseMeter(ports.env),
+    inspection,
   };
 }
 
@@ -142,6 +149,7 @@ function buildSource(
   ports: SlotPorts,
   config: SlotConfig,
   senders: readonly ChannelSender[],
+  inspection: SlotInspection,
   onCaughtUp: () => void,
 ): SourceTask {
   const { plan, task, ranges, mutant } = config;
@@ -154,6 +162,7 @@ function buildSource(
     keyBy: plan.keyBy,
     maxParallelism: plan.maxParallelism,
     allowedSkewMs: plan.state.allowedSkewMs,
+    inspection,
     bufferTimeoutMs: plan.bufferTimeoutMs,
     restored: task.attempt > 1,
     liveTimestamps: plan.source.kind === 'kafka',
