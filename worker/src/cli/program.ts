@@ -12,6 +12,7 @@ import { addCheckpoints, addSavepoint } from './savepoint-program.ts';
 import {
   integerFrom,
   type Outcome,
+  type OutputFormat,
   outputOption,
   restOption,
   tokenFileOption,
@@ -223,6 +224,7 @@ function addRescale(program: Command, terminal: Terminal): void {
     .requiredOption('--parallelism <n>', 'subtasks, up to maxParallelism', integerFrom(1))
     .addOption(restOption())
     .addOption(tokenFileOption())
+    .addOption(outputOption())
     .addHelpText(
       'after',
       `
@@ -233,8 +235,10 @@ Examples:
   triggerjob rescale --parallelism 8
   triggerjob rescale --parallelism 2 --rest http://127.0.0.1:8081`,
     )
-    .action(async (options: { rest: string; parallelism: number }) => {
+    .action(async (options: { rest: string; parallelism: number; output: OutputFormat }) => {
       const { rescaleJob } = await import('./rescale.ts');
-      await rescaleJob({ env: realEnv, terminal, rest: options.rest }, options.parallelism);
+      const { rest, parallelism, output } = options;
+      const json = output === 'json' ? ({ json: true } as const) : {};
+      await rescaleJob({ env: realEnv, terminal, rest, ...json }, parallelism);
     });
 }

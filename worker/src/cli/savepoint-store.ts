@@ -205,7 +205,7 @@ export async function verifyLocation(reading: StoreReading, location: string): P
 
 /** The exit code. `what` names what is verified. */
 export async function verifyAndReport(
-  { env, terminal }: StoreReading,
+  { env, terminal, json }: StoreReading,
   store: ObjectStore,
   manifest: Manifest,
   what: string,
@@ -218,6 +218,10 @@ export async function verifyAndReport(
     const share = total === 0 ? null : read / total;
     progress.update(share, `${formatBytes(read)} of ${formatBytes(total)}`);
   }).finally(() => progress.end());
+  if (json === true) {
+    terminal.print(JSON.stringify({ what, whole: report.damaged.length === 0, ...report }));
+    return report.damaged.length === 0 ? EXIT.ok : EXIT.failed;
+  }
   const size = `${formatCount(report.objects)} objects, ${formatBytes(report.bytes)}`;
   if (report.damaged.length === 0) {
     terminal.print(`${what} is whole: ${size}, ${formatCount(report.rows)} rows`);
@@ -235,6 +239,10 @@ export async function disposeLocation(reading: StoreReading, location: string): 
   const store = await open(reading, location);
   const { deleted, bytes, foreign } = await disposeSavepoint(store, env.now());
   await removeEmptyStore(store.url);
+  if (reading.json === true) {
+    terminal.print(JSON.stringify({ location: store.url, deleted, bytes, foreign }));
+    return;
+  }
   if (deleted === 0) {
     terminal.print(`nothing is in ${store.url}: it was disposed of before, or never was`);
     return;

@@ -17,6 +17,7 @@ export interface SavepointOptions {
   terminal: Terminal;
   /** Base URL of the JobManager, no trailing slash. */
   rest: string;
+  json?: true;
 }
 
 /** The one job of the JobManager: one TriggerJob is one cluster with one job. */
@@ -59,7 +60,7 @@ async function triggered(
   const progress = new Progress({ env, terminal, what: 'savepoint' });
   // The bar goes before the location comes.
   const location = await completed(options, request, progress).finally(() => progress.end());
-  terminal.print(location);
+  terminal.print(options.json === true ? JSON.stringify({ location }) : location);
 }
 
 async function completed(
@@ -111,6 +112,10 @@ async function savepointsOf(options: SavepointOptions): Promise<JsonObject[]> {
 /** One line per savepoint that the JobManager remembers, newest first. */
 export async function listSavepoints(options: SavepointOptions): Promise<void> {
   const savepoints = await savepointsOf(options);
+  if (options.json === true) {
+    options.terminal.print(JSON.stringify(savepoints, null, 2));
+    return;
+  }
   if (savepoints.length === 0) options.terminal.print('no savepoints');
   for (const entry of savepoints) {
     const age = formatAge(options.env.now() - Number(entry['trigger_timestamp'] ?? 0));
