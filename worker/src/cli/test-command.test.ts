@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -63,5 +63,18 @@ tests:
     const none = await run(join(SAMPLES, 'demo.yaml'), '--name', 'no such test');
     assert.deepEqual([none.code, none.err], [1, '']);
     assert.match(none.out, /no test has such a name/);
+  });
+});
+
+describe("README's test", () => {
+  it('is one of those that the sample has, word for word', () => {
+    const root = new URL('../../../', import.meta.url);
+    const read = (name: string) => readFileSync(new URL(name, root), 'utf8');
+    const shown = /\n {4}profiles: #[\s\S]*?(?=\n\n {4}\$ npx triggerjob test)/.exec(
+      read('README.md'),
+    );
+    assert.ok(shown, 'README shows a test');
+    const sample = read('config/samples/demo.tests.yaml');
+    for (const line of shown[0].trim().split('\n')) assert.ok(sample.includes(line.trim()), line);
   });
 });
