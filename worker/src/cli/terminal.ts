@@ -5,10 +5,11 @@
 import type { WriteStream } from 'node:tty';
 import { stripVTControlCharacters } from 'node:util';
 
-type Output = Pick<WriteStream, 'write'> & { isTTY?: boolean; columns?: number };
+type Output = Pick<WriteStream, 'write'> & { isTTY?: boolean; columns?: number; rows?: number };
 
 const COLORS = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
 const DEFAULT_COLUMNS = 100;
+const DEFAULT_ROWS = 24;
 
 export class Terminal {
   readonly #out: Output;
@@ -54,7 +55,9 @@ export class Terminal {
   /** Replaces the live lines; `[]` removes them. Only for a terminal that redraws. */
   live(lines: readonly string[]): void {
     this.#erase();
-    this.#live = lines.map((line) => this.#cut(line));
+    // Above the screen's top nothing can be erased. 0 rows: it was never told its size.
+    const rows = this.#out.rows || DEFAULT_ROWS;
+    this.#live = lines.slice(0, rows - 1).map((line) => this.#cut(line));
     for (const line of this.#live) this.#out.write(`${line}\n`);
   }
 

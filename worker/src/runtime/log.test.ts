@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
 import type { Env } from './env.ts';
 import { createLog } from './log.ts';
+import { readableLine } from './readable-log.ts';
 import { redacted } from './redaction.ts';
 
 function setUp() {
@@ -82,6 +84,26 @@ describe('the log', () => {
     assert.equal(lines[24]!['suppressed'], undefined, 'told once');
     for (let n = 0; n < 100; n++) log.debug('a trace that was asked for');
     assert.equal(lines.length, 125);
+  });
+});
+
+describe('the readable form', () => {
+  const entry = { level: 40, time: 0, component: 'slot-1', pid: 9, job: 'a/b', subtask: 3 };
+
+  it('has time, level, component, message and fields, and colour only where it is wanted', () => {
+    const line = JSON.stringify({ ...entry, error: 'a b', msg: 'it fails' });
+    const text = '00:00:00.000 warn  slot-1 it fails subtask=3 error="a b"\n';
+    assert.equal(readableLine(line, false), text);
+    const colored = readableLine(line, true);
+    assert.ok(colored.includes('\u001b[33mwarn \u001b[0m'), colored);
+    assert.equal(stripVTControlCharacters(colored), text);
+  });
+
+  it('shows a stack as one, and other text as it is', () => {
+    const err = { type: 'Error', message: 'm', stack: 'Error: m\n    at x' };
+    const line = JSON.stringify({ level: 50, time: 0, component: 'c', err, msg: 'slot failed' });
+    assert.match(readableLine(line, false), /slot failed err=\nError: m\n {4}at x\n$/);
+    assert.equal(readableLine('no JSON\n', false), 'no JSON\n');
   });
 });
 

@@ -1,10 +1,14 @@
 /**
- * Logs: pino, JSON lines on stdout. Each bears its component and, where they are known, job,
+ * Logs: pino, JSON lines on stdout, readable ones on a terminal. Each bears its component and, where they are known, job,
  * TaskManager, subtask and attempt; `checkpointId` is a field of the lines that are about one.
  */
+import { isatty } from 'node:tty';
 import { type DestinationStream, type Logger, type LoggerOptions, pino } from 'pino';
 import { type Env, realEnv } from './env.ts';
 import { type Fields, LogGuard } from './log-guard.ts';
+import { readableLine } from './readable-log.ts';
+
+const STDOUT = 1;
 
 /** What all lines of one logger are about. */
 export interface LogIds {
@@ -23,10 +27,19 @@ export interface LogSettings extends LogIds {
 }
 
 export function createLog(component: string, settings: LogSettings = {}): Logger {
-  const { level = 'info', env = realEnv, to, ...ids } = settings;
+  const { level = 'info', env = realEnv, to = readableOnTerminal(), ...ids } = settings;
   const base = { component, pid: process.pid, ...ids };
   const options: LoggerOptions = { level, base, hooks: { logMethod: guarded(new LogGuard(env)) } };
-  return to === undefined ? pino(options) : pino(options, to);
+  return to === null ? pino(options) : pino(options, to);
+}
+
+/** JSON is for programs: a person who starts a role by hand sees lines. null: as pino does. */
+function readableOnTerminal(): DestinationStream | null {
+  // A thread's process.stdout is no terminal, but its lines go to the same place.
+  if (!isatty(STDOUT) || process.env['TRIGGERJOB_LOG_FORMAT'] === 'json') return null;
+  const color = (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb';
+  const stdout = pino.destination({ fd: STDOUT, sync: true });
+  return { write: (line) => stdout.write(readableLine(line, color)) };
 }
 
 type LogMethod = NonNullable<NonNullable<LoggerOptions['hooks']>['logMethod']>;
