@@ -135,7 +135,9 @@ function explanationLines(
   const lines = [error === null ? `${word}: the filter gave ${shown(value)}` : `${word}: ${error}`];
   if (deciding !== null) {
     const { line, column, text, value: gave } = deciding;
-    const how = verdict === 'error' ? 'failed here' : `gave ${shown(gave)}`;
+    // Null is also what a clause has that failed.
+    const failed = verdict === 'error' && gave === null;
+    const how = failed ? 'failed here' : `gave ${shown(gave)}`;
     lines.push(`decided by ${oneLine(text)} (line ${line}, column ${column}), which ${how}`);
   }
   if (withTrace && trace !== null) {

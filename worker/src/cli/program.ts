@@ -37,6 +37,14 @@ export async function runCommand(
   }
 }
 
+const FIRST_STEPS = `
+Begin with:
+  triggerjob demo                    a whole pipeline on this machine, with nothing to install
+  triggerjob explain                 what a job file may say
+  triggerjob validate job.yaml       is this one right?
+  triggerjob run job.yaml            then triggerjob top, triggerjob tap in another terminal
+  triggerjob help test               examples of a command`;
+
 export function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   const program = new Command('triggerjob')
     .description('Event triggers over a stream of user tracking events, with big per-user state.')
@@ -46,18 +54,25 @@ export function buildProgram(terminal: Terminal, outcome: Outcome): Command {
       writeErr: (text) => terminal.error(text.trimEnd()),
     })
     .showHelpAfterError('(add --help for what this command takes)')
+    .addHelpText('after', FIRST_STEPS)
     .addHelpText('after', `\n${EXIT_CODE_HELP}`)
     .addHelpText('after', '\nColour is left out without a terminal, and when NO_COLOR is set.');
-  addRun(program, terminal, outcome);
+  program.commandsGroup('Write a job:');
   addValidate(program, terminal, outcome);
   addTest(program, terminal, outcome);
   addAuthoring(program, terminal, outcome);
+  program.commandsGroup('Run it:');
   addDemo(program, terminal, outcome);
+  addRun(program, terminal, outcome);
+  addRescale(program, terminal);
+  program.commandsGroup('Look into it:');
   addLive(program, terminal, outcome);
+  program.commandsGroup('Keep its state:');
   addSavepoint(program, terminal, outcome, integerFrom(1));
   addCheckpoints(program, terminal, outcome, integerFrom(1));
-  addRescale(program, terminal);
+  program.commandsGroup('Processes of a cluster:');
   addRoles(program, outcome, integerFrom, startPoint);
+  program.commandsGroup('This program:');
   addCompletion(program, terminal);
   return program;
 }
