@@ -1,18 +1,22 @@
 /** The real slot under virtual time, beyond what config/samples/demo.tests.yaml shows. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { loadPlanFile } from '../plan/plan-file.ts';
 import { realEnv } from '../runtime/env.ts';
+import type { Defect } from './rehearsed-job.ts';
 import { runTest } from './run-test.ts';
 import { parseTestFile } from './test-file.ts';
 
-async function run(sample: string, text: string) {
-  const path = fileURLToPath(new URL(`../../../config/samples/${sample}.yaml`, import.meta.url));
+const SAMPLES = new URL('../../../config/samples/', import.meta.url);
+
+async function run(sample: string, text: string, defect?: Defect) {
+  const path = fileURLToPath(new URL(`${sample}.yaml`, SAMPLES));
   const { plan } = await loadPlanFile(path);
   const { file, faults } = parseTestFile(text);
   assert.ok(plan && file, JSON.stringify(faults));
-  return Promise.all(file.tests.map((test) => runTest(plan, test, realEnv)));
+  return Promise.all(file.tests.map((test) => runTest(plan, test, realEnv, defect)));
 }
 
 describe('a rehearsed job', () => {
@@ -60,6 +64,19 @@ tests:
     );
     assert.deepEqual(outcome?.failures, []);
     assert.ok(outcome.repeats >= 3, `${outcome.repeats} repeats`);
+  });
+
+  it('is red with a checkpoint that forgets its outbox, or the place of the source', async () => {
+    const text = readFileSync(new URL('demo.tests.yaml', SAMPLES), 'utf8');
+    const forgotten = await run('demo', text, (snapshot) => ({ ...snapshot, volatile: null }));
+    const skipping = await run('demo', text, (snapshot) => ({
+      ...snapshot,
+      splits: snapshot.splits.map((one) => ({ ...one, offset: one.offset + 1 })),
+    }));
+    const failedIn = (outcomes: typeof forgotten) =>
+      outcomes.filter(({ passed }) => !passed).map(({ name }) => name.split(' ', 4).join(' '));
+    assert.deepEqual(failedIn(forgotten), ['what the webhook has']);
+    assert.deepEqual(failedIn(skipping), ['a crash after the']);
   });
 
   it('sends what a receiver refuses for good to the dead letter, after no retry', async () => {

@@ -45,12 +45,16 @@ interface Attempt {
   firstOffset: number;
 }
 
+/** What a checkpoint keeps of what the slot gave it; only for tests of the checkers. */
+export type Defect = (snapshot: SubtaskSnapshot) => SubtaskSnapshot;
+
 export class RehearsedJob {
   readonly outside: Outside = { profiles: new Map(), webhook: 200, receipts: [] };
   readonly time = new VirtualTime();
   readonly #plan: JobPlan;
   /** The machine's own time; nothing the job does depends on it. */
   readonly #real: Env;
+  readonly #defect: Defect;
   readonly #topic: Topic;
   readonly #objects: StoredObjects = new Map();
   readonly #script: ScriptVersion;
@@ -60,7 +64,8 @@ export class RehearsedJob {
   #completed: Manifest | null = null;
   #checkpoints = 0;
 
-  constructor(plan: JobPlan, real: Env) {
+  constructor(plan: JobPlan, real: Env, defect: Defect = (snapshot) => snapshot) {
+    this.#defect = defect;
     this.#plan = oneSlot(plan);
     this.#real = real;
     const { source, filter } = plan;
@@ -184,7 +189,7 @@ export class RehearsedJob {
     const triggeredAt = this.time.nowMs;
     task.trigger(checkpointId, triggeredAt, this.#script);
     await this.#whileTimeStands(() => this.#acks.has(checkpointId), 'no checkpoint');
-    const snapshot = this.#acks.get(checkpointId)!;
+    const snapshot = this.#defect(this.#acks.get(checkpointId)!);
     const manifest: Manifest = {
       ...this.#initial(),
       checkpointId,

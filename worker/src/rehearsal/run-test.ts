@@ -5,7 +5,7 @@ import { messageOf } from '../runtime/errors.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import { type Difference, differences, type Happened } from './expectation.ts';
 import type { Receipt } from './honest-repeats.ts';
-import { RehearsedJob } from './rehearsed-job.ts';
+import { type Defect, RehearsedJob } from './rehearsed-job.ts';
 import type { JobTest, TestStep } from './test-file.ts';
 import { EPOCH_MS } from './virtual-time.ts';
 
@@ -29,8 +29,13 @@ export interface TestOutcome {
 }
 
 /** Never rejects: what the job throws is a failure of the test. */
-export async function runTest(plan: JobPlan, test: JobTest, real: Env): Promise<TestOutcome> {
-  const job = new RehearsedJob(plan, real);
+export async function runTest(
+  plan: JobPlan,
+  test: JobTest,
+  real: Env,
+  defect?: Defect,
+): Promise<TestOutcome> {
+  const job = new RehearsedJob(plan, real, defect);
   const failures: TestFailure[] = [];
   let { line } = test;
   let repeats = 0;
