@@ -35,7 +35,7 @@ function repeatsOf(receipts: Receipt[], started: Map<number, StartedAttempt>): s
 }
 
 describe('honest repeats (I3)', () => {
-  it('are those that were replayed, were held by the checkpoint, or are retries of one call', () => {
+  it('are replayed, or held by the checkpoint, or retries of one call', () => {
     const replayed = [receipt(5, 1), receipt(5, 2)];
     assert.deepEqual(repeatsOf(replayed, attempts(5)), ['replayed']);
     const held = [receipt(1, 1), receipt(1, 2), receipt(2, 2)];

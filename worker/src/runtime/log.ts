@@ -1,6 +1,7 @@
 /**
- * Logs: pino, JSON lines on stdout, readable ones on a terminal. Each bears its component and, where they are known, job,
- * TaskManager, subtask and attempt; `checkpointId` is a field of the lines that are about one.
+ * Logs: pino, JSON lines on stdout, readable ones on a terminal. Each bears its component and,
+ * where they are known, job, TaskManager, subtask and attempt; `checkpointId` is a field of the
+ * lines that are about one.
  */
 import { isatty } from 'node:tty';
 import { type DestinationStream, type Logger, type LoggerOptions, pino } from 'pino';
