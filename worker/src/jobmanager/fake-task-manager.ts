@@ -4,6 +4,7 @@
  */
 import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
+import { noTallies } from '../rpc/figures.ts';
 import type { SlotAnswer, SlotQuery } from '../rpc/inspection.ts';
 import {
   type Command,
@@ -17,6 +18,8 @@ import {
   type TaskDeployment,
 } from '../rpc/messages.ts';
 import { realEnv } from '../runtime/env.ts';
+import { noHistograms } from '../runtime/histogram.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 
 export type OnTrigger = 'ack' | 'ignore' | 'decline';
 
@@ -34,6 +37,8 @@ export class FakeTaskManager {
   /** Answers `replay`. */
   catchesUp = true;
   runs = true;
+  /** Answers `tell-log`; null = it stays silent. */
+  log: LogText | null = { name: 'tm.log', modifiedAt: 7, text: 'one\ntwo\n' };
   /** What a subtask says to a question; null: nothing. */
   answers: (query: SlotQuery, subtask: number) => SlotAnswer | null = () => null;
   readonly #client: RpcClient;
@@ -155,7 +160,13 @@ export class FakeTaskManager {
       metrics: {
         rssBytes: 1,
         cpuSeconds: 1,
+        cores: 2,
         heapBytes: 1,
+        heapTotalBytes: 1,
+        externalBytes: 1,
+        memoryLimitBytes: 0,
+        eventLoopLagP99Ms: 0,
+        system: null,
         subtasks: [{ ...NO_METRICS, ...metrics }],
         shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },
@@ -184,6 +195,9 @@ export class FakeTaskManager {
       this.send({ type: 'canceled', taskManagerId, attempt: command.attempt });
     }
     if (command.type === 'trigger') this.#trigger(command);
+    if (command.type === 'tell-log' && this.log !== null) {
+      this.send({ type: 'log', taskManagerId, log: this.log });
+    }
     if (command.type === 'query') {
       const { attempt, id, subtask, query } = command;
       const answer = this.answers(query, subtask);
@@ -287,5 +301,8 @@ const NO_METRICS: SubtaskMetrics = {
   pauseCount: 0,
   pauseP99Ms: 0,
   pauseMaxMs: 0,
+  tallies: noTallies(),
+  histograms: noHistograms(),
+  eventLoopLagP99Ms: 0,
   extra: {},
 };

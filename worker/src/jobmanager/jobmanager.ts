@@ -7,6 +7,7 @@ import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
 import { refusalLog } from '../rpc/transport.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { Split } from '../source/source.ts';
 import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
@@ -14,6 +15,7 @@ import { JobExceptions } from './job-exceptions.ts';
 import { JobInspection } from './job-inspection.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
 import { JobSavepoints } from './job-savepoints.ts';
+import { JobSeries } from './job-series.ts';
 import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type {
@@ -53,6 +55,7 @@ class RunningJobManager implements JobManager {
   readonly #job: JobStateMachine;
   readonly #history = new CheckpointHistory();
   readonly #totals = new JobTotals();
+  readonly #series = new JobSeries();
   readonly #exceptions = new JobExceptions();
   readonly #scripts: ScriptSwitch;
   readonly #done = Promise.withResolvers<JobOutcome>();
@@ -158,27 +161,17 @@ class RunningJobManager implements JobManager {
     start.splits.start();
     this.#watchScript();
     savepoints.startPeriodic();
+    this.#series.start(env, () => this.view());
     lifecycle.run(start.checkpoint).then(this.#done.resolve, this.#done.reject);
   }
 
   view(): JobView {
-    const { start, driver, lifecycle, scaling, taskManagers } = this.#started;
-    return viewOf({
-      env: this.#options.env,
-      plan: this.#options.plan,
-      storeUrl: this.#options.store.url,
-      journal: start.journal,
-      job: this.#job,
-      driver,
-      lifecycle,
-      scaling,
-      taskManagers,
-      history: this.#history,
-      exceptions: this.#exceptions,
-      totals: this.#totals,
-      scripts: this.#scripts,
-      splits: start.splits,
-    });
+    const { start, ...parts } = this.#started;
+    const { journal, splits } = start;
+    const told = { ...parts, journal, splits, storeUrl: this.#options.store.url, job: this.#job };
+    const kept = { history: this.#history, exceptions: this.#exceptions, totals: this.#totals };
+    const shown = { series: this.#series, scripts: this.#scripts };
+    return viewOf({ ...this.#options, ...told, ...kept, ...shown });
   }
 
   get inspection(): JobInspection {
@@ -202,6 +195,10 @@ class RunningJobManager implements JobManager {
 
   stopWithSavepoint(request: StopRequest): Promise<SavepointTaken> {
     return this.#started.savepoints.stop(request);
+  }
+
+  taskManagerLog(id: string): Promise<LogText> {
+    return this.#started.taskManagers.logOf(id);
   }
 
   disposeSavepoint(location: string): Promise<void> {
@@ -241,6 +238,7 @@ class RunningJobManager implements JobManager {
 
   retire(): void {
     this.#watch?.close();
+    this.#series.close();
     this.#parts?.scaling.close();
     this.#parts?.savepoints.close();
     this.#parts?.inspection.close();

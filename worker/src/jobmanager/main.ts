@@ -17,6 +17,7 @@ import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
+import { LogTail } from '../runtime/log-tail.ts';
 import { createSplitEnumerator, loadSource } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
 import { startJobManager } from './jobmanager.ts';
@@ -79,17 +80,19 @@ export interface JobManagerRunOptions {
 export async function runJobManager(options: JobManagerRunOptions): Promise<void> {
   const env = realEnv;
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
+  const tail = new LogTail(env, 'jobmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
   const plan = await planOf(options);
   const log = createLog('jobmanager', {
     level: phases ? 'debug' : (process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info'),
     job: `${plan.namespace}/${plan.name}`,
+    tail,
   });
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });
   const { portFile = null, onSigterm = 'stop-job', onEnd = 'exit' } = options;
   const run = runOf(options);
-  const seat = await openSeat(options, { env, log, plan, store, run });
+  const seat = await openSeat(options, { env, log, plan, store, run, ownLog: () => tail.read() });
   // Installed before anyone can know this process: a signal from here on is a stop, never a kill.
   const stop = () => seat.stopJob();
   const leave = () => (onSigterm === 'release' ? seat.release() : seat.stopJob());
@@ -143,7 +146,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
 
 async function openSeat(
   options: JobManagerRunOptions,
-  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store'> & { run: RunClaim | null },
+  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store' | 'ownLog'> & { run: RunClaim | null },
 ): Promise<Seat> {
   const { env, log, plan, run } = parts;
   const { secretFile = null, restTokenFile = null, lease = null, advertiseHost = null } = options;

@@ -25,7 +25,7 @@ export interface Route {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH';
   path: string;
   handler: Handler;
-  /** It shows data of users: where tokens are set, reading needs one too. */
+  /** It shows data of users, or a GET changes something: it needs what a write needs. */
   needsToken?: boolean;
   /** Else the server's. */
   maxBodyBytes?: number;
@@ -36,7 +36,8 @@ export type Match =
   | { kind: 'wrong-method'; allowed: string[] }
   | { kind: 'unknown' };
 
-export function matchRoute(routes: readonly Route[], method: string, path: string): Match {
+export function matchRoute(routes: readonly Route[], asked: string, path: string): Match {
+  const method = asked === 'HEAD' ? 'GET' : asked;
   const segments = split(path.startsWith('/v1/') ? path.slice(3) : path);
   const allowed: string[] = [];
   for (const route of routes) {

@@ -4,31 +4,45 @@ import type { Bound, Bounds } from '../runtime/bound.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
-import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import { details } from './details-json.ts';
-import * as flink from './flink-json.ts';
+import { figuresRoutes } from './figures-routes.ts';
+import { FLINK_ANSWERS } from './flink-routes.ts';
 import { inspectRoutes } from './inspect-routes.ts';
 import { checkJob, checkRunning } from './job-checks.ts';
-import { metricsText } from './metrics.ts';
-import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
+import { logRoutes } from './log-routes.ts';
+import { metricAnswers } from './metric-routes.ts';
+import { METRICS_TYPE, metricsText } from './metrics.ts';
+import { openApi } from './openapi.ts';
+import { ownMetrics } from './own-metrics.ts';
+import type { ProcessMeter } from './process-meter.ts';
+import { askedParallelism } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
 
-/** `connections`: of the server that answers these. `leader`: where the leader's API is. */
-export function routesOf(
-  control: JobControl,
-  operations: Operations,
-  connections: () => Bound,
-  leader: () => string | null,
-  env: Env,
-): Route[] {
+export interface RouteParts {
+  control: JobControl;
+  operations: Operations;
+  /** Of the server that answers. */
+  connections: () => Bound;
+  /** Where the leader's API is. */
+  leader: () => string | null;
+  /** Of the process that answers. */
+  meter: ProcessMeter;
+  ownLog: (() => Promise<LogText>) | null;
+  env: Env;
+}
+
+export function routesOf(parts: RouteParts): Route[] {
+  const { control, operations, connections, leader, meter, ownLog, env } = parts;
   const bounds = (): Bounds => ({
     rest_connections: connections(),
     rest_savepoint_operations: operations.savepoints.kept,
     rest_checkpoint_operations: operations.manual.kept,
     rest_disposal_operations: operations.disposals.kept,
+    rest_rescaling_operations: operations.rescalings.kept,
     ...control.inspection?.bounds,
   });
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
@@ -40,37 +54,33 @@ export function routesOf(
       return { status: 200, body: answer(view, request) };
     },
   });
-  return [
-    get('/overview', flink.overview),
-    get('/config', flink.config),
-    get('/jobs', flink.jobs),
-    get('/jobs/overview', flink.jobsOverview),
-    get('/jobs/:jobid', flink.job),
-    get('/jobs/:jobid/status', (view) => ({ status: view.status })),
-    get('/jobs/:jobid/checkpoints', checkpoints),
-    get('/jobs/:jobid/checkpoints/config', checkpointConfig),
-    get('/jobs/:jobid/checkpoints/details/:cid', (view, { params }) => {
-      const entry = view.checkpoints.find(Number(params['cid']));
-      if (entry !== undefined) return checkpointDetails(entry);
-      throw new RestError(404, `Could not find checkpointing statistics for ${params['cid']}.`);
-    }),
-    get('/jobs/:jobid/exceptions', flink.exceptions),
-    get('/jobs/:jobid/resource-requirements', resourceRequirements),
-    get('/taskmanagers', flink.taskManagers),
+  const routes: Route[] = [
+    // Before the paths with a name in the same place.
+    ...Object.entries(metricAnswers(meter)).map(([path, answer]) => get(path, answer)),
+    ...Object.entries(FLINK_ANSWERS).map(([path, answer]) => get(path, answer)),
     get('/api/v1/details', details),
     get('/api/v1/status', (view) => status(view, leader())),
     {
       method: 'GET',
       path: '/metrics',
       handler: async () => {
-        const { contentType, text } = await metricsText(control.view(), bounds());
-        return { status: 200, body: text, contentType };
+        const job = metricsText(control.view(), bounds(), meter.read());
+        return { status: 200, body: job + (await ownMetrics(true)), contentType: METRICS_TYPE };
       },
     },
+    ...figuresRoutes(control),
+    ...logRoutes(control, ownLog),
     ...actions(control, operations),
     ...disposal(control, operations),
+    ...rescaling(control, operations),
     ...inspectRoutes(control, env),
   ];
+  const described: Route = {
+    method: 'GET',
+    path: '/api/v1/openapi.json',
+    handler: () => ({ status: 200, body: openApi([...routes, described]) }),
+  };
+  return [...routes, described];
 }
 
 /** Operations that clients trigger and ask for: one book for each kind, as trigger ids are. */
@@ -78,6 +88,7 @@ export interface Operations {
   savepoints: AsyncOperations;
   manual: AsyncOperations;
   disposals: AsyncOperations;
+  rescalings: AsyncOperations;
 }
 
 function actions(control: JobControl, operations: Operations): Route[] {
@@ -110,6 +121,7 @@ function savepointActions(control: JobControl, { savepoints }: Operations): Rout
       path: '/jobs/:jobid/savepoints',
       handler: (request) => {
         const directory = text(request, 'target-directory');
+        oneOf(request, 'formatType', SAVEPOINT_FORMATS);
         const cancel = flag(request, 'cancel-job');
         return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
@@ -125,6 +137,7 @@ function savepointActions(control: JobControl, { savepoints }: Operations): Rout
       path: '/jobs/:jobid/stop',
       handler: (request) => {
         const directory = text(request, 'targetDirectory');
+        oneOf(request, 'formatType', SAVEPOINT_FORMATS);
         const drain = flag(request, 'drain');
         return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
@@ -157,10 +170,12 @@ function checkpointActions(control: JobControl, { manual }: Operations): Route[]
     {
       method: 'POST',
       path: '/jobs/:jobid/checkpoints',
-      handler: (request) =>
-        accept(control, manual, request, async () => ({
+      handler: (request) => {
+        oneOf(request, 'checkpointType', CHECKPOINT_TYPES);
+        return accept(control, manual, request, async () => ({
           checkpointId: await control.checkpoint(),
-        })),
+        }));
+      },
     },
     {
       method: 'GET',
@@ -182,6 +197,41 @@ function changes(control: JobControl): Route[] {
       handler: (request) => rescale(control, request),
     },
     { method: 'PATCH', path: '/jobs/:jobid', handler: (request) => cancel(control, request) },
+    // For clients that can only GET; a token is asked for all the same (rest-server.ts).
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/yarn-cancel',
+      needsToken: true,
+      handler: (request) => cancel(control, request),
+    },
+  ];
+}
+
+/** Flink's way to rescale before there were resource requirements. */
+function rescaling(control: JobControl, { rescalings }: Operations): Route[] {
+  return [
+    {
+      method: 'PATCH',
+      path: '/jobs/:jobid/rescaling',
+      handler: (request) => {
+        const parallelism = Number(request.query.get('parallelism') ?? Number.NaN);
+        if (!Number.isInteger(parallelism) || parallelism < 1) {
+          throw new RestError(400, 'parallelism must be a number from 1');
+        }
+        return accept(control, rescalings, request, async () => {
+          await control.rescale(parallelism);
+          return {};
+        });
+      },
+    },
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/rescaling/:triggerid',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(rescalings, request, failureCause);
+      },
+    },
   ];
 }
 
@@ -208,7 +258,8 @@ function disposal(control: JobControl, { disposals }: Operations): Route[] {
           await control.disposeSavepoint(path);
           return {};
         });
-        return { status: 202, body: { 'request-id': id } };
+        // Flink's status for this one, unlike the others'.
+        return { status: 200, body: { 'request-id': id } };
       },
     },
     {
@@ -221,7 +272,7 @@ function disposal(control: JobControl, { disposals }: Operations): Route[] {
 
 function cancel(control: JobControl, request: RouteRequest): RouteAnswer {
   checkRunning(control.view(), request);
-  const mode = request.query.get('mode') ?? 'cancel';
+  const mode = (request.query.get('mode') ?? 'cancel').toLowerCase();
   if (mode !== 'cancel') throw new RestError(400, `mode ${mode} is unknown; use mode=cancel`);
   void control.cancel().catch(() => undefined);
   return { status: 202, body: {} };
@@ -282,6 +333,16 @@ function text({ body }: RouteRequest, name: string): string | null {
   if (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT_CHARACTERS)
     return value;
   throw new RestError(400, `${name} must be a string of 1 to ${MAX_TEXT_CHARACTERS} characters`);
+}
+
+/** Flink's; there is one format and one type of ours, whatever the client asks for. */
+const SAVEPOINT_FORMATS = ['CANONICAL', 'NATIVE'];
+const CHECKPOINT_TYPES = ['CONFIGURED', 'FULL', 'INCREMENTAL'];
+
+function oneOf(request: RouteRequest, name: string, known: readonly string[]): void {
+  const value = text(request, name);
+  if (value === null || known.includes(value)) return;
+  throw new RestError(400, `${name} ${value} is unknown; use ${known.join(', ')}`);
 }
 
 function flag({ body }: RouteRequest, name: string): boolean {

@@ -7,6 +7,7 @@ import { isatty } from 'node:tty';
 import { type DestinationStream, type Logger, type LoggerOptions, pino } from 'pino';
 import { type Env, realEnv } from './env.ts';
 import { type Fields, LogGuard } from './log-guard.ts';
+import type { LogTail } from './log-tail.ts';
 import { readableLine } from './readable-log.ts';
 
 const STDOUT = 1;
@@ -23,24 +24,41 @@ export interface LogIds {
 export interface LogSettings extends LogIds {
   level?: string;
   env?: Env;
+  /** Keeps the newest lines, too. */
+  tail?: LogTail;
   /** Default: stdout. */
   to?: DestinationStream;
 }
 
 export function createLog(component: string, settings: LogSettings = {}): Logger {
-  const { level = 'info', env = realEnv, to = readableOnTerminal(), ...ids } = settings;
+  const {
+    level = 'info',
+    env = realEnv,
+    tail = null,
+    to = standardOutput(tail),
+    ...ids
+  } = settings;
   const base = { component, pid: process.pid, ...ids };
   const options: LoggerOptions = { level, base, hooks: { logMethod: guarded(new LogGuard(env)) } };
   return to === null ? pino(options) : pino(options, to);
 }
 
-/** JSON is for programs: a person who starts a role by hand sees lines. null: as pino does. */
-function readableOnTerminal(): DestinationStream | null {
+/**
+ * JSON is for programs: a person who starts a role by hand sees lines. `tail` is given what a
+ * program would get. null: as pino does.
+ */
+function standardOutput(tail: LogTail | null): DestinationStream | null {
   // A thread's process.stdout is no terminal, but its lines go to the same place.
-  if (!isatty(STDOUT) || process.env['TRIGGERJOB_LOG_FORMAT'] === 'json') return null;
+  const readable = isatty(STDOUT) && process.env['TRIGGERJOB_LOG_FORMAT'] !== 'json';
+  if (!readable && tail === null) return null;
   const color = (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb';
   const stdout = pino.destination({ fd: STDOUT, sync: true });
-  return { write: (line) => stdout.write(readableLine(line, color)) };
+  return {
+    write(line) {
+      tail?.add(line);
+      stdout.write(readable ? readableLine(line, color) : line);
+    },
+  };
 }
 
 type LogMethod = NonNullable<NonNullable<LoggerOptions['hooks']>['logMethod']>;

@@ -26,6 +26,7 @@ import { EventProcessor } from './event-processor.ts';
 import { GroupLedger } from './ledger.ts';
 import { Outbox } from './outbox.ts';
 import { PauseMeter } from './pause-meter.ts';
+import { SlotFigures } from './slot-figures.ts';
 import { SlotInspection } from './slot-inspection.ts';
 import { SourceTask } from './source-task.ts';
 
@@ -83,6 +84,7 @@ export interface SlotParts {
   outbox: Outbox;
   processor: EventProcessor;
   pauses: PauseMeter;
+  figures: SlotFigures;
   inspection: SlotInspection;
 }
 
@@ -105,6 +107,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   });
   const manager = buildManager(ports, config);
   const ledger = new GroupLedger(plan.maxParallelism);
+  const figures = new SlotFigures(ports.env);
   const { env } = ports;
   const inspection = new SlotInspection({ env, plan, ...task, manager });
   const outbox = new Outbox({
@@ -112,6 +115,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     deadLetter: ports.deadLetter,
     onDone: (entry, result) => {
       ledger.add(result, entry.keyGroup);
+      figures.left(entry, result);
       if (inspection.taps.open.fired) inspection.tapFired(entry, result);
       hooks.progress();
     },
@@ -141,6 +145,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
       onFault: hooks.fault,
     }),
     pauses: new PauseMeter(ports.env),
+    figures,
     inspection,
   };
 }

@@ -12,6 +12,7 @@ import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { TaskManagerHealth } from './health-server.ts';
 import {
   type LeaderCommand,
@@ -19,6 +20,7 @@ import {
   LeaderLink,
   type Register,
 } from './leader-link.ts';
+import { ProcessWatch } from './process-figures.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import type { SlotCommand } from './slot-protocol.ts';
 import { type SlotEvent, SlotWorker } from './slot-worker.ts';
@@ -40,6 +42,8 @@ export interface TaskManagerOptions {
   mutant: string | null;
   /** Overrides of the memory plan, for tests that need a small cache. */
   slotCacheBytes: number | null;
+  /** The newest lines of this process's log; null = they can't be read. */
+  ownLog(): Promise<LogText | null>;
 }
 
 const FIRST_HEARTBEAT_MS = 1000;
@@ -55,6 +59,7 @@ export class TaskManager {
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
   readonly #sleep: SleepWatch;
+  readonly #process: ProcessWatch;
   #exchange: TaskExchange | null = null;
   /** The newest attempt that was deployed or told of: commands that bear another come too late. */
   #attempt = 0;
@@ -65,6 +70,7 @@ export class TaskManager {
     this.#options = options;
     const { env, log, jobManagers: addresses, connect } = options;
     this.#sleep = new SleepWatch(env);
+    this.#process = new ProcessWatch(env, options.localStateDir);
     this.#link = new LeaderLink({
       env,
       log,
@@ -100,6 +106,7 @@ export class TaskManager {
   async close(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     await this.#closeSlots();
     this.#link.close();
   }
@@ -108,6 +115,7 @@ export class TaskManager {
   async halt(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     this.#link.close();
     await Promise.all(this.#slots.map((slot) => slot.terminate()));
   }
@@ -189,6 +197,9 @@ export class TaskManager {
         slot?.post({ type: 'add-splits', splits });
         return;
       }
+      case 'tell-log':
+        this.#report({ type: 'log', log: await this.#options.ownLog() });
+        return;
       case 'query':
         this.#query(command);
         return;
@@ -339,15 +350,11 @@ export class TaskManager {
   }
 
   #tell(): void {
-    const usage = process.cpuUsage();
-    const memory = process.memoryUsage();
     this.#report({
       type: 'heartbeat',
       leaderEpoch: this.#link.leaderEpoch,
       metrics: {
-        rssBytes: memory.rss,
-        cpuSeconds: (usage.user + usage.system) / 1e6,
-        heapBytes: memory.heapUsed,
+        ...this.#process.figures(),
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
         shuffle: this.#exchange?.stats ?? NO_SHUFFLE,
       },
