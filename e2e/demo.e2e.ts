@@ -125,7 +125,11 @@ test('the commands that look into a job work on the demo', async () => {
   const stateDir = join(folder, 'looked-at');
   const demo = start('demo', '--state-dir', stateDir, '--task-managers', '2');
   const rest = await restOf(demo);
-  await statusUntil(rest, 'a checkpoint', ({ lastCheckpoint }) => lastCheckpoint !== null);
+  await statusUntil(
+    rest,
+    'events',
+    ({ state, processed }) => state === 'RUNNING' && processed > 100,
+  );
   const asked = async <T>(...args: string[]): Promise<T> => {
     const { code, output } = await run(...args, '--rest', rest, '-o', 'json');
     assert.equal(code, 0, output);
