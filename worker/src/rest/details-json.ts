@@ -7,6 +7,7 @@ export function details(view: JobView): JsonObject {
   const { restored, latestCompleted } = checkpoints;
   const newest = exceptions.entries[0];
   return {
+    now: view.now,
     state: view.status,
     eventsPerSecond: Math.round(view.eventsPerSecond),
     processed: counters.recordsProcessed,
@@ -42,6 +43,7 @@ export function details(view: JobView): JsonObject {
       freeSlots,
       rssBytes: metrics?.rssBytes ?? 0,
       cpuSeconds: metrics?.cpuSeconds ?? 0,
+      heapBytes: metrics?.heapBytes ?? 0,
       shuffle: metrics === null ? null : { ...metrics.shuffle },
     })),
     tasks: view.tasks.map(({ subtask, taskManagerId }) => ({ subtask, taskManagerId })),
