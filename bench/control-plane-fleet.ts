@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { segmentPath } from '../worker/src/checkpoint/paths.ts';
 import type { ObjectRef, SubtaskSnapshot } from '../worker/src/checkpoint/snapshot.ts';
 import { RpcClient } from '../worker/src/rpc/client.ts';
+import { noTallies } from '../worker/src/rpc/figures.ts';
 import {
   type Command,
   RPC_VERSION,
@@ -16,6 +17,7 @@ import {
   type TaskDeployment,
 } from '../worker/src/rpc/messages.ts';
 import { realEnv } from '../worker/src/runtime/env.ts';
+import { noHistograms } from '../worker/src/runtime/histogram.ts';
 import { type FleetMessage, type FleetSettings, wallClock } from './control-plane-messages.ts';
 
 interface Task {
@@ -188,6 +190,11 @@ class SimulatedTaskManager {
         rssBytes: 3_456_789_012,
         cpuSeconds: 1234.567 + this.#beats,
         heapBytes: 812_345_678,
+        heapTotalBytes: 912_345_678,
+        externalBytes: 212_345_678,
+        memoryLimitBytes: 8_589_934_592,
+        eventLoopLagP99Ms: 1.234,
+        system: SYSTEM,
         subtasks: this.#tasks.map(({ deployment }) => metrics(deployment, this.#beats)),
         shuffle: {
           links: 49,
@@ -222,6 +229,14 @@ const FIGURES = {
   uploadedBytes: 12_345_678,
   stateBytes: 1_234_567_890,
   users: 512_345,
+};
+
+const SYSTEM = {
+  readBytes: 1_234_567_890,
+  writtenBytes: 9_876_543_210,
+  network: [{ device: 'eth0', receivedBytes: 123_456_789_012, sentBytes: 123_456_789_012 }],
+  diskFreeBytes: 81_234_567_890,
+  diskBytes: 107_374_182_400,
 };
 
 const COUNTED = [
@@ -269,6 +284,9 @@ function metrics({ subtask, attempt, slot }: TaskDeployment, beats: number): Sub
     restoreMs: 812,
     pauseP99Ms: 4.56,
     pauseMaxMs: 9.87,
+    tallies: noTallies(),
+    histograms: noHistograms(),
+    eventLoopLagP99Ms: 1.234,
     extra,
   };
 }

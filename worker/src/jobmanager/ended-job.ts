@@ -11,6 +11,7 @@ import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
 import { JobExceptions } from './job-exceptions.ts';
+import { JobSeries } from './job-series.ts';
 import { JobTotals } from './job-totals.ts';
 import type { JobControl, JobView } from './job-view.ts';
 import { planDigest } from './plan-digest.ts';
@@ -62,6 +63,7 @@ function viewOfEnd(
   const { outcome, savepoint, at } = record;
   const status = STATUS[outcome.kind];
   const totals = new JobTotals();
+  const series = new JobSeries();
   const exceptions = new JobExceptions();
   if (outcome.kind === 'failed') {
     const { code, message } = outcome;
@@ -97,10 +99,14 @@ function viewOfEnd(
     checkpoints,
     exceptions: exceptions.list(),
     counters: totals.counters(),
+    tallies: totals.tallies(),
+    histograms: totals.histograms(),
+    series,
     gauges: totals.gauges(),
     eventsPerSecond: 0,
     lag: null,
     subtasks: [],
+    ratesOf: () => null,
     filter: { version, wanted: version, refused: null, refusedVersion: null },
     bounds: {},
     splits: { total: manifest?.splits.length ?? 0, held: 0, expiredHolds: 0 },

@@ -4,6 +4,7 @@
  */
 import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
+import { noTallies } from '../rpc/figures.ts';
 import {
   type Command,
   type Deployment,
@@ -16,6 +17,7 @@ import {
   type TaskDeployment,
 } from '../rpc/messages.ts';
 import { realEnv } from '../runtime/env.ts';
+import { noHistograms } from '../runtime/histogram.ts';
 
 export type OnTrigger = 'ack' | 'ignore' | 'decline';
 
@@ -153,6 +155,11 @@ export class FakeTaskManager {
         rssBytes: 1,
         cpuSeconds: 1,
         heapBytes: 1,
+        heapTotalBytes: 1,
+        externalBytes: 1,
+        memoryLimitBytes: 0,
+        eventLoopLagP99Ms: 0,
+        system: null,
         subtasks: [{ ...NO_METRICS, ...metrics }],
         shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },
@@ -271,5 +278,8 @@ const NO_METRICS: SubtaskMetrics = {
   pauseCount: 0,
   pauseP99Ms: 0,
   pauseMaxMs: 0,
+  tallies: noTallies(),
+  histograms: noHistograms(),
+  eventLoopLagP99Ms: 0,
   extra: {},
 };

@@ -1,11 +1,14 @@
 /** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
 import type { CopyProgress } from '../checkpoint/copy-objects.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Tallies } from '../rpc/figures.ts';
 import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
 import type { Bounds } from '../runtime/bound.ts';
+import type { Histograms } from '../runtime/histogram.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
+import type { JobSeries } from './job-series.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
 import type { RecordedEnd } from './journal.ts';
@@ -31,6 +34,8 @@ export interface TaskManagerView {
   freeSlots: number;
   sinceHeartbeatMs: number;
   metrics: TaskManagerMetrics | null;
+  /** Cores that its process keeps busy; null before its second heartbeat. */
+  coresUsed: number | null;
 }
 
 export interface FilterView {
@@ -75,10 +80,16 @@ export interface JobView {
   checkpoints: CheckpointHistory;
   exceptions: ReturnType<JobExceptions['list']>;
   counters: Counters;
+  tallies: Tallies;
+  histograms: Histograms;
+  /** The last hour. */
+  series: JobSeries;
   gauges: Gauges;
   eventsPerSecond: number;
   lag: number | null;
   subtasks: SubtaskMetrics[];
+  /** Of a running task's counters, per second; null before its second heartbeat. */
+  ratesOf(subtask: number): Counters | null;
   filter: FilterView;
   /** Bounded places of the JobManager (I7). */
   bounds: Bounds;

@@ -13,6 +13,7 @@ import { CheckpointHistory } from './checkpoint-history.ts';
 import { JobExceptions } from './job-exceptions.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
 import { JobSavepoints } from './job-savepoints.ts';
+import { JobSeries } from './job-series.ts';
 import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type {
@@ -52,6 +53,7 @@ class RunningJobManager implements JobManager {
   readonly #job: JobStateMachine;
   readonly #history = new CheckpointHistory();
   readonly #totals = new JobTotals();
+  readonly #series = new JobSeries();
   readonly #exceptions = new JobExceptions();
   readonly #scripts: ScriptSwitch;
   readonly #done = Promise.withResolvers<JobOutcome>();
@@ -149,6 +151,7 @@ class RunningJobManager implements JobManager {
     start.splits.start();
     this.#watchScript();
     savepoints.startPeriodic();
+    this.#series.start(env, () => this.view());
     lifecycle.run(start.checkpoint).then(this.#done.resolve, this.#done.reject);
   }
 
@@ -167,6 +170,7 @@ class RunningJobManager implements JobManager {
       history: this.#history,
       exceptions: this.#exceptions,
       totals: this.#totals,
+      series: this.#series,
       scripts: this.#scripts,
       splits: start.splits,
     });
@@ -228,6 +232,7 @@ class RunningJobManager implements JobManager {
 
   retire(): void {
     this.#watch?.close();
+    this.#series.close();
     this.#parts?.scaling.close();
     this.#parts?.savepoints.close();
     this.#parts?.driver.close();

@@ -10,6 +10,7 @@ import type { Command, Report, RunningAttempt, TaskManagerMetrics } from '../rpc
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import type { Bound } from '../runtime/bound.ts';
+import { CpuMeter } from '../runtime/cpu-meter.ts';
 import { type Env, sleep, type Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 
@@ -31,6 +32,8 @@ export interface TaskManager {
   /** Monotonic, ms. */
   lastHeardAt: number;
   metrics: TaskManagerMetrics | null;
+  /** Of its process. */
+  readonly cpu: CpuMeter;
   /** What it ran when it registered, kept current until the attempt is adopted or given up. */
   readonly running: RunningAttempt | null;
   /** false: the connection is gone; `onLost` follows or has come. */
@@ -175,6 +178,7 @@ export class TaskManagers {
       registeredAt: this.#env.now(),
       lastHeardAt: this.#env.monotonic(),
       metrics: null,
+      cpu: new CpuMeter(),
       running: foreign ? null : running,
       ending: foreign ? running.attempt : null,
       connection,
@@ -221,6 +225,7 @@ export class TaskManagers {
     member.lastHeardAt = this.#env.monotonic();
     if (report.type === 'heartbeat') {
       member.metrics = report.metrics;
+      member.cpu.add(report.metrics.cpuSeconds, member.lastHeardAt);
       const discoveredAt = this.#events.discoveredAt();
       member.connection.send({ type: 'alive', leaderEpoch: this.#leaderEpoch, discoveredAt });
     }

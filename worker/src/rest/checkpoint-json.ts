@@ -7,7 +7,7 @@ import {
 import type { CheckpointKind } from '../jobmanager/coordinator-model.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
-import { VERTEX_IDS } from './flink-json.ts';
+import { VERTEX_IDS } from './flink-vertices.ts';
 
 const NO_FIGURES: Summary = { min: 0, max: 0, avg: 0, p50: 0, p90: 0, p95: 0, p99: 0, p999: 0 };
 

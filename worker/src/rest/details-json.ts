@@ -50,7 +50,11 @@ export function details(view: JobView): JsonObject {
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
     ledgerImbalance: gauges.ledgerImbalance,
-    subtasks: subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
+    subtasks: subtasks.map(({ histograms: _, tallies, extra, ...figures }) => ({
+      ...figures,
+      tallies: { ...tallies },
+      extra: { ...extra },
+    })),
   };
 }
 

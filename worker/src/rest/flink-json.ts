@@ -1,9 +1,8 @@
 /** The job in the shapes and names of Flink's REST API, so that its users' tools work. Pure. */
-import { createHash } from 'node:crypto';
 import type { JobStatus } from '../jobmanager/job-state.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
-import type { SubtaskMetrics } from '../rpc/messages.ts';
 import type { JsonObject } from '../runtime/json.ts';
+import { VERTICES, type Vertex } from './flink-vertices.ts';
 
 /** The release whose REST shapes these are; Flink's tools read it to decide what they may ask. */
 const FLINK_VERSION = '1.20.0';
@@ -36,26 +35,6 @@ const TASK_STATES = [
   'RECONCILING',
 ] as const;
 type TaskState = (typeof TASK_STATES)[number];
-
-/** The four vertices and what flows through them. */
-const VERTICES = [
-  { name: 'Source', reads: 'recordsRead', writes: 'recordsRead', bytes: 'bytesRead' },
-  { name: 'UserStateManager', reads: 'recordsRead', writes: 'recordsProcessed', bytes: null },
-  { name: 'EventFilter', reads: 'recordsProcessed', writes: 'matched', bytes: null },
-  { name: 'ActionExecutor', reads: 'matched', writes: 'delivered', bytes: null },
-] as const satisfies readonly {
-  name: string;
-  reads: keyof SubtaskMetrics;
-  writes: keyof SubtaskMetrics;
-  bytes: keyof SubtaskMetrics | null;
-}[];
-
-/** 32 hex digits, the same for every job. */
-function vertexId(name: string): string {
-  return createHash('sha256').update(name).digest('hex').slice(0, 32);
-}
-
-export const VERTEX_IDS: readonly string[] = VERTICES.map((vertex) => vertexId(vertex.name));
 
 export function overview(view: JobView): JsonObject {
   const slots = view.taskManagers.reduce((sum, { slots }) => sum + slots, 0);
@@ -126,7 +105,7 @@ export function job(view: JobView): JsonObject {
     maxParallelism: view.plan.maxParallelism,
     now: view.now,
     timestamps: Object.fromEntries(STATUSES.map((status) => [status, view.enteredAt(status)])),
-    vertices: VERTICES.map((_, index) => vertex(view, index)),
+    vertices: VERTICES.map((one) => vertex(view, one)),
     'status-counts': Object.fromEntries(
       TASK_STATES.map((state) => [state, vertexState(view) === state ? VERTICES.length : 0]),
     ),
@@ -191,12 +170,11 @@ function times(view: JobView): JsonObject {
   return { 'end-time': end, duration: (end < 0 ? view.now : end) - view.startedAt };
 }
 
-function vertex(view: JobView, index: number): JsonObject {
-  const { name, reads, writes, bytes } = VERTICES[index] ?? VERTICES[0];
+function vertex(view: JobView, { id, name, reads, writes, bytes }: Vertex): JsonObject {
   const { counters } = view;
   const started = view.tasks.reduce((at, task) => Math.max(at, task.deployedAt), -1);
   return {
-    id: vertexId(name),
+    id,
     name,
     maxParallelism: view.plan.maxParallelism,
     parallelism: view.parallelism,
@@ -208,7 +186,7 @@ function vertex(view: JobView, index: number): JsonObject {
     metrics: {
       'read-bytes': bytes === null ? 0 : counters[bytes],
       'read-bytes-complete': true,
-      'write-bytes': 0,
+      'write-bytes': bytes === null ? 0 : counters[bytes],
       'write-bytes-complete': true,
       'read-records': counters[reads],
       'read-records-complete': true,
@@ -253,11 +231,11 @@ function vertexState(view: JobView): TaskState {
 }
 
 function jobPlan(view: JobView): JsonObject {
-  const nodes = VERTICES.map(({ name }, index) => {
+  const nodes = VERTICES.map(({ id, name }, index) => {
     const before = VERTICES[index - 1];
     const ship = index === 1 ? 'HASH' : 'FORWARD';
     return {
-      id: vertexId(name),
+      id,
       parallelism: view.parallelism,
       operator: '',
       operator_strategy: '',
@@ -268,7 +246,7 @@ function jobPlan(view: JobView): JsonObject {
           : [
               {
                 num: 0,
-                id: vertexId(before.name),
+                id: before.id,
                 ship_strategy: ship,
                 exchange: 'pipelined_bounded',
               },

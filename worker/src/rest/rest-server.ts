@@ -12,6 +12,9 @@ import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import { uiAnswer } from '../ui/ui-answer.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { Forwarding } from './forward.ts';
+import { METRICS_TYPE } from './metrics.ts';
+import { ownMetrics } from './own-metrics.ts';
+import { ProcessMeter } from './process-meter.ts';
 import { RestError } from './rest-error.ts';
 import type { RestTokens } from './rest-tokens.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
@@ -22,6 +25,7 @@ const LEADER_PATH = '/api/v1/leader';
 /** Whether this process answers at all, and whether it is of use: leads, or knows who does. */
 const HEALTH_PATH = '/healthz';
 const READY_PATH = '/readyz';
+const METRICS_PATH = '/metrics';
 const MAX_BODY_BYTES = 64 * 1024;
 const MAX_CONNECTIONS = 256;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -53,6 +57,7 @@ export async function startRest(options: RestOptions): Promise<RestServer> {
   const sockets = new Set<Socket>();
   const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
   const forwarding = new Forwarding();
+  const meter = new ProcessMeter(env);
   const operations = {
     savepoints: new AsyncOperations(env),
     manual: new AsyncOperations(env),
@@ -62,7 +67,8 @@ export async function startRest(options: RestOptions): Promise<RestServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null && routes?.control !== control) {
-      routes = { control, routes: routesOf(control, operations, connections, leader) };
+      const parts = { control, operations, connections, leader, meter };
+      routes = { control, routes: routesOf(parts) };
     }
     const view = control?.view() ?? null;
     const role = { routes: control && (routes?.routes ?? null), leader: leader(), view };
@@ -154,6 +160,10 @@ async function handle(
   if (!reads && tokens !== null && !tokens.admits(request.headers.authorization)) {
     const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
     return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
+  }
+  // Every process is scraped by itself: the leader's figures must not come twice.
+  if (routes === null && url.pathname === METRICS_PATH) {
+    return { status: 200, body: await ownMetrics(false), contentType: METRICS_TYPE };
   }
   if (routes === null) return forwarding.forward(request, response, leader);
   const match = matchRoute(routes, method, url.pathname);

@@ -6,20 +6,30 @@ import type { JsonObject } from '../runtime/json.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
 import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import { details } from './details-json.ts';
+import { figuresRoutes } from './figures-routes.ts';
 import * as flink from './flink-json.ts';
-import { metricsText } from './metrics.ts';
+import { metricAnswers } from './metric-routes.ts';
+import { METRICS_TYPE, metricsText } from './metrics.ts';
+import { ownMetrics } from './own-metrics.ts';
+import type { ProcessMeter } from './process-meter.ts';
 import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
 
-/** `connections`: of the server that answers these. `leader`: where the leader's API is. */
-export function routesOf(
-  control: JobControl,
-  operations: Operations,
-  connections: () => Bound,
-  leader: () => string | null,
-): Route[] {
+export interface RouteParts {
+  control: JobControl;
+  operations: Operations;
+  /** Of the server that answers. */
+  connections: () => Bound;
+  /** Where the leader's API is. */
+  leader: () => string | null;
+  /** Of the process that answers. */
+  meter: ProcessMeter;
+}
+
+export function routesOf(parts: RouteParts): Route[] {
+  const { control, operations, connections, leader, meter } = parts;
   const bounds = (): Bounds => ({
     rest_connections: connections(),
     rest_savepoint_operations: operations.savepoints.kept,
@@ -36,6 +46,8 @@ export function routesOf(
     },
   });
   return [
+    // Before the paths with a name in the same place.
+    ...Object.entries(metricAnswers(meter)).map(([path, answer]) => get(path, answer)),
     get('/overview', flink.overview),
     get('/config', flink.config),
     get('/jobs', flink.jobs),
@@ -58,10 +70,11 @@ export function routesOf(
       method: 'GET',
       path: '/metrics',
       handler: async () => {
-        const { contentType, text } = await metricsText(control.view(), bounds());
-        return { status: 200, body: text, contentType };
+        const job = metricsText(control.view(), bounds(), meter.read());
+        return { status: 200, body: job + (await ownMetrics(true)), contentType: METRICS_TYPE };
       },
     },
+    ...figuresRoutes(control),
     ...actions(control, operations),
     ...disposal(control, operations),
   ];

@@ -6,13 +6,15 @@
 import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Histograms } from '../runtime/histogram.ts';
 import type { SplitPosition } from '../source/source.ts';
+import type { TaskManagerFigures, Tallies } from './figures.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered. 5: lost tasks are replaced alone.
+ * answered. 5: lost tasks are replaced alone. 6: histograms in heartbeats, questions about users.
  */
-export const RPC_VERSION = 5;
+export const RPC_VERSION = 6;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -236,10 +238,7 @@ export type Report =
   | { type: 'canceled'; taskManagerId: string; attempt: number };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
-export interface TaskManagerMetrics {
-  rssBytes: number;
-  cpuSeconds: number;
-  heapBytes: number;
+export interface TaskManagerMetrics extends TaskManagerFigures {
   subtasks: SubtaskMetrics[];
   /** Connections with other TaskManagers, of the running attempt. */
   shuffle: ShuffleMetrics;
@@ -298,6 +297,10 @@ export interface SubtaskMetrics {
   pauseCount: number;
   pauseP99Ms: number;
   pauseMaxMs: number;
+  tallies: Tallies;
+  histograms: Histograms;
+  /** Of the slot's thread, over the last seconds; 0 where it is not measured. */
+  eventLoopLagP99Ms: number;
   /** Everything else worth a metric, by name. */
   extra: Record<string, number>;
 }

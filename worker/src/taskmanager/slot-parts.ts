@@ -26,6 +26,7 @@ import { EventProcessor } from './event-processor.ts';
 import { GroupLedger } from './ledger.ts';
 import { Outbox } from './outbox.ts';
 import { PauseMeter } from './pause-meter.ts';
+import { SlotFigures } from './slot-figures.ts';
 import { SourceTask } from './source-task.ts';
 
 export interface SlotPorts {
@@ -82,6 +83,7 @@ export interface SlotParts {
   outbox: Outbox;
   processor: EventProcessor;
   pauses: PauseMeter;
+  figures: SlotFigures;
 }
 
 const DELTA_RUN_SHARE = 0.75;
@@ -103,11 +105,13 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   });
   const manager = buildManager(ports, config);
   const ledger = new GroupLedger(plan.maxParallelism);
+  const figures = new SlotFigures(ports.env);
   const outbox = new Outbox({
     action: ports.action,
     deadLetter: ports.deadLetter,
     onDone: (entry, result) => {
       ledger.add(result, entry.keyGroup);
+      figures.left(entry, result);
       hooks.progress();
     },
     onFault: hooks.fault,
@@ -135,6 +139,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
       onFault: hooks.fault,
     }),
     pauses: new PauseMeter(ports.env),
+    figures,
   };
 }
 

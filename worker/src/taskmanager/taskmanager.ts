@@ -19,6 +19,7 @@ import {
   LeaderLink,
   type Register,
 } from './leader-link.ts';
+import { ProcessWatch } from './process-figures.ts';
 import { SleepWatch } from './sleep-watch.ts';
 import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
 import { SlotWorker } from './slot-worker.ts';
@@ -55,6 +56,7 @@ export class TaskManager {
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
   readonly #sleep: SleepWatch;
+  readonly #process: ProcessWatch;
   #exchange: TaskExchange | null = null;
   /** The newest attempt that was deployed or told of: commands that bear another come too late. */
   #attempt = 0;
@@ -65,6 +67,7 @@ export class TaskManager {
     this.#options = options;
     const { env, log, jobManagers: addresses, connect } = options;
     this.#sleep = new SleepWatch(env);
+    this.#process = new ProcessWatch(env, options.localStateDir);
     this.#link = new LeaderLink({
       env,
       log,
@@ -100,6 +103,7 @@ export class TaskManager {
   async close(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     await this.#closeSlots();
     this.#link.close();
   }
@@ -108,6 +112,7 @@ export class TaskManager {
   async halt(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     this.#link.close();
     await Promise.all(this.#slots.map((slot) => slot.terminate()));
   }
@@ -323,15 +328,11 @@ export class TaskManager {
   }
 
   #tell(): void {
-    const usage = process.cpuUsage();
-    const memory = process.memoryUsage();
     this.#report({
       type: 'heartbeat',
       leaderEpoch: this.#link.leaderEpoch,
       metrics: {
-        rssBytes: memory.rss,
-        cpuSeconds: (usage.user + usage.system) / 1e6,
-        heapBytes: memory.heapUsed,
+        ...this.#process.figures(),
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
         shuffle: this.#exchange?.stats ?? NO_SHUFFLE,
       },
