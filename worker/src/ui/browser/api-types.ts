@@ -233,9 +233,10 @@ export interface Series {
 export interface Diagnosis {
   healthy: boolean;
   sentence: string;
-  knob: string | null;
+  /** '' when there is nothing to do. */
+  knob: string;
   bottleneck: string | null;
-  evidence: (string | Record<string, unknown>)[];
+  evidence: string[];
 }
 
 export interface UserState {

@@ -78,7 +78,7 @@ function optionsOf(
       {},
       ...chart.lines.map(({ label }, index) => {
         const stroke = colourOf(element, `.line-${index}`);
-        return { label, stroke, width: 1.5, points: { show: false }, spanGaps: false };
+        return { label, stroke, width: 1.5, points: { show: false }, spanGaps: chart.sparse };
       }),
     ],
     axes: [

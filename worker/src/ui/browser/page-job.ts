@@ -67,22 +67,15 @@ function sentence(diagnosis: Diagnosis): View {
   const { healthy, knob, evidence } = diagnosis;
   return html`<section class=${`diagnosis ${healthy ? 'ok' : 'warn'}`} aria-label="Diagnosis">
     <p><b>${healthy ? 'Healthy' : 'Why it is slow'}</b> ${diagnosis.sentence}</p>
-    ${knob === null ? null : html`<p class="hint">Try: <code>${knob}</code></p>`}
+    ${knob === '' ? null : html`<p class="hint">${knob}</p>`}
     ${
       evidence.length === 0
         ? null
         : html`<details><summary>Evidence</summary>
-            <ul>${evidence.map((fact) => html`<li>${factText(fact)}</li>`)}</ul>
+            <ul>${evidence.map((fact) => html`<li>${fact}</li>`)}</ul>
           </details>`
     }
   </section>`;
-}
-
-function factText(fact: Diagnosis['evidence'][number]): string {
-  if (typeof fact === 'string') return fact;
-  return Object.entries(fact)
-    .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
-    .join(', ');
 }
 
 function figures(details: Details, series: Series | null, jobId: string): View {

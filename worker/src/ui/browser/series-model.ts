@@ -11,12 +11,15 @@ export interface ChartData {
   title: string;
   format: (value: Known) => string;
   at: number[];
+  /** Of what happens now and then: the values are joined over the steps without one. */
+  sparse: boolean;
   lines: Line[];
 }
 
 interface ChartKind {
   title: string;
   format: (value: Known) => string;
+  sparse?: boolean;
   lines: readonly (readonly [series: string, label: string])[];
 }
 
@@ -49,7 +52,12 @@ const KINDS: readonly ChartKind[] = [
       ['backPressuredRatio', 'back-pressured'],
     ],
   },
-  { title: 'Checkpoint duration', format: seconds, lines: [['checkpointSeconds', 'duration']] },
+  {
+    title: 'Checkpoint duration',
+    format: seconds,
+    sparse: true,
+    lines: [['checkpointSeconds', 'duration']],
+  },
   {
     title: 'State and memory',
     format: bytes,
@@ -62,12 +70,12 @@ const KINDS: readonly ChartKind[] = [
 
 /** Only those of which there are figures. */
 export function chartsOf({ at, series }: Series): ChartData[] {
-  return KINDS.flatMap(({ title, format, lines }) => {
+  return KINDS.flatMap(({ title, format, sparse = false, lines }) => {
     const known = lines.flatMap(([name, label]) => {
       const values = series[name];
       return values?.some((value) => value !== null) ? [{ label, values }] : [];
     });
-    return known.length === 0 ? [] : [{ title, format, at, lines: known }];
+    return known.length === 0 ? [] : [{ title, format, sparse, at, lines: known }];
   });
 }
 
