@@ -8,6 +8,8 @@ import { useStore } from './store.ts';
 import { theme } from './theme.ts';
 
 const HEIGHT = 140;
+/** A job that has just started shows as one. */
+const LEAST_SPAN_SECONDS = 300;
 const SYNC = { key: 'job' };
 
 export function Chart({ chart }: { chart: ChartData }): View {
@@ -73,7 +75,10 @@ function optionsOf(
     height: HEIGHT,
     legend: { show: false },
     cursor: { sync: SYNC, y: false, drag: { x: false, y: false }, points: { size: 6 } },
-    scales: { y: { range: (_, low, high) => rangeOf(low, high) } },
+    scales: {
+      x: { range: (_, first, last) => [Math.min(first, last - LEAST_SPAN_SECONDS), last] },
+      y: { range: (_, low, high) => rangeOf(low, high) },
+    },
     series: [
       {},
       ...chart.lines.map(({ label }, index) => {
