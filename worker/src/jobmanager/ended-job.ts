@@ -49,6 +49,7 @@ function controlOf(view: () => JobView): JobControl {
     stopWithSavepoint: refuse,
     disposeSavepoint: refuse,
     checkpoint: refuse,
+    taskManagerLog: refuse,
     rescale: refuse,
     stop: () => Promise.resolve(),
     cancel: () => Promise.resolve(),

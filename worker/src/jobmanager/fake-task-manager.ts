@@ -18,6 +18,7 @@ import {
 } from '../rpc/messages.ts';
 import { realEnv } from '../runtime/env.ts';
 import { noHistograms } from '../runtime/histogram.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 
 export type OnTrigger = 'ack' | 'ignore' | 'decline';
 
@@ -35,6 +36,8 @@ export class FakeTaskManager {
   /** Answers `replay`. */
   catchesUp = true;
   runs = true;
+  /** Answers `tell-log`; null = it stays silent. */
+  log: LogText | null = { name: 'tm.log', modifiedAt: 7, text: 'one\ntwo\n' };
   readonly #client: RpcClient;
   readonly #chains = new Map<number, SubtaskSnapshot['deltas']>();
   readonly #lastBarrier = new Map<number, number>();
@@ -188,6 +191,9 @@ export class FakeTaskManager {
       this.send({ type: 'canceled', taskManagerId, attempt: command.attempt });
     }
     if (command.type === 'trigger') this.#trigger(command);
+    if (command.type === 'tell-log' && this.log !== null) {
+      this.send({ type: 'log', taskManagerId, log: this.log });
+    }
     if (command.type === 'shutdown') this.#client.close();
     this.#waiters = this.#waiters.filter((waiter) => {
       if (!waiter.test(command)) return true;

@@ -60,9 +60,10 @@ export function viewOf(parts: ViewParts): JobView {
     scaling: { wanted, rescales, events },
     restarts: lifecycle.restarts,
     replacements: lifecycle.replacements,
-    tasks: tasks.map(({ subtask, status, taskManager, deployedAt, runningAt }) => {
-      const { id, host } = taskManager;
-      return { subtask, status, taskManagerId: id, host, deployedAt, runningAt };
+    tasks: tasks.map(({ taskManager, ...task }) => {
+      const { subtask, attempt, status, deployedAt, runningAt } = task;
+      const where = { taskManagerId: taskManager.id, host: taskManager.host };
+      return { subtask, attempt, status, ...where, deployedAt, runningAt };
     }),
     taskManagers: parts.taskManagers.all().map((taskManager) => {
       const { id, host, pid, slots, shuffle, metrics, cpu, lastHeardAt } = taskManager;

@@ -5,6 +5,7 @@ import type { Tallies } from '../rpc/figures.ts';
 import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
 import type { Bounds } from '../runtime/bound.ts';
 import type { Histograms } from '../runtime/histogram.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
@@ -16,6 +17,7 @@ import type { ScalingEvent } from './scaling.ts';
 
 export interface TaskView {
   subtask: number;
+  attempt: number;
   status: 'DEPLOYING' | 'RUNNING' | 'CANCELING';
   taskManagerId: string;
   host: string;
@@ -129,6 +131,8 @@ export interface JobControl {
   /** Deletes a savepoint, whoever made it. NOT_A_SAVEPOINT, SAVEPOINT_UNFINISHED. */
   disposeSavepoint(location: string): Promise<void>;
   checkpoint(): Promise<number>;
+  /** The newest lines of its log. TASKMANAGER_SILENT. */
+  taskManagerLog(id: string): Promise<LogText>;
   /**
    * Asks for another parallelism, for good; resolves when that is stored. Beyond the slots it is
    * reached when they come. Rejects with PARALLELISM for what can't be.

@@ -7,6 +7,7 @@ import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
 import { refusalLog } from '../rpc/transport.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { Split } from '../source/source.ts';
 import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
@@ -193,6 +194,10 @@ class RunningJobManager implements JobManager {
 
   stopWithSavepoint(request: StopRequest): Promise<SavepointTaken> {
     return this.#started.savepoints.stop(request);
+  }
+
+  taskManagerLog(id: string): Promise<LogText> {
+    return this.#started.taskManagers.logOf(id);
   }
 
   disposeSavepoint(location: string): Promise<void> {

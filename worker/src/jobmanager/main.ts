@@ -16,6 +16,8 @@ import type { ScriptVersion } from '../rpc/messages.ts';
 import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { keptIn } from '../runtime/log.ts';
+import { LogTail } from '../runtime/log-tail.ts';
 import { createSplitEnumerator, loadSource } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
 import { startJobManager } from './jobmanager.ts';
@@ -78,14 +80,15 @@ export interface JobManagerRunOptions {
 export async function runJobManager(options: JobManagerRunOptions): Promise<void> {
   const env = realEnv;
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
-  const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
+  const tail = new LogTail(env, 'jobmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
+  const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' }, keptIn(tail));
   const plan = await planOf(options);
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });
   const { portFile = null, onSigterm = 'stop-job', onEnd = 'exit' } = options;
   const run = runOf(options);
-  const seat = await openSeat(options, { env, log, plan, store, run });
+  const seat = await openSeat(options, { env, log, plan, store, run, ownLog: () => tail.read() });
   // Installed before anyone can know this process: a signal from here on is a stop, never a kill.
   const stop = () => seat.stopJob();
   const leave = () => (onSigterm === 'release' ? seat.release() : seat.stopJob());
@@ -139,7 +142,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
 
 async function openSeat(
   options: JobManagerRunOptions,
-  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store'> & { run: RunClaim | null },
+  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store' | 'ownLog'> & { run: RunClaim | null },
 ): Promise<Seat> {
   const { env, log, plan, run } = parts;
   const { secretFile = null, restTokenFile = null, lease = null, advertiseHost = null } = options;

@@ -14,6 +14,7 @@ import type { RestTokens } from '../rest/rest-tokens.ts';
 import type { TransportKeys } from '../rpc/transport-secret.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import { endedJob } from './ended-job.ts';
 import { FrontDoor } from './front-door.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
@@ -40,6 +41,8 @@ export interface SeatDeps {
   leases: Leases | null;
   /** Of REST clients that may change something; null = anybody may. */
   restTokens: RestTokens | null;
+  /** The newest lines of this process's log. */
+  ownLog?: () => Promise<LogText>;
   /** This leader must end at once (P39): nothing is closed in order. */
   onFatal(error: unknown): void;
 }
@@ -183,6 +186,7 @@ export class Seat {
         return this.#ended === null ? (this.#election?.leader?.rest ?? null) : null;
       },
       tokens: this.#deps.restTokens,
+      ...(this.#deps.ownLog !== undefined && { ownLog: this.#deps.ownLog }),
     });
     const at = (bound: string, port: number) =>
       `${advertiseHost ?? (isWildcard(bound) ? hostname() : bound)}:${port}`;

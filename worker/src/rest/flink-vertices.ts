@@ -3,7 +3,8 @@
  * thread, so they have one parallelism, and the thread's busy time is the busy time of all four.
  */
 import { createHash } from 'node:crypto';
-import type { CounterName } from '../jobmanager/job-totals.ts';
+import type { CounterName, Counters } from '../jobmanager/job-totals.ts';
+import type { JsonObject } from '../runtime/json.ts';
 import { RestError } from './rest-error.ts';
 
 export interface Vertex {
@@ -27,8 +28,14 @@ const STAGES: readonly Omit<Vertex, 'id'>[] = [
 /** Ids: 32 hex digits, the same for every job. */
 export const VERTICES: readonly Vertex[] = STAGES.map((stage) => ({
   ...stage,
-  id: createHash('sha256').update(stage.name).digest('hex').slice(0, 32),
+  id: idOf(stage.name),
 }));
+
+export const SLOT_SHARING_GROUP = idOf('slot');
+
+function idOf(name: string): string {
+  return createHash('sha256').update(name).digest('hex').slice(0, 32);
+}
 
 export const VERTEX_IDS: readonly string[] = VERTICES.map(({ id }) => id);
 
@@ -38,4 +45,23 @@ export function vertexOf(params: Readonly<Record<string, string>>): Vertex {
   const vertex = VERTICES.find(({ id }) => id === asked);
   if (vertex === undefined) throw new RestError(404, `Could not find vertex with id ${asked}`);
   return vertex;
+}
+
+/** `counters`: of the job or of a subtask; null = it has told none yet. */
+export function ioMetrics({ reads, writes, bytes }: Vertex, counters: Counters | null): JsonObject {
+  const count = (name: CounterName | null) => (name === null ? 0 : (counters?.[name] ?? 0));
+  const complete = counters !== null;
+  return {
+    'read-bytes': count(bytes),
+    'read-bytes-complete': complete,
+    'write-bytes': count(bytes),
+    'write-bytes-complete': complete,
+    'read-records': count(reads),
+    'read-records-complete': complete,
+    'write-records': count(writes),
+    'write-records-complete': complete,
+    'accumulated-backpressured-time': Math.round(count('backPressuredMs')),
+    'accumulated-idle-time': Math.round(count('idleMs')),
+    'accumulated-busy-time': Math.round(count('busyMs')),
+  };
 }

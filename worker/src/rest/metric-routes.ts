@@ -1,5 +1,5 @@
 /** Flink's metric queries, for each scope: job, vertex, subtask, TaskManager, JobManager. */
-import type { JobView, TaskManagerView } from '../jobmanager/job-view.ts';
+import type { JobView } from '../jobmanager/job-view.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import { type FlinkMetric, type FlinkScope, flinkMetrics } from './flink-metrics.ts';
 import { vertexOf } from './flink-vertices.ts';
@@ -7,6 +7,7 @@ import { aggregatedMetrics, listed, type MetricValue, metricList, withIds } from
 import type { ProcessMeter } from './process-meter.ts';
 import { RestError } from './rest-error.ts';
 import type { RouteRequest } from './router.ts';
+import { taskManagerOf } from './task-manager-json.ts';
 
 type Answers = Readonly<Record<string, (view: JobView, request: RouteRequest) => JsonObject[]>>;
 
@@ -69,17 +70,6 @@ export function metricAnswers(meter: ProcessMeter): Answers {
       return single(metrics, request);
     },
   };
-}
-
-/** The one that the path names. Throws RestError 404. */
-function taskManagerOf(
-  view: JobView,
-  params: Readonly<Record<string, string>>,
-): TaskManagerView {
-  const asked = params['taskmanagerid'];
-  const found = view.taskManagers.find(({ id }) => id === asked);
-  if (found === undefined) throw new RestError(404, `Could not find TaskManager with id ${asked}.`);
-  return found;
 }
 
 /** Flink's ranges: 0,2-4. null = all. */

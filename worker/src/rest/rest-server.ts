@@ -9,6 +9,7 @@ import type { JobControl, JobView } from '../jobmanager/job-view.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import { uiAnswer } from '../ui/ui-answer.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { Forwarding } from './forward.ts';
@@ -45,34 +46,48 @@ export interface RestOptions {
   port: number;
   bindAddress: string;
   env: Env;
-  /** Of those who may change something; null or left out = anybody may. */
+  /**
+   * Of those who may change something; null or left out = whoever reaches it on loopback, and
+   * nobody where it listens beyond that.
+   */
   tokens?: RestTokens | null;
+  /** The newest lines of this process's log; left out = it keeps none. */
+  ownLog?: () => Promise<LogText>;
 }
+
+/** Of every answer: what a browser makes of it must run nothing and be in nobody's frame. */
+const SECURITY_HEADERS = {
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+};
 
 /**
  * Port 0 takes any free one. Rejects with REST_LISTEN, which names rest.port, when it can't be had.
  */
 export async function startRest(options: RestOptions): Promise<RestServer> {
-  const { jobManager, leader, port, bindAddress, env, tokens = null } = options;
+  const { jobManager, leader, port, bindAddress, env, tokens = null, ownLog = null } = options;
   const sockets = new Set<Socket>();
   const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
   const forwarding = new Forwarding();
   const meter = new ProcessMeter(env);
+  const local = isLoopback(bindAddress);
   const operations = {
     savepoints: new AsyncOperations(env),
     manual: new AsyncOperations(env),
     disposals: new AsyncOperations(env),
+    rescalings: new AsyncOperations(env),
   };
   let routes: { control: JobControl; routes: Route[] } | null = null;
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null && routes?.control !== control) {
-      const parts = { control, operations, connections, leader, meter };
+      const parts = { control, operations, connections, leader, meter, ownLog };
       routes = { control, routes: routesOf(parts) };
     }
     const view = control?.view() ?? null;
     const role = { routes: control && (routes?.routes ?? null), leader: leader(), view };
-    void respond({ ...role, tokens, forwarding }, request, response);
+    void respond({ ...role, tokens, local, forwarding }, request, response);
   });
   server.maxConnections = MAX_CONNECTIONS;
   server.on('connection', (socket: Socket) => {
@@ -114,6 +129,8 @@ interface Role {
   /** Of the job, if this process leads it or shows its end. */
   view: JobView | null;
   tokens: RestTokens | null;
+  /** Only this machine reaches it. */
+  local: boolean;
   forwarding: Forwarding;
 }
 
@@ -135,6 +152,7 @@ async function respond(
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
+    ...SECURITY_HEADERS,
     ...answer.headers,
   });
   response.end(text);
@@ -155,12 +173,10 @@ async function handle(
   }
   const own = ownAnswer(role, url.pathname);
   if (own !== null) return own;
-  const { routes, leader, tokens, forwarding } = role;
+  const { routes, leader, forwarding } = role;
   const reads = method === 'GET' || method === 'HEAD';
-  if (!reads && tokens !== null && !tokens.admits(request.headers.authorization)) {
-    const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
-    return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
-  }
+  const refused = reads ? null : refusal(role, request);
+  if (refused !== null) return refused;
   // Every process is scraped by itself: the leader's figures must not come twice.
   if (routes === null && url.pathname === METRICS_PATH) {
     return { status: 200, body: await ownMetrics(false), contentType: METRICS_TYPE };
@@ -171,8 +187,30 @@ async function handle(
   if (match.kind === 'wrong-method') {
     throw new RestError(405, `${method} is not possible here; use ${match.allowed.join(', ')}`);
   }
-  const body = method === 'GET' ? {} : await readBody(request);
+  const denied = match.guarded ? refusal(role, request) : null;
+  if (denied !== null) return denied;
+  const body = reads ? {} : await readBody(request);
   return match.handler({ params: match.params, query: url.searchParams, body });
+}
+
+/** Why who asks may change nothing; null = he may. */
+function refusal({ tokens, local }: Role, { headers }: IncomingMessage): RouteAnswer | null {
+  if (tokens === null) {
+    if (local) return null;
+    const errors = [
+      'This JobManager listens beyond loopback and knows no token, so it changes nothing and ' +
+        "shows no user's data: start it with --rest-token-file FILE " +
+        '(openssl rand -hex 32 makes one), or with spec.jobManager.rest.bindAddress: 127.0.0.1',
+    ];
+    return { status: 403, body: { errors } };
+  }
+  if (tokens.admits(headers.authorization)) return null;
+  const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
+  return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
+}
+
+function isLoopback(address: string): boolean {
+  return /^(127\.\d+\.\d+\.\d+|::1|localhost)$/.test(address);
 }
 
 /** What every JobManager answers for itself. */

@@ -21,20 +21,26 @@ export interface Route {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH';
   path: string;
   handler: Handler;
+  /** A GET that needs what a write needs: it changes something, or shows users' data. */
+  guarded?: boolean;
 }
 
 export type Match =
-  | { kind: 'found'; handler: Handler; params: Record<string, string> }
+  | { kind: 'found'; handler: Handler; params: Record<string, string>; guarded: boolean }
   | { kind: 'wrong-method'; allowed: string[] }
   | { kind: 'unknown' };
 
-export function matchRoute(routes: readonly Route[], method: string, path: string): Match {
+export function matchRoute(routes: readonly Route[], asked: string, path: string): Match {
+  const method = asked === 'HEAD' ? 'GET' : asked;
   const segments = split(path.startsWith('/v1/') ? path.slice(3) : path);
   const allowed: string[] = [];
   for (const route of routes) {
     const params = matchPath(split(route.path), segments);
     if (params === null) continue;
-    if (route.method === method) return { kind: 'found', handler: route.handler, params };
+    if (route.method === method) {
+      const { handler, guarded = false } = route;
+      return { kind: 'found', handler, params, guarded };
+    }
     allowed.push(route.method);
   }
   return allowed.length > 0 ? { kind: 'wrong-method', allowed } : { kind: 'unknown' };

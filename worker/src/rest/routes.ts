@@ -3,16 +3,18 @@ import type { JobControl, JobView, SavepointRequest } from '../jobmanager/job-vi
 import type { Bound, Bounds } from '../runtime/bound.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
-import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import { details } from './details-json.ts';
 import { figuresRoutes } from './figures-routes.ts';
-import * as flink from './flink-json.ts';
+import { FLINK_ANSWERS } from './flink-routes.ts';
+import { logRoutes } from './log-routes.ts';
 import { metricAnswers } from './metric-routes.ts';
 import { METRICS_TYPE, metricsText } from './metrics.ts';
+import { openApi } from './openapi.ts';
 import { ownMetrics } from './own-metrics.ts';
 import type { ProcessMeter } from './process-meter.ts';
-import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
+import { askedParallelism } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
@@ -26,15 +28,17 @@ export interface RouteParts {
   leader: () => string | null;
   /** Of the process that answers. */
   meter: ProcessMeter;
+  ownLog: (() => Promise<LogText>) | null;
 }
 
 export function routesOf(parts: RouteParts): Route[] {
-  const { control, operations, connections, leader, meter } = parts;
+  const { control, operations, connections, leader, meter, ownLog } = parts;
   const bounds = (): Bounds => ({
     rest_connections: connections(),
     rest_savepoint_operations: operations.savepoints.kept,
     rest_checkpoint_operations: operations.manual.kept,
     rest_disposal_operations: operations.disposals.kept,
+    rest_rescaling_operations: operations.rescalings.kept,
   });
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
     method: 'GET',
@@ -45,25 +49,10 @@ export function routesOf(parts: RouteParts): Route[] {
       return { status: 200, body: answer(view, request) };
     },
   });
-  return [
+  const routes: Route[] = [
     // Before the paths with a name in the same place.
     ...Object.entries(metricAnswers(meter)).map(([path, answer]) => get(path, answer)),
-    get('/overview', flink.overview),
-    get('/config', flink.config),
-    get('/jobs', flink.jobs),
-    get('/jobs/overview', flink.jobsOverview),
-    get('/jobs/:jobid', flink.job),
-    get('/jobs/:jobid/status', (view) => ({ status: view.status })),
-    get('/jobs/:jobid/checkpoints', checkpoints),
-    get('/jobs/:jobid/checkpoints/config', checkpointConfig),
-    get('/jobs/:jobid/checkpoints/details/:cid', (view, { params }) => {
-      const entry = view.checkpoints.find(Number(params['cid']));
-      if (entry !== undefined) return checkpointDetails(entry);
-      throw new RestError(404, `Could not find checkpointing statistics for ${params['cid']}.`);
-    }),
-    get('/jobs/:jobid/exceptions', flink.exceptions),
-    get('/jobs/:jobid/resource-requirements', resourceRequirements),
-    get('/taskmanagers', flink.taskManagers),
+    ...Object.entries(FLINK_ANSWERS).map(([path, answer]) => get(path, answer)),
     get('/api/v1/details', details),
     get('/api/v1/status', (view) => status(view, leader())),
     {
@@ -75,9 +64,17 @@ export function routesOf(parts: RouteParts): Route[] {
       },
     },
     ...figuresRoutes(control),
+    ...logRoutes(control, ownLog),
     ...actions(control, operations),
     ...disposal(control, operations),
+    ...rescaling(control, operations),
   ];
+  const described: Route = {
+    method: 'GET',
+    path: '/api/v1/openapi.json',
+    handler: () => ({ status: 200, body: openApi([...routes, described]) }),
+  };
+  return [...routes, described];
 }
 
 /** Operations that clients trigger and ask for: one book for each kind, as trigger ids are. */
@@ -85,6 +82,7 @@ export interface Operations {
   savepoints: AsyncOperations;
   manual: AsyncOperations;
   disposals: AsyncOperations;
+  rescalings: AsyncOperations;
 }
 
 function actions(control: JobControl, operations: Operations): Route[] {
@@ -189,6 +187,41 @@ function changes(control: JobControl): Route[] {
       handler: (request) => rescale(control, request),
     },
     { method: 'PATCH', path: '/jobs/:jobid', handler: (request) => cancel(control, request) },
+    // For clients that can only GET; a token is asked for all the same (rest-server.ts).
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/yarn-cancel',
+      guarded: true,
+      handler: (request) => cancel(control, request),
+    },
+  ];
+}
+
+/** Flink's way to rescale before there were resource requirements. */
+function rescaling(control: JobControl, { rescalings }: Operations): Route[] {
+  return [
+    {
+      method: 'PATCH',
+      path: '/jobs/:jobid/rescaling',
+      handler: (request) => {
+        const parallelism = Number(request.query.get('parallelism') ?? Number.NaN);
+        if (!Number.isInteger(parallelism) || parallelism < 1) {
+          throw new RestError(400, 'parallelism must be a number from 1');
+        }
+        return accept(control, rescalings, request, async () => {
+          await control.rescale(parallelism);
+          return {};
+        });
+      },
+    },
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/rescaling/:triggerid',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(rescalings, request, failureCause);
+      },
+    },
   ];
 }
 
@@ -215,7 +248,8 @@ function disposal(control: JobControl, { disposals }: Operations): Route[] {
           await control.disposeSavepoint(path);
           return {};
         });
-        return { status: 202, body: { 'request-id': id } };
+        // Flink's status for this one, unlike the others'.
+        return { status: 200, body: { 'request-id': id } };
       },
     },
     {

@@ -5,6 +5,8 @@ import { TestCluster, until } from '../jobmanager/test-cluster.ts';
 import { realEnv } from '../runtime/env.ts';
 import { startRest } from './rest-server.ts';
 
+const ownLog = () => Promise.resolve({ name: 'jm.log', modifiedAt: 5, text: 'own\n' });
+
 /** `Answer`: what the test reads of answers; its assertions say which of it must be there. */
 export async function serveJob<Answer>(t: TestContext) {
   const cluster = new TestCluster();
@@ -18,7 +20,7 @@ export async function serveJob<Answer>(t: TestContext) {
     bindAddress: '127.0.0.1',
     env: realEnv,
   };
-  const rest = await startRest({ ...options, port: 0 });
+  const rest = await startRest({ ...options, port: 0, ownLog });
   t.after(() => rest.close());
   const call = async (
     path: string,

@@ -7,12 +7,14 @@ import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Histograms } from '../runtime/histogram.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { SplitPosition } from '../source/source.ts';
-import type { TaskManagerFigures, Tallies } from './figures.ts';
+import type { Tallies, TaskManagerFigures } from './figures.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered. 5: lost tasks are replaced alone. 6: histograms in heartbeats, questions about users.
+ * answered. 5: lost tasks are replaced alone. 6: histograms in heartbeats, questions about users,
+ * logs are asked for.
  */
 export const RPC_VERSION = 6;
 
@@ -159,6 +161,8 @@ export type Command =
       subtask: number;
       splits: SplitPosition[];
     }
+  /** Answered by `log`. */
+  | { type: 'tell-log'; leaderEpoch: number }
   /**
    * End the process after finishing what runs; sent at a graceful stop, after the final checkpoint.
    */
@@ -235,7 +239,9 @@ export type Report =
       code: string;
       error: string;
     }
-  | { type: 'canceled'; taskManagerId: string; attempt: number };
+  | { type: 'canceled'; taskManagerId: string; attempt: number }
+  /** null: it can't be read. */
+  | { type: 'log'; taskManagerId: string; log: LogText | null };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
 export interface TaskManagerMetrics extends TaskManagerFigures {

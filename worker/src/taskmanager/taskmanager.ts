@@ -12,6 +12,7 @@ import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { TaskManagerHealth } from './health-server.ts';
 import {
   type LeaderCommand,
@@ -41,6 +42,8 @@ export interface TaskManagerOptions {
   mutant: string | null;
   /** Overrides of the memory plan, for tests that need a small cache. */
   slotCacheBytes: number | null;
+  /** The newest lines of this process's log; null = they can't be read. */
+  ownLog(): Promise<LogText | null>;
 }
 
 const FIRST_HEARTBEAT_MS = 1000;
@@ -194,6 +197,9 @@ export class TaskManager {
         slot?.post({ type: 'add-splits', splits });
         return;
       }
+      case 'tell-log':
+        this.#report({ type: 'log', log: await this.#options.ownLog() });
+        return;
       case 'shutdown':
         await this.close();
         this.#end?.(null);
