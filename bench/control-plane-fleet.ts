@@ -280,6 +280,7 @@ function metrics({ subtask, attempt, slot }: TaskDeployment, beats: number): Sub
     cacheBytes: 204_800_000,
     pendingRecords: 12_345,
     openSplits: 5,
+    ledger: LEDGER,
     ledgerImbalance: 0,
     restoreMs: 812,
     pauseP99Ms: 4.56,

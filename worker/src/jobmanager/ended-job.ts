@@ -41,6 +41,7 @@ function controlOf(view: () => JobView): JobControl {
   };
   return {
     view,
+    inspection: null,
     findSavepoint: (triggerId) => {
       const stop = view().ended?.savepoint ?? null;
       return Promise.resolve(stop?.triggerId === triggerId ? stop : null);

@@ -5,6 +5,7 @@
 import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
 import { noTallies } from '../rpc/figures.ts';
+import type { SlotAnswer, SlotQuery } from '../rpc/inspection.ts';
 import {
   type Command,
   type Deployment,
@@ -38,6 +39,8 @@ export class FakeTaskManager {
   runs = true;
   /** Answers `tell-log`; null = it stays silent. */
   log: LogText | null = { name: 'tm.log', modifiedAt: 7, text: 'one\ntwo\n' };
+  /** What a subtask says to a question; null: nothing. */
+  answers: (query: SlotQuery, subtask: number) => SlotAnswer | null = () => null;
   readonly #client: RpcClient;
   readonly #chains = new Map<number, SubtaskSnapshot['deltas']>();
   readonly #lastBarrier = new Map<number, number>();
@@ -194,6 +197,11 @@ export class FakeTaskManager {
     if (command.type === 'tell-log' && this.log !== null) {
       this.send({ type: 'log', taskManagerId, log: this.log });
     }
+    if (command.type === 'query') {
+      const { attempt, id, subtask, query } = command;
+      const answer = this.answers(query, subtask);
+      if (answer !== null) this.send({ type: 'answer', taskManagerId, attempt, id, answer });
+    }
     if (command.type === 'shutdown') this.#client.close();
     this.#waiters = this.#waiters.filter((waiter) => {
       if (!waiter.test(command)) return true;
@@ -279,6 +287,14 @@ const NO_METRICS: SubtaskMetrics = {
   busyMs: 0,
   backPressuredMs: 0,
   idleMs: 0,
+  ledger: {
+    accepted: 0,
+    noMatch: 0,
+    delivered: 0,
+    deadLettered: 0,
+    parked: 0,
+    inOutbox: 0,
+  },
   ledgerImbalance: 0,
   restoreMs: 0,
   pauseCount: 0,

@@ -8,6 +8,7 @@ import type { Histograms } from '../runtime/histogram.ts';
 import type { LogText } from '../runtime/log-tail.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
+import type { Inspection } from './job-inspection.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
 import type { JobSeries } from './job-series.ts';
 import type { JobStatus } from './job-state.ts';
@@ -120,6 +121,8 @@ export interface SavepointTaken {
 /** What REST may ask of the job. Rejections are TriggerJobErrors. */
 export interface JobControl {
   view(): JobView;
+  /** null: the job has ended. */
+  readonly inspection: Inspection | null;
   savepoint(request?: SavepointRequest): Promise<SavepointTaken>;
   /** What the request with this id made, whoever led then; null = nothing that is complete. */
   findSavepoint(triggerId: string): Promise<SavepointTaken | null>;

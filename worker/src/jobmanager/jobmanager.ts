@@ -12,6 +12,7 @@ import type { Split } from '../source/source.ts';
 import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
 import { JobExceptions } from './job-exceptions.ts';
+import { JobInspection } from './job-inspection.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
 import { JobSavepoints } from './job-savepoints.ts';
 import { JobSeries } from './job-series.ts';
@@ -66,6 +67,7 @@ class RunningJobManager implements JobManager {
     reattachment: Reattachment | null;
     scaling: JobScaling;
     savepoints: JobSavepoints;
+    inspection: JobInspection;
     server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
@@ -114,7 +116,11 @@ class RunningJobManager implements JobManager {
     this.#history.inherit(manifest, ref.name, null);
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
-    const reattachment = start.reattach ? this.#openReattachment(start, taskManagers) : null;
+    const expected = expectedOf(plan, start.attempt);
+    const candidates = () => taskManagers.all();
+    const reattachment = start.reattach
+      ? new Reattachment({ env, log, expected, candidates })
+      : null;
     const wanted = await wantedAtStart(plan, start.journal, log);
     const scaling = scalingOf(this.#options, start.journal, driver, taskManagers, wanted);
     const lifecycle = new JobLifecycle(
@@ -146,8 +152,11 @@ class RunningJobManager implements JobManager {
       onRefused: refusalLog(env, log, 'rpc'),
     });
     const savepoints = this.#openSavepoints(start, driver, lifecycle);
-    const parts = { start, driver, taskManagers, lifecycle, scaling, savepoints, server };
-    this.#parts = { ...parts, reattachment };
+    const { journal } = start;
+    const looked = { ...this.#options, journal, lifecycle, scripts: this.#scripts };
+    const inspection = new JobInspection(looked);
+    const parts = { driver, taskManagers, lifecycle, scaling, savepoints, server };
+    this.#parts = { start, ...parts, inspection, reattachment };
     this.#job.move(start.reattach ? 'RECONCILING' : 'CREATED', env.now());
     start.splits.start();
     this.#watchScript();
@@ -175,6 +184,10 @@ class RunningJobManager implements JobManager {
       scripts: this.#scripts,
       splits: start.splits,
     });
+  }
+
+  get inspection(): JobInspection {
+    return this.#started.inspection;
   }
 
   changeScript(script: ScriptVersion): void {
@@ -240,6 +253,7 @@ class RunningJobManager implements JobManager {
     this.#series.close();
     this.#parts?.scaling.close();
     this.#parts?.savepoints.close();
+    this.#parts?.inspection.close();
     this.#parts?.driver.close();
   }
 
@@ -319,11 +333,10 @@ class RunningJobManager implements JobManager {
     driver: CheckpointDriver,
     lifecycle: JobLifecycle,
   ): JobSavepoints {
-    const { env, log, plan, openStore, store } = this.#options;
+    const storeUrl = this.#options.store.url;
     const history = this.#history;
-    const storeUrl = store.url;
-    const job = { plan, journal, driver, lifecycle, history, storeUrl };
-    return new JobSavepoints({ env, log, openStore, ...job });
+    const job = { journal, driver, lifecycle, history, storeUrl };
+    return new JobSavepoints({ ...this.#options, ...job });
   }
 
   #openTaskManagers(start: StartPoint): TaskManagers {
@@ -342,6 +355,7 @@ class RunningJobManager implements JobManager {
           this.#parts?.reattachment?.look();
           this.#parts?.scaling.slotsChanged();
           this.#parts?.lifecycle.current?.lost(taskManager, reason);
+          this.#parts?.inspection.queries.lost(taskManager);
         },
         admits: (running) => this.#parts?.reattachment?.admits(running) ?? false,
         discoveredAt: () => this.#splits?.discoveredAt ?? null,
@@ -358,13 +372,16 @@ class RunningJobManager implements JobManager {
   }
 
   #onReport(taskManager: TaskManager, report: Report): void {
-    const { driver, lifecycle } = this.#started;
+    const { driver, lifecycle, inspection } = this.#started;
     switch (report.type) {
       case 'heartbeat': {
         const now = this.#options.env.monotonic();
         for (const subtask of report.metrics.subtasks) this.#totals.update(subtask, now);
         return;
       }
+      case 'answer':
+        inspection.queries.answered(taskManager, report);
+        return;
       case 'ack':
       case 'decline':
       case 'drained':
@@ -374,12 +391,6 @@ class RunningJobManager implements JobManager {
         if (report.type === 'peer-lost') this.#started.reattachment?.look();
         lifecycle.report(taskManager, report);
     }
-  }
-
-  #openReattachment(start: StartPoint, taskManagers: TaskManagers): Reattachment {
-    const { env, log, plan } = this.#options;
-    const expected = expectedOf(plan, start.attempt);
-    return new Reattachment({ env, log, expected, candidates: () => taskManagers.all() });
   }
 
   #watchScript(): void {

@@ -49,10 +49,11 @@ export function details(view: JobView): JsonObject {
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
     ledgerImbalance: gauges.ledgerImbalance,
-    subtasks: subtasks.map(({ histograms: _, tallies, extra, ...figures }) => ({
+    subtasks: subtasks.map(({ histograms: _, tallies, extra, ledger, ...figures }) => ({
       ...figures,
       tallies: { ...tallies },
       extra: { ...extra },
+      ledger: { ...ledger },
     })),
   };
 }

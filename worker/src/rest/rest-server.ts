@@ -82,7 +82,7 @@ export async function startRest(options: RestOptions): Promise<RestServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null && routes?.control !== control) {
-      const parts = { control, operations, connections, leader, meter, ownLog };
+      const parts = { control, operations, connections, leader, meter, ownLog, env };
       routes = { control, routes: routesOf(parts) };
     }
     const view = control?.view() ?? null;
@@ -148,6 +148,10 @@ async function respond(
     answer = { status, body: { errors: [messageOf(error)] } };
   }
   if (answer === null) return;
+  if (answer.stream !== undefined) {
+    answer.stream(response);
+    return;
+  }
   const text = typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
@@ -187,10 +191,11 @@ async function handle(
   if (match.kind === 'wrong-method') {
     throw new RestError(405, `${method} is not possible here; use ${match.allowed.join(', ')}`);
   }
-  const denied = match.guarded ? refusal(role, request) : null;
+  const denied = match.route.guarded === true ? refusal(role, request) : null;
   if (denied !== null) return denied;
-  const body = reads ? {} : await readBody(request);
-  return match.handler({ params: match.params, query: url.searchParams, body });
+  const { maxBodyBytes = MAX_BODY_BYTES } = match.route;
+  const body = reads ? {} : await readBody(request, maxBodyBytes);
+  return match.route.handler({ params: match.params, query: url.searchParams, body });
 }
 
 /** Why who asks may change nothing; null = he may. */
@@ -232,13 +237,15 @@ function ownAnswer({ leader, view }: Role, path: string): RouteAnswer | null {
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {
+async function readBody(
+  request: IncomingMessage,
+  maxBytes: number,
+): Promise<Record<string, unknown>> {
   const parts: Buffer[] = [];
   let bytes = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     bytes += part.length;
-    if (bytes > MAX_BODY_BYTES)
-      throw new RestError(413, `the body is over ${MAX_BODY_BYTES} bytes`);
+    if (bytes > maxBytes) throw new RestError(413, `the body is over ${maxBytes} bytes`);
     parts.push(part);
   }
   if (bytes === 0) return {};

@@ -1,5 +1,7 @@
 /** Paths to handlers. `:name` matches one segment; every path also works below /v1. Pure. */
 
+import type { ServerResponse } from 'node:http';
+
 export interface RouteRequest {
   params: Readonly<Record<string, string>>;
   query: URLSearchParams;
@@ -13,6 +15,8 @@ export interface RouteAnswer {
   body: object | string;
   contentType?: string;
   headers?: Readonly<Record<string, string>>;
+  /** Writes the whole answer itself, as long as it lasts. */
+  stream?: (response: ServerResponse) => void;
 }
 
 export type Handler = (request: RouteRequest) => RouteAnswer | Promise<RouteAnswer>;
@@ -23,10 +27,12 @@ export interface Route {
   handler: Handler;
   /** A GET that needs what a write needs: it changes something, or shows users' data. */
   guarded?: boolean;
+  /** Else the server's. */
+  maxBodyBytes?: number;
 }
 
 export type Match =
-  | { kind: 'found'; handler: Handler; params: Record<string, string>; guarded: boolean }
+  | { kind: 'found'; route: Route; params: Record<string, string> }
   | { kind: 'wrong-method'; allowed: string[] }
   | { kind: 'unknown' };
 
@@ -37,10 +43,7 @@ export function matchRoute(routes: readonly Route[], asked: string, path: string
   for (const route of routes) {
     const params = matchPath(split(route.path), segments);
     if (params === null) continue;
-    if (route.method === method) {
-      const { handler, guarded = false } = route;
-      return { kind: 'found', handler, params, guarded };
-    }
+    if (route.method === method) return { kind: 'found', route, params };
     allowed.push(route.method);
   }
   return allowed.length > 0 ? { kind: 'wrong-method', allowed } : { kind: 'unknown' };

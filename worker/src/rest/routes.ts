@@ -1,6 +1,7 @@
 /** Which path answers what. Errors thrown here become {"errors": [...]} with their status. */
 import type { JobControl, JobView, SavepointRequest } from '../jobmanager/job-view.ts';
 import type { Bound, Bounds } from '../runtime/bound.ts';
+import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import type { LogText } from '../runtime/log-tail.ts';
@@ -8,6 +9,8 @@ import type { AsyncOperations, Progress } from './async-operations.ts';
 import { details } from './details-json.ts';
 import { figuresRoutes } from './figures-routes.ts';
 import { FLINK_ANSWERS } from './flink-routes.ts';
+import { inspectRoutes } from './inspect-routes.ts';
+import { checkJob, checkRunning } from './job-checks.ts';
 import { logRoutes } from './log-routes.ts';
 import { metricAnswers } from './metric-routes.ts';
 import { METRICS_TYPE, metricsText } from './metrics.ts';
@@ -29,16 +32,18 @@ export interface RouteParts {
   /** Of the process that answers. */
   meter: ProcessMeter;
   ownLog: (() => Promise<LogText>) | null;
+  env: Env;
 }
 
 export function routesOf(parts: RouteParts): Route[] {
-  const { control, operations, connections, leader, meter, ownLog } = parts;
+  const { control, operations, connections, leader, meter, ownLog, env } = parts;
   const bounds = (): Bounds => ({
     rest_connections: connections(),
     rest_savepoint_operations: operations.savepoints.kept,
     rest_checkpoint_operations: operations.manual.kept,
     rest_disposal_operations: operations.disposals.kept,
     rest_rescaling_operations: operations.rescalings.kept,
+    ...control.inspection?.bounds,
   });
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
     method: 'GET',
@@ -68,6 +73,7 @@ export function routesOf(parts: RouteParts): Route[] {
     ...actions(control, operations),
     ...disposal(control, operations),
     ...rescaling(control, operations),
+    ...inspectRoutes(control, env),
   ];
   const described: Route = {
     method: 'GET',
@@ -312,16 +318,6 @@ function failureCause(failure: string): JsonObject {
 /** Flink's serialized throwable, as far as its tools read it. */
 function cause(failure: string): JsonObject {
   return { class: 'TriggerJobError', 'stack-trace': failure, 'serialized-throwable': '' };
-}
-
-function checkJob(view: JobView, jobId: string): void {
-  if (jobId !== view.jobId) throw new RestError(404, `Job ${jobId} not found`);
-}
-
-/** Flink's operator depends on 404 for a missing job and 409 for one that has ended. */
-function checkRunning(view: JobView, request: RouteRequest): void {
-  checkJob(view, request.params['jobid'] ?? '');
-  if (view.terminal) throw new RestError(409, `Job ${view.jobId} is already ${view.status}`);
 }
 
 /** Longer ones are no ids; what is kept of them is bounded. */

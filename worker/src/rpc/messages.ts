@@ -3,18 +3,19 @@
  * (frame.ts). The TaskManager connects. Commands bear the leaderEpoch; a TaskManager refuses an
  * older one than it has seen (P38).
  */
-import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { KeyGroupRange, Ledger, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Histograms } from '../runtime/histogram.ts';
 import type { LogText } from '../runtime/log-tail.ts';
 import type { SplitPosition } from '../source/source.ts';
 import type { Tallies, TaskManagerFigures } from './figures.ts';
+import type { SlotAnswer, SlotQuery } from './inspection.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered. 5: lost tasks are replaced alone. 6: histograms in heartbeats, questions about users,
- * logs are asked for.
+ * answered. 5: lost tasks are replaced alone. 6: histograms in heartbeats; logs, and subtasks are
+ * asked what people want to know.
  */
 export const RPC_VERSION = 6;
 
@@ -163,6 +164,15 @@ export type Command =
     }
   /** Answered by `log`. */
   | { type: 'tell-log'; leaderEpoch: number }
+  /** Answered by `answer` with this id, by whoever runs the subtask in that attempt. */
+  | {
+      type: 'query';
+      leaderEpoch: number;
+      attempt: number;
+      subtask: number;
+      id: string;
+      query: SlotQuery;
+    }
   /**
    * End the process after finishing what runs; sent at a graceful stop, after the final checkpoint.
    */
@@ -241,7 +251,8 @@ export type Report =
     }
   | { type: 'canceled'; taskManagerId: string; attempt: number }
   /** null: it can't be read. */
-  | { type: 'log'; taskManagerId: string; log: LogText | null };
+  | { type: 'log'; taskManagerId: string; log: LogText | null }
+  | { type: 'answer'; taskManagerId: string; attempt: number; id: string; answer: SlotAnswer };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
 export interface TaskManagerMetrics extends TaskManagerFigures {
@@ -296,6 +307,8 @@ export interface SubtaskMetrics {
   busyMs: number;
   backPressuredMs: number;
   idleMs: number;
+  /** Of the subtask's key groups since the job's first start, as in a checkpoint (P35). */
+  ledger: Ledger;
   /** accepted minus the rest of the ledger; 0 unless a bug (I9). */
   ledgerImbalance: number;
   restoreMs: number;

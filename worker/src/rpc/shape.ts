@@ -40,6 +40,7 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
   'peer-lost': { ...TASK, peer: 'string', code: 'string', error: 'string' },
   canceled: TASK,
   log: { taskManagerId: 'string', log: 'object or null' },
+  answer: { ...TASK, id: 'string', answer: 'object' },
 };
 
 const LEADER = { leaderEpoch: 'number' } as const;
@@ -78,6 +79,13 @@ const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   'hold-sources': { ...LEADER, attempt: 'number', held: 'boolean' },
   'add-splits': { ...LEADER, attempt: 'number', subtask: 'number', splits: 'array' },
   'tell-log': LEADER,
+  query: {
+    ...LEADER,
+    attempt: 'number',
+    subtask: 'number',
+    id: 'string',
+    query: 'object',
+  },
   shutdown: LEADER,
 };
 

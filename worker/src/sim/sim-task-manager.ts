@@ -198,6 +198,8 @@ export class SimTaskManager {
         for (const { task } of this.#of(command.attempt)) task.holdSource(command.held);
         return;
       case 'notify':
+      // Nobody looks at a simulated job.
+      case 'query':
         return;
     }
   }

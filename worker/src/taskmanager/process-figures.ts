@@ -4,7 +4,7 @@
  */
 import { readFile, statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
-import type { TaskManagerFigures, SystemFigures } from '../rpc/figures.ts';
+import type { SystemFigures, TaskManagerFigures } from '../rpc/figures.ts';
 import type { Env } from '../runtime/env.ts';
 import { EventLoopLag } from '../runtime/event-loop-lag.ts';
 

@@ -25,6 +25,7 @@ function clockAfter(timestamp: number, wallMs: number, elapsedMs: number): numbe
     keyBy: 'user_id',
     maxParallelism: 1,
     allowedSkewMs: SKEW_MS,
+    inspection: null,
   });
   [wall, monotonic] = [wallMs, 77 + elapsedMs];
   const value = Buffer.from('{"user_id":"u1"}');

@@ -1,5 +1,6 @@
 /** One subtask's figures for the heartbeat, gathered from its parts. */
 import type { ActionExecutor } from '../action/action.ts';
+import { imbalance } from '../checkpoint/conservation.ts';
 import type { ChannelSender } from '../exchange/channel-sender.ts';
 import { channelCredit } from '../exchange/credit.ts';
 import type { InputGate } from '../exchange/input-gate.ts';
@@ -16,10 +17,11 @@ import type { UserStateManager } from '../state/user-state-manager.ts';
 import { KEEP_BYTES } from './body-pool.ts';
 import { OWED_LIMIT_BYTES } from './checkpointer.ts';
 import type { EventProcessor } from './event-processor.ts';
-import { type GroupLedger, imbalance } from './ledger.ts';
+import type { GroupLedger } from './ledger.ts';
 import { MAX_UNDER_WAY, type Outbox } from './outbox.ts';
 import type { PauseMeter } from './pause-meter.ts';
 import type { SlotFigures } from './slot-figures.ts';
+import type { SlotInspection } from './slot-inspection.ts';
 import type { SourceStats } from './source-task.ts';
 
 export interface SlotMetricParts {
@@ -43,6 +45,7 @@ export interface SlotMetricParts {
   restoreMs: number;
   pauses: PauseMeter;
   figures: SlotFigures;
+  inspection: SlotInspection;
   ports: {
     profileApi: ProfileApi | null;
     action: ActionExecutor;
@@ -94,6 +97,7 @@ export function slotMetrics(parts: SlotMetricParts): SubtaskMetrics {
     busyMs,
     backPressuredMs: source.backPressuredMs,
     idleMs: Math.max(0, parts.uptimeMs - busyMs - source.backPressuredMs),
+    ledger,
     ledgerImbalance: imbalance(ledger),
     restoreMs: parts.restoreMs,
     pauseCount: pauses.stats.count,
@@ -168,7 +172,7 @@ function bounds(
   api: Record<string, number>,
   backend: Record<string, number>,
 ): Bounds {
-  const { plan, senders, outbox, processor, manager, ports } = parts;
+  const { plan, senders, outbox, processor, manager, inspection, ports } = parts;
   const { memory } = plan;
   const credit = channelCredit(plan, senders.length);
   // One buffer of overdraft per channel: what stands before a barrier (P17).
@@ -200,6 +204,8 @@ function bounds(
       limit: plan.state.profileApi?.maxConcurrent ?? 0,
     },
     profile_answer_bytes: { value: api['answerBytes'] ?? 0, limit: api['answerRoomBytes'] ?? 0 },
+    tap_records: inspection.taps.kept,
+    followed_users: inspection.decisions.followed,
     action_in_flight: { value: action['inFlight'] ?? 0, limit: ports.action.maxInFlight },
   };
 }

@@ -172,6 +172,9 @@ function obey(
     case 'replace':
       slot.replace(command.attempts);
       return;
+    case 'query':
+      tell({ type: 'answer', id: command.id, answer: slot.inspect(command.query) });
+      return;
     case 'replay':
       slot.replay(command.positions, command.goals);
   }

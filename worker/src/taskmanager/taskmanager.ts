@@ -22,8 +22,8 @@ import {
 } from './leader-link.ts';
 import { ProcessWatch } from './process-figures.ts';
 import { SleepWatch } from './sleep-watch.ts';
-import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
-import { SlotWorker } from './slot-worker.ts';
+import type { SlotCommand } from './slot-protocol.ts';
+import { type SlotEvent, SlotWorker } from './slot-worker.ts';
 import { TaskExchange } from './task-exchange.ts';
 
 export interface TaskManagerOptions {
@@ -200,11 +200,26 @@ export class TaskManager {
       case 'tell-log':
         this.#report({ type: 'log', log: await this.#options.ownLog() });
         return;
+      case 'query':
+        this.#query(command);
+        return;
       case 'shutdown':
         await this.close();
         this.#end?.(null);
         return;
     }
+  }
+
+  /** Of a task that is not here any more, or not yet: the JobManager knows where to ask again. */
+  #query({ attempt, subtask, id, query }: Extract<LeaderCommand, { type: 'query' }>): void {
+    const slot = this.#slots.findLast((one) => one.subtask === subtask);
+    if (slot !== undefined && attempt === this.#attempt) {
+      slot.post({ type: 'query', id, query });
+      return;
+    }
+    const error = `subtask ${subtask} of attempt ${attempt} does not run here`;
+    const answer = { kind: 'failed', code: 'moved', error } as const;
+    this.#report({ type: 'answer', attempt, id, answer });
   }
 
   async #deploy(command: Deployment): Promise<void> {
@@ -278,9 +293,10 @@ export class TaskManager {
     }
   }
 
-  #fromSlot(slot: SlotWorker, message: Extract<SlotMessage, { type: 'report' | 'fault' }>): void {
+  #fromSlot(slot: SlotWorker, message: SlotEvent): void {
     if (!this.#slots.includes(slot)) return;
     if (message.type === 'report') this.#report(message.report);
+    else if (message.type === 'answer') this.#report({ ...message, attempt: this.#attempt });
     else this.#slotFailed(slot, message.code, message.error);
   }
 
