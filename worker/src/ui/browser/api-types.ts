@@ -275,6 +275,8 @@ export interface TraceNode {
   line: number;
   column: number;
   value: unknown;
+  /** Rounds of a loop that are left out. */
+  omitted?: number;
   children: TraceNode[];
 }
 
@@ -285,6 +287,7 @@ export interface Explanation {
   scriptVersion: string | null;
   trace: TraceNode | null;
   deciding: { text: string; line: number; column: number; value: unknown } | null;
+  truncated?: boolean;
 }
 
 export interface HotKeys {
@@ -314,13 +317,15 @@ export interface LedgerSums {
 
 export interface Ledger {
   balanced: boolean;
-  now: LedgerSums;
+  /** null: not all tasks have told theirs. */
+  now: LedgerSums | null;
 }
 
 export interface TapRecord {
   at: number;
   stage: string;
-  userId: string;
+  /** null: it has none that can be read. */
+  userId: string | null;
   topic: string | null;
   partition: number | null;
   offset: string | number | null;

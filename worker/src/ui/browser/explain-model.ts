@@ -25,6 +25,10 @@ export function traceLines({ trace, deciding }: Explanation): TraceLine[] {
       deciding: at && node.text === deciding.text,
     });
     for (const child of node.children) visit(child, depth + 1);
+    if (node.omitted !== undefined) {
+      const text = `${node.omitted} rounds are left out`;
+      lines.push({ depth: depth + 1, text, value: '', tone: 'plain', deciding: false });
+    }
   };
   if (trace !== null) visit(trace, 0);
   return lines;

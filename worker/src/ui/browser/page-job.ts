@@ -169,6 +169,7 @@ function LedgerCard({ jobId }: { jobId: string }): View {
   return card(
     'Every event accounted for',
     when(ledger, 'The ledger', ({ balanced, now: sums }) => {
+      if (sums === null) return empty('Not all tasks have told their part yet.');
       const verdict = balanced ? badge('balanced', 'ok') : badge(`off by ${sums.imbalance}`, 'bad');
       return html`<p class="ledger">
         <span>${amount(sums.accepted, compact)} accepted</span><b>=</b>

@@ -9,7 +9,7 @@ import { empty, fault, json } from './parts.ts';
 import { hrefOf } from './route.ts';
 import { onShortcut } from './shortcuts.ts';
 import { useStore } from './store.ts';
-import { NOTHING_SEEN, STAGES, type TapRow, tapPath, tapState } from './tap-model.ts';
+import { FIRST_STAGE, NOTHING_SEEN, STAGES, type TapRow, tapPath, tapState } from './tap-model.ts';
 import { verdictBadge } from './verdict.ts';
 
 const DRAW_EVERY_MS = 250;
@@ -35,10 +35,9 @@ export function TapPage({ jobId, stage, user }: Props): View {
     <div class="row card">
       <label>Stage
         <select
-          value=${stage}
+          value=${stage === '' ? FIRST_STAGE : stage}
           onChange=${(event: Event) => go({ stage: chosen(event) })}
         >
-          <option value="">all stages</option>
           ${STAGES.map((name) => html`<option value=${name}>${name}</option>`)}
         </select>
       </label>
@@ -74,21 +73,24 @@ const chosen = ({ target }: Event) => (target as HTMLInputElement | HTMLSelectEl
 function Row({ row, jobId }: { row: TapRow; jobId: string }): View {
   const [open, setOpen] = useState(false);
   const { at, stage, userId, subtask, event, verdict, reason } = row.record;
-  const query = { user: userId, event: JSON.stringify(event, null, 2) };
+  const query = { user: userId ?? '', event: JSON.stringify(event, null, 2) };
   return html`<li>
     <button type="button" class="quiet" aria-expanded=${open} onClick=${() => setOpen(!open)}>
       <time class="number" title=${`${timestamp(at)} UTC`}>${clock(at)}</time>
       <span class=${`stage-name ${stage}`}>${stage}</span>
-      <b>${userId}</b>
+      <b>${userId ?? 'no user'}</b>
       ${verdict === null || verdict === undefined ? null : verdictBadge(verdict)}
       <code>${reason ?? JSON.stringify(event)}</code>
     </button>
     ${
       open
         ? html`<div class="opened">
-            <p class="hint">${placeOf(row)}, subtask ${subtask}
-              ${' '}<a href=${hrefOf('users', jobId, query)}>Explain</a>
-              ${' '}<a href=${hrefOf('tap', jobId, { user: userId })}>Only this user</a></p>
+            <p class="hint">${placeOf(row)}, subtask ${subtask}${
+              userId === null
+                ? null
+                : html` <a href=${hrefOf('users', jobId, query)}>Explain</a>
+                    ${' '}<a href=${hrefOf('tap', jobId, { stage, user: userId })}>Only them</a>`
+            }</p>
             ${json(event, 'Event')}
           </div>`
         : null

@@ -109,13 +109,14 @@ export function loading(): View {
 export function fault(error: ApiError, what: string): View {
   if (isUnknownPath(error)) return empty(`${what} is not available in this version.`);
   if (error.status === 404) return empty(error.message);
-  if (error.status === 401 || error.status === 403) {
+  if (error.status === 401) {
     return html`<div class="notice warn" role="alert">
       <p>${what} needs a token of this job.</p>
       <button type="button" onClick=${() => tokenAsked.set(true)}>Enter the token</button>
     </div>`;
   }
-  return html`<div class="notice bad" role="alert"><p>${what}: ${error.message}</p></div>`;
+  const tone = error.status === 403 ? 'warn' : 'bad';
+  return html`<div class=${`notice ${tone}`} role="alert"><p>${what}: ${error.message}</p></div>`;
 }
 
 /** Data if there is some, else why there is none. */

@@ -3,7 +3,9 @@
 import type { TapRecord } from './api-types.ts';
 import type { StreamEvent } from './event-stream.ts';
 
+/** In the order of the stream; `keyed` is what the server shows when nothing is asked for. */
 export const STAGES = ['source', 'keyed', 'enriched', 'matched', 'fired', 'dropped'] as const;
+export const FIRST_STAGE = 'keyed';
 
 const MAX_ROWS = 300;
 
