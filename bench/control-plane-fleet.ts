@@ -193,6 +193,7 @@ class SimulatedTaskManager {
         heapTotalBytes: 912_345_678,
         externalBytes: 212_345_678,
         memoryLimitBytes: 8_589_934_592,
+        cores: 4,
         eventLoopLagP99Ms: 1.234,
         system: SYSTEM,
         subtasks: this.#tasks.map(({ deployment }) => metrics(deployment, this.#beats)),

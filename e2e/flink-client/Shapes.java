@@ -56,11 +56,8 @@ public class Shapes {
     Map<String, Object> endpoints = new TreeMap<>();
     try (JarFile jar = new JarFile(new File(args[0]))) {
       for (JarEntry entry : Collections.list(jar.entries())) {
-        String name = entry.getName();
-        if (!name.startsWith(MESSAGES) || !name.endsWith("Headers.class")) continue;
-        Class<?> headers = Class.forName(name.replace('/', '.').replace(".class", ""));
-        if (Modifier.isAbstract(headers.getModifiers()) || headers.isInterface()) continue;
-        add(endpoints, headers);
+        Object headers = headersIn(entry.getName());
+        if (headers != null) add(endpoints, headers);
       }
     }
     schemaOf(Class.forName("org.apache.flink.runtime.rest.messages.JobConfigInfo$ExecutionConfigInfo"));
@@ -69,10 +66,18 @@ public class Shapes {
         map("endpoints", endpoints, "schemas", SCHEMAS)));
   }
 
-  static void add(Map<String, Object> endpoints, Class<?> type) throws Exception {
+  /** One of Flink's questions; null = that class is none. */
+  static Object headersIn(String name) throws Exception {
+    if (!name.startsWith(MESSAGES) || !name.endsWith("Headers.class")) return null;
+    Class<?> type = Class.forName(name.replace('/', '.').replace(".class", ""));
+    if (Modifier.isAbstract(type.getModifiers()) || type.isInterface()) return null;
     Constructor<?> made = type.getDeclaredConstructor();
     made.setAccessible(true);
-    Object headers = made.newInstance();
+    return made.newInstance();
+  }
+
+  static void add(Map<String, Object> endpoints, Object headers) throws Exception {
+    Class<?> type = headers.getClass();
     String endpoint = call(headers, "getHttpMethod") + " " + call(headers, "getTargetRestEndpointURL");
     if (endpoint.matches(NOT_SERVED)) return;
     Map<String, Object> answer = new TreeMap<>();
@@ -91,7 +96,10 @@ public class Shapes {
       Class<?> raw = (Class<?>) generic.getRawType();
       if (Collection.class.isAssignableFrom(raw)) return array(schemaOf(of[0]));
       if (Map.class.isAssignableFrom(raw)) {
-        return map("type", "object", "additionalProperties", schemaOf(of[1]));
+        Map<String, Object> schema = map("type", "object", "additionalProperties", schemaOf(of[1]));
+        boolean named = of[0] instanceof Class && ((Class<?>) of[0]).isEnum();
+        if (named) schema.put("propertyNames", map("enum", namesOf((Class<?>) of[0])));
+        return schema;
       }
       return map();
     }

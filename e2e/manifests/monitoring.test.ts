@@ -31,6 +31,7 @@ function operatorMetrics(): Promise<string> {
   metrics.show({
     queue: () => ({ depth: 1, active: 1, sumSeconds: 1, longestSeconds: 1 }),
     leading: () => true,
+    states: () => ['Running', 'Suspended', 'Running'],
     caches: () => [{ kind: 'TriggerJob', objects: 1, stalenessSeconds: 1 }],
   });
   return metrics.text().then(({ text }) => text);

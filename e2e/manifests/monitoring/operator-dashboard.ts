@@ -84,6 +84,9 @@ export const OPERATOR_DASHBOARD: Dashboard = {
         timeseries('Cached objects', 'short', [
           query('max by (kind) (triggerjob_operator_cached_objects)', '{{kind}}'),
         ]),
+        timeseries('Jobs by state', 'short', [
+          query('max by (state) (triggerjob_operator_jobs)', '{{state}}'),
+        ]),
         timeseries('Lists', 'ops', [
           query(`sum by (kind) (rate(reflector_lists_total${WINDOW}))`, '{{kind}}'),
         ]),

@@ -160,6 +160,7 @@ export class FakeTaskManager {
       metrics: {
         rssBytes: 1,
         cpuSeconds: 1,
+        cores: 2,
         heapBytes: 1,
         heapTotalBytes: 1,
         externalBytes: 1,

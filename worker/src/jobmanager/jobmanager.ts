@@ -166,24 +166,12 @@ class RunningJobManager implements JobManager {
   }
 
   view(): JobView {
-    const { start, driver, lifecycle, scaling, taskManagers } = this.#started;
-    return viewOf({
-      env: this.#options.env,
-      plan: this.#options.plan,
-      storeUrl: this.#options.store.url,
-      journal: start.journal,
-      job: this.#job,
-      driver,
-      lifecycle,
-      scaling,
-      taskManagers,
-      history: this.#history,
-      exceptions: this.#exceptions,
-      totals: this.#totals,
-      series: this.#series,
-      scripts: this.#scripts,
-      splits: start.splits,
-    });
+    const { start, ...parts } = this.#started;
+    const { journal, splits } = start;
+    const told = { ...parts, journal, splits, storeUrl: this.#options.store.url, job: this.#job };
+    const kept = { history: this.#history, exceptions: this.#exceptions, totals: this.#totals };
+    const shown = { series: this.#series, scripts: this.#scripts };
+    return viewOf({ ...this.#options, ...told, ...kept, ...shown });
   }
 
   get inspection(): JobInspection {

@@ -251,7 +251,10 @@ export class TaskManagers {
       const discoveredAt = this.#events.discoveredAt();
       member.connection.send({ type: 'alive', leaderEpoch: this.#leaderEpoch, discoveredAt });
     }
-    if (report.type === 'log') for (const tell of member.wantLog.splice(0)) tell(report.log);
+    if (report.type === 'log') {
+      for (const tell of member.wantLog.splice(0)) tell(report.log);
+      return;
+    }
     noteReport(member.running, report);
     if (report.type !== 'register') this.#events.onReport(member, report);
   }

@@ -46,10 +46,10 @@ export class EventStream {
     this.#beatLater(onBeat);
   }
 
-  /** false: the client is too far behind, and this event is not sent. */
-  send(event: string, data: object): boolean {
+  /** `json`: on one line. false: the client is too far behind, and this event is not sent. */
+  send(event: string, json: string): boolean {
     if (this.#closed || this.#response.writableLength > MAX_WAITING_BYTES) return false;
-    this.#response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    this.#response.write(`event: ${event}\ndata: ${json}\n\n`);
     return true;
   }
 

@@ -90,7 +90,13 @@ export function jobsOverview(view: JobView): JsonObject {
         'last-modification': Math.max(...STATUSES.map((status) => view.enteredAt(status))),
         tasks: {
           total: VERTICES.length * view.parallelism,
-          ...taskCounts(view, VERTICES.length),
+          // In small letters here, and only here.
+          ...Object.fromEntries(
+            taskCounts(view).map(([state, tasks]) => [
+              state.toLowerCase(),
+              tasks * VERTICES.length,
+            ]),
+          ),
         },
       },
     ],
@@ -178,19 +184,18 @@ function vertex(view: JobView, one: Vertex): JsonObject {
     'start-time': started,
     'end-time': -1,
     duration: started < 0 ? -1 : view.now - started,
-    tasks: taskCounts(view, 1),
+    tasks: Object.fromEntries(taskCounts(view)),
     metrics: ioMetrics(one, counters),
   };
 }
 
-function taskCounts(view: JobView, times: number): JsonObject {
+/** By state, of one vertex. */
+function taskCounts(view: JobView): [TaskState, number][] {
   const lost = view.parallelism - view.tasks.length;
-  return Object.fromEntries(
-    TASK_STATES.map((state) => {
-      const here = view.tasks.filter((task) => task.status === state).length;
-      return [state.toLowerCase(), (here + (state === missingState(view) ? lost : 0)) * times];
-    }),
-  );
+  return TASK_STATES.map((state) => {
+    const here = view.tasks.filter((task) => task.status === state).length;
+    return [state, here + (state === missingState(view) ? lost : 0)];
+  });
 }
 
 /** State of subtasks that no TaskManager has: Flink's for a job in that state. */

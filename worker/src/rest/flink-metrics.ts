@@ -139,7 +139,7 @@ function checkpointValues({ checkpoints }: JobView): FlinkValues {
 }
 
 function taskManagerValues(view: JobView, taskManager: TaskManagerView): FlinkValues {
-  const { metrics } = taskManager;
+  const { metrics, coresUsed } = taskManager;
   if (metrics === null) return {};
   const { memory, bufferBytes } = view.plan;
   const subtasks = metrics.subtasks;
@@ -149,10 +149,13 @@ function taskManagerValues(view: JobView, taskManager: TaskManagerView): FlinkVa
   const segments = extra(`channel_buffers${LIMIT_SUFFIX}`);
   const used = extra('channel_buffers');
   return {
+    'Status.JVM.CPU.Load': coresUsed === null ? null : coresUsed / metrics.cores,
     'Status.JVM.CPU.Time': Math.round(metrics.cpuSeconds * 1e9),
     'Status.JVM.Memory.Heap.Used': metrics.heapBytes,
+    'Status.JVM.Memory.Heap.Committed': metrics.heapTotalBytes,
     'Status.JVM.Memory.Heap.Max': memory.heapBytes,
-    'Status.JVM.Memory.NonHeap.Used': Math.max(0, metrics.rssBytes - metrics.heapBytes),
+    'Status.JVM.Memory.NonHeap.Used': Math.max(0, metrics.rssBytes - metrics.heapTotalBytes),
+    'Status.JVM.Memory.Direct.MemoryUsed': metrics.externalBytes,
     'Status.Flink.Memory.Managed.Total': memory.managedBytes,
     'Status.Flink.Memory.Managed.Used':
       sum((task) => task.cacheBytes) +

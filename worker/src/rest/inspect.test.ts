@@ -252,7 +252,14 @@ async function* eventsOf(response: Response): AsyncGenerator<[string, Body]> {
 }
 
 function tapped(offset: number): TappedRecord {
-  const rest = { at: 1, userId: 'ann', topic: 't', partition: 0, subtask: 0, event: { offset } };
+  const rest = {
+    at: 1,
+    userId: 'ann',
+    topic: 't',
+    partition: 0,
+    subtask: 0,
+    event: `{"n":${offset}}`,
+  };
   return { ...rest, stage: 'matched', offset, verdict: 'match', reason: null };
 }
 

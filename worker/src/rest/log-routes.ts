@@ -30,7 +30,7 @@ const TASK_MANAGER = '/taskmanagers/:taskmanagerid';
 
 function routesUnder(base: string, source: Source): Route[] {
   const route = (path: string, handler: Handler): Route => {
-    return { method: 'GET', path: `${base}${path}`, handler, guarded: true };
+    return { method: 'GET', path: `${base}${path}`, handler, needsToken: true };
   };
   const whole: Handler = async (request) => asText(await source(request));
   return [

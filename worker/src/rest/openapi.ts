@@ -46,10 +46,11 @@ export function openApi(routes: readonly Route[]): JsonObject {
   };
 }
 
-function operation({ method, path, guarded }: Route, { endpoints }: FlinkShapes): JsonObject {
+function operation(route: Route, { endpoints }: FlinkShapes): JsonObject {
+  const { method, path } = route;
   const { summary = path, query = {}, body } = docOf(method, path) ?? {};
   const shape = endpoints[`${method} ${path}`];
-  const needsToken = method !== 'GET' || guarded === true;
+  const needsToken = method !== 'GET' || route.needsToken === true;
   const refusals: Record<string, string> = {
     ...((method !== 'GET' || Object.keys(query).length > 0) && { 400: 'Not understood.' }),
     ...(needsToken && {
@@ -84,12 +85,13 @@ function defaultStatus(method: string, path: string): number {
 }
 
 /** No JSON: logs, and what Prometheus reads. */
+const EVENTS = /\/tap$/;
 const PLAIN = /^\/metrics$|\/(log|stdout|logs\/:filename)$/;
 
 function answer(path: string, schema: JsonObject = { type: 'object' }): JsonObject {
-  const content: JsonObject = PLAIN.test(path)
-    ? { 'text/plain': { schema: { type: 'string' } } }
-    : { 'application/json': { schema } };
+  const text = EVENTS.test(path) ? 'text/event-stream' : PLAIN.test(path) ? 'text/plain' : null;
+  const content: JsonObject =
+    text === null ? { 'application/json': { schema } } : { [text]: { schema: { type: 'string' } } };
   return { description: 'Done, or under way.', content };
 }
 

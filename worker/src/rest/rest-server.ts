@@ -140,26 +140,35 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  // Also of what is streamed or passed on; an answer may say otherwise.
+  response.setHeaders(new Map(Object.entries(SECURITY_HEADERS)));
   let answer: RouteAnswer | null;
+  let text = '';
   try {
     answer = await handle(role, request, response);
+    text = textOf(answer);
   } catch (error) {
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
+    text = textOf(answer);
   }
   if (answer === null) return;
   if (answer.stream !== undefined) {
     answer.stream(response);
     return;
   }
-  const text = typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
-    ...SECURITY_HEADERS,
     ...answer.headers,
   });
   response.end(text);
+}
+
+/** Throws where an object is nested too deep to be written. */
+function textOf(answer: RouteAnswer | null): string {
+  if (answer === null) return '';
+  return typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
 }
 
 /** null: answered already. */
@@ -191,7 +200,7 @@ async function handle(
   if (match.kind === 'wrong-method') {
     throw new RestError(405, `${method} is not possible here; use ${match.allowed.join(', ')}`);
   }
-  const denied = match.route.guarded === true ? refusal(role, request) : null;
+  const denied = match.route.needsToken === true ? refusal(role, request) : null;
   if (denied !== null) return denied;
   const { maxBodyBytes = MAX_BODY_BYTES } = match.route;
   const body = reads ? {} : await readBody(request, maxBodyBytes);

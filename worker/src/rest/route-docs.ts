@@ -10,6 +10,7 @@ export interface RouteDoc {
 const JOB = '/jobs/:jobid';
 const VERTEX = `${JOB}/vertices/:vertexid`;
 const SUBTASK = `${VERTEX}/subtasks/:subtaskindex`;
+const OWN = '/api/v1/jobs/:jobid';
 const TASK_MANAGER = '/taskmanagers/:taskmanagerid';
 
 const GET = { get: 'Metric ids, with commas; without it ids alone are answered.' };
@@ -95,6 +96,28 @@ const READS: Readonly<Record<string, RouteDoc | string>> = {
   '/metrics': 'All metrics, for Prometheus.',
   '/api/v1/details': 'The job for the command line: figures, lag, last checkpoint.',
   '/api/v1/status': 'The job for its operator.',
+  [`${OWN}/series`]: {
+    summary: 'Figures of the last hour, for charts.',
+    query: { minutes: 'Of them, the newest so many; 60 if left out.' },
+  },
+  [`${OWN}/diagnosis`]: 'Why it is slow, in one sentence.',
+  [`${OWN}/users/:userid`]: {
+    summary: "One user's state, history and last decisions.",
+    query: { historyLimit: 'Newest events that are shown.' },
+  },
+  [`${OWN}/hot-keys`]: {
+    summary: 'Users that cost most.',
+    query: { by: 'events, bytes or state.', top: 'How many.' },
+  },
+  [`${OWN}/ledger`]: 'Where every accepted event is, now and at each checkpoint.',
+  [`${OWN}/tap`]: {
+    summary: 'Records as they pass, as server-sent events.',
+    query: {
+      stage: 'source, keyed, enriched, matched, fired or dropped.',
+      user: 'Of this user alone.',
+      limit: 'Ends after so many.',
+    },
+  },
   '/api/v1/openapi.json': 'This description.',
 };
 
@@ -124,6 +147,9 @@ const WRITES: Readonly<Record<string, RouteDoc>> = {
     summary: 'Asks for another parallelism.',
     query: { parallelism: 'From 1 to maxParallelism.' },
     body: TRIGGER,
+  },
+  [`POST ${OWN}/explain`]: {
+    summary: 'Runs the filter on an event and state, and shows which clause decided.',
   },
   'POST /savepoint-disposal': {
     summary: 'Deletes a savepoint.',

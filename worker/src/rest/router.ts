@@ -25,8 +25,8 @@ export interface Route {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH';
   path: string;
   handler: Handler;
-  /** A GET that needs what a write needs: it changes something, or shows users' data. */
-  guarded?: boolean;
+  /** It shows data of users, or a GET changes something: it needs what a write needs. */
+  needsToken?: boolean;
   /** Else the server's. */
   maxBodyBytes?: number;
 }

@@ -197,7 +197,7 @@ function changes(control: JobControl): Route[] {
     {
       method: 'GET',
       path: '/jobs/:jobid/yarn-cancel',
-      guarded: true,
+      needsToken: true,
       handler: (request) => cancel(control, request),
     },
   ];

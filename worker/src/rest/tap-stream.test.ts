@@ -9,7 +9,7 @@ import { streamTap } from './tap-stream.ts';
 
 const RECORD: TappedRecord = {
   ...{ at: 1, stage: 'keyed', userId: 'ann', topic: 't', partition: 0, offset: 1, subtask: 0 },
-  ...{ event: { pad: 'x'.repeat(1_000) }, verdict: null, reason: null },
+  ...{ event: `{"pad":"${'x'.repeat(1_000)}"}`, verdict: null, reason: null },
 };
 
 /** A client that takes nothing until it is told to. */
@@ -76,6 +76,17 @@ test('a client that does not read is told how much it missed, and holds a bounde
   sink.end('limit');
   assert.equal(names().at(-1), 'end');
   assert.deepEqual([client.ended, closed.taps, timers.length], [true, 1, 0]);
+});
+
+test('a record is one line of JSON, whatever is in it', () => {
+  const { client, sink } = tapOf();
+  const deep = '['.repeat(9_000) + ']'.repeat(9_000);
+  sink.record({ ...RECORD, event: deep, user: '{"a":1}', visit: 'null', reason: 'no\nway' });
+  const [, data] = /^event: record\ndata: (.*)\n\n$/.exec(client.written.at(-1)!)!;
+  const { event, ...rest } = JSON.parse(data!) as Record<string, unknown>;
+  assert.ok(Array.isArray(event));
+  const { event: _, ...place } = RECORD;
+  assert.deepEqual(rest, { ...place, user: { a: 1 }, visit: null, reason: 'no\nway' });
 });
 
 test('a client that is gone without a word is let go after some heartbeats', () => {

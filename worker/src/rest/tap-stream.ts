@@ -13,13 +13,13 @@ export function streamTap(
   let skipped = 0;
   let tap: { close(): void } | null = null;
   const tellSkipped = () => {
-    if (skipped > 0 && stream.send('skipped', { count: skipped })) skipped = 0;
+    if (skipped > 0 && stream.send('skipped', `{"count":${skipped}}`)) skipped = 0;
   };
   const stream: EventStream = new EventStream(response, env, tellSkipped, () => tap?.close());
   tap = open({
     record: (record: TappedRecord) => {
       tellSkipped();
-      if (skipped > 0 || !stream.send('record', record)) skipped++;
+      if (skipped > 0 || !stream.send('record', recordText(record))) skipped++;
     },
     skipped: (count) => {
       skipped += count;
@@ -27,8 +27,15 @@ export function streamTap(
     },
     end: (reason) => {
       tellSkipped();
-      stream.send('end', { reason });
+      stream.send('end', JSON.stringify({ reason }));
       stream.end();
     },
   });
+}
+
+/** Event, user and visit go in as they are. */
+function recordText({ event, user, visit, verdict, reason, ...place }: TappedRecord): string {
+  const enriched = user === undefined ? '' : `,"user":${user},"visit":${visit ?? 'null'}`;
+  const judged = JSON.stringify({ verdict, reason }).slice(1);
+  return `${JSON.stringify(place).slice(0, -1)},"event":${event}${enriched},${judged}`;
 }

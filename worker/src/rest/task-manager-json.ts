@@ -37,6 +37,7 @@ export function taskManagerDetails(
 function taskManagerJson(view: JobView, taskManager: TaskManagerView): JsonObject {
   const { processBytes, managedBytes } = view.plan.memory;
   const { metrics, slots, freeSlots } = taskManager;
+  const limit = metrics?.memoryLimitBytes || processBytes;
   return {
     id: taskManager.id,
     path: `${taskManager.host}:${taskManager.pid}`,
@@ -49,9 +50,9 @@ function taskManagerJson(view: JobView, taskManager: TaskManagerView): JsonObjec
     totalResource: resources(view, slots),
     freeResource: resources(view, freeSlots),
     hardware: {
-      cpuCores: slots,
-      physicalMemory: processBytes,
-      freeMemory: Math.max(0, processBytes - (metrics?.rssBytes ?? 0)),
+      cpuCores: metrics?.cores ?? 0,
+      physicalMemory: limit,
+      freeMemory: Math.max(0, limit - (metrics?.rssBytes ?? 0)),
       managedMemory: managedBytes,
     },
     memoryConfiguration: memoryConfiguration(view),
@@ -98,17 +99,18 @@ function processMetrics({ plan }: JobView, { metrics }: TaskManagerView): JsonOb
   const segments = extra(`channel_buffers${LIMIT_SUFFIX}`);
   const used = extra('channel_buffers');
   const heapUsed = metrics?.heapBytes ?? 0;
-  const nonHeap = Math.max(0, (metrics?.rssBytes ?? 0) - heapUsed);
+  const heapCommitted = metrics?.heapTotalBytes ?? 0;
+  const nonHeap = Math.max(0, (metrics?.rssBytes ?? 0) - heapCommitted);
   const usedBytes = used * plan.bufferBytes;
   return {
     heapUsed,
-    heapCommitted: heapUsed,
+    heapCommitted,
     heapMax: heapBytes,
     nonHeapUsed: nonHeap,
     nonHeapCommitted: nonHeap,
     nonHeapMax: Math.max(0, processBytes - heapBytes),
     directCount: 0,
-    directUsed: 0,
+    directUsed: metrics?.externalBytes ?? 0,
     directMax: 0,
     mappedCount: 0,
     mappedUsed: 0,

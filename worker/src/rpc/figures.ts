@@ -42,6 +42,8 @@ export interface TaskManagerFigures {
   rssBytes: number;
   /** User and system, all threads. */
   cpuSeconds: number;
+  /** That it may use. */
+  cores: number;
   /** Of the main thread; each slot has a heap of its own. */
   heapBytes: number;
   heapTotalBytes: number;

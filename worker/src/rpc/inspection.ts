@@ -2,7 +2,6 @@
  * What people may ask a subtask through the JobManager, and what it answers. A question changes
  * nothing in the task. A tap is asked again and again: each answer brings what was seen since.
  */
-import type { JsonValue } from '../runtime/json.ts';
 
 export const TAP_STAGES = ['source', 'keyed', 'enriched', 'matched', 'fired', 'dropped'] as const;
 export type TapStage = (typeof TAP_STAGES)[number];
@@ -101,13 +100,16 @@ export interface TappedRecord {
   partition: number;
   offset: number;
   subtask: number;
-  /** The event; a text, cut, where it is too long or no JSON. */
-  event: JsonValue;
+  /**
+   * As JSON text, on one line: of an event that is too long or no JSON the text of a string. Never
+   * as objects: of one nested ten thousand deep neither a message nor a frame can be made.
+   */
+  event: string;
   verdict: VerdictWord | null;
   reason: string | null;
   /** Of stage `enriched`: what the filter saw beside the event, history apart. */
-  user?: JsonValue;
-  visit?: JsonValue;
+  user?: string;
+  visit?: string;
 }
 
 export type SlotAnswer =

@@ -329,6 +329,7 @@ export class SimTaskManager {
         heapTotalBytes: 0,
         externalBytes: 0,
         memoryLimitBytes: 0,
+        cores: 1,
         eventLoopLagP99Ms: 0,
         system: null,
         subtasks: this.#slots.map(({ task }) => task.metrics(0)),

@@ -26,12 +26,14 @@ class Rig {
   readonly backend = new RecordingBackend();
   readonly manager: UserStateManager;
   readonly model = new Map<string, { events: string[]; lastAccess: number; count: number }>();
+  readonly #maxEvents: number;
   #n = 0;
 
   /** `cacheBytes` 1: one user stays in memory, the others go to disk at each turn's end. */
-  constructor(cacheBytes: number) {
+  constructor(cacheBytes: number, maxEvents = 30) {
+    this.#maxEvents = maxEvents;
     this.manager = new UserStateManager(this.backend, realEnv, {
-      limits: { historyMaxEvents: 30, maxBytesPerUser: 1 << 20 },
+      limits: { historyMaxEvents: maxEvents, maxBytesPerUser: 1 << 20 },
       ttlMs: 1_000,
       cacheBytes,
       delta: { range: { first: 0, last: 3 }, limitBytes: 1 << 20, spoolPath: null },
@@ -55,7 +57,7 @@ class Rig {
     manager.append(user, { source, start: 0, end: source.length, parsed, timestamp: time, time });
     manager.settle();
     const known = model.get(id) ?? { events: [], lastAccess: 0, count: 0 };
-    known.events = [...known.events, source.toString()].slice(-30);
+    known.events = [...known.events, source.toString()].slice(-this.#maxEvents);
     model.set(id, { events: known.events, lastAccess: time, count: known.count + 1 });
   }
 
@@ -97,10 +99,10 @@ const ACT = fc.oneof(
 test('a look shows the state as it is, and leaves no trace in it', () => {
   fc.assert(
     fc.property(
-      fc.array(ACT, { maxLength: 60 }),
+      fc.array(ACT, { maxLength: 120 }),
       fc.constantFrom(1, 1 << 24),
       (acts, cacheBytes) => {
-        const [looked, alone] = [new Rig(cacheBytes), new Rig(cacheBytes)];
+        const [looked, alone] = [new Rig(cacheBytes, 10), new Rig(cacheBytes, 10)];
         for (const act of acts) {
           for (const rig of [looked, alone]) {
             if (act === 'barrier') rig.barrier();

@@ -539,7 +539,7 @@ test('P50: a record that was accepted before is cut out of its frame, unparsed',
   assert.deepEqual(rig.processor.accepted.positions(), [{ split: SPLIT.index, offset: 3 }]);
 });
 
-test('people see a user, its parked events, deliveries and decisions; nothing changes', async () => {
+test('people see a user, its parked events, deliveries, decisions; nothing changes', async () => {
   const rig = new Rig();
   const [a] = OWN;
   const parts = { processor: rig.processor, outbox: rig.outbox };
@@ -606,10 +606,11 @@ test('a tap shows each stage of a record, with the verdict and why it was droppe
   rig.arrive(rig.event(a, { n: 5 }), rig.record('{"user_id":', 1));
   await rig.deliver();
   const seen = fetch().map(({ stage, userId, offset, verdict, reason, event, user }) => {
-    const n = (event as { n?: number }).n ?? event;
+    const parsed = JSON.parse(event) as { n?: number } | string;
+    const n = typeof parsed === 'string' ? parsed : parsed.n;
     return [stage, userId, offset, n, verdict, reason?.slice(0, 30) ?? null, user];
   });
-  const country = { country: 'US' };
+  const country = '{"country":"US"}';
   assert.deepEqual(seen, [
     ['keyed', a, 0, 0, null, null, undefined],
     ['keyed', b, 1, 9, null, null, undefined],

@@ -14,7 +14,7 @@ const COUNTED_KEYS = 256;
 /** Users with the largest states among those that had events. */
 const LARGEST_USERS = 64;
 /** Records of one micro-batch that are counted. */
-const SAMPLE_RECORDS = 16;
+const SAMPLE_RECORDS = 8;
 /** Among users of about one size none is worth taking another's place. */
 const CLEARLY_LARGER = 1.1;
 /** Figures are of the window under way and the one before it: what was hot is forgotten. */
@@ -23,8 +23,7 @@ const WINDOW_MS = 5 * 60_000;
 const DEVIATIONS = 2;
 
 interface Window {
-  /** Monotonic and wall time, ms. */
-  startedAt: number;
+  /** Its begin, wall time, ms. */
   since: number;
   events: SpaceSaving;
   bytes: SpaceSaving;
@@ -37,14 +36,15 @@ interface Users {
 }
 
 export class HotKeys {
-  readonly #env: Env;
+  readonly #env: Pick<Env, 'now'>;
   #window: Window;
   #before: Window | null = null;
   /** Stored bytes when the user was last looked at. */
   readonly #largest = new Map<string, number>();
   #leastOfLargest = 0;
+  #drawn = 1;
 
-  constructor(env: Env) {
+  constructor(env: Pick<Env, 'now'>) {
     this.#env = env;
     this.#window = this.#open();
   }
@@ -56,11 +56,11 @@ export class HotKeys {
     this.#turnOver();
     const { events, bytes } = this.#window;
     const step = Math.max(1, Math.floor(length / SAMPLE_RECORDS));
-    // At random: records may come in a rhythm.
-    const first = step === 1 ? 0 : Math.floor(this.#env.random() * step);
-    const counted = Math.ceil((length - first) / step);
-    const weight = length / counted;
-    for (let i = first; i < length; i += step) {
+    for (let at = 0; at < length; at += step) {
+      // One of each `step` stands for them. Not the first, or one at an even distance: records may
+      // come in a rhythm.
+      const weight = Math.min(step, length - at);
+      const i = weight === 1 ? at : at + (this.#draw() % weight);
       const { userId, start, end } = records[i]!;
       const size = end - start;
       const variance = weight * (weight - 1);
@@ -69,6 +69,12 @@ export class HotKeys {
       const stored = bytesOf(userId);
       if (stored !== null && stored > this.#leastOfLargest) this.#noteLargest(userId, stored);
     }
+  }
+
+  /** Chance of its own: nothing here may move that of others. */
+  #draw(): number {
+    this.#drawn = (Math.imul(this.#drawn, 1_103_515_245) + 12_345) & 0x7fffffff;
+    return this.#drawn >>> 8;
   }
 
   answer(by: HotKeyOrder, top: number, users: Users): HotKeysAnswer {
@@ -122,11 +128,12 @@ export class HotKeys {
     this.#largest.set(userId, bytes);
   }
 
+  /** By the wall clock; set back, it begins a window of its own. */
   #turnOver(): void {
-    const now = this.#env.monotonic();
-    if (now - this.#window.startedAt < WINDOW_MS) return;
-    const isLast = now - this.#window.startedAt < 2 * WINDOW_MS;
-    this.#before = isLast ? this.#window : null;
+    const now = this.#env.now();
+    const age = now - this.#window.since;
+    if (age >= 0 && age < WINDOW_MS) return;
+    this.#before = age >= 0 && age < 2 * WINDOW_MS ? this.#window : null;
     this.#window = this.#open();
     // Who has shrunk or gone makes room for others.
     this.#largest.clear();
@@ -134,9 +141,8 @@ export class HotKeys {
   }
 
   #open(): Window {
-    const { now, monotonic } = { now: this.#env.now(), monotonic: this.#env.monotonic() };
     const summary = () => new SpaceSaving(COUNTED_KEYS);
-    return { since: now, startedAt: monotonic, events: summary(), bytes: summary() };
+    return { since: this.#env.now(), events: summary(), bytes: summary() };
   }
 }
 

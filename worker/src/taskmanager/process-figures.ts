@@ -3,7 +3,7 @@
  * everything else: heartbeats may be more frequent, and /proc can be slow on a busy machine.
  */
 import { readFile, statfs } from 'node:fs/promises';
-import { totalmem } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import type { SystemFigures, TaskManagerFigures } from '../rpc/figures.ts';
 import type { Env } from '../runtime/env.ts';
 import { EventLoopLag } from '../runtime/event-loop-lag.ts';
@@ -38,6 +38,7 @@ export class ProcessWatch {
     return {
       rssBytes: memory.rss,
       cpuSeconds: (user + system) / 1e6,
+      cores: availableParallelism(),
       heapBytes: memory.heapUsed,
       heapTotalBytes: memory.heapTotal,
       externalBytes: memory.external,

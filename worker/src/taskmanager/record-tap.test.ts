@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { keyGroupOf } from '../exchange/key-groups.ts';
-import type { TappedRecord, TapRequest, TapStage } from '../rpc/inspection.ts';
+import type { TapRequest, TapStage } from '../rpc/inspection.ts';
 import { realEnv } from '../runtime/env.ts';
 import { RecordTaps, TAP_RECORDS_PER_SECOND } from './record-tap.ts';
 
@@ -19,9 +19,10 @@ function tapsOf() {
     const { known = true, chars = 10 } = options;
     taps.pass(stage, keyGroupOf(userId, GROUPS), known ? userId : null, () => {
       made++;
-      const rest = { at: 0, topic: 't', partition: 0, offset: made, subtask: 0, event: null };
-      const record: TappedRecord = { ...rest, stage, userId, verdict: null, reason: null };
-      return { record, chars };
+      const rest = { at: 0, topic: 't', partition: 0, offset: made, subtask: 0 };
+      if (userId === 'bad') throw new RangeError('too deep');
+      const event = JSON.stringify('x'.repeat(chars));
+      return { ...rest, stage, userId, event, verdict: null, reason: null };
     });
   };
   return { taps, clock, pass, made: () => made };
@@ -50,6 +51,8 @@ test('a tap takes its stage and its user; nothing is made for nobody', () => {
   assert.deepEqual(users('1', 'keyed'), [], 'each is fetched once');
   assert.deepEqual(users('2', 'keyed', 'b'), ['b']);
   assert.deepEqual(users('3', 'source', 'b'), ['b']);
+  pass('keyed', 'bad');
+  assert.deepEqual(taps.fetch(ask('1', 'keyed')), { records: [], skipped: 1 });
   taps.close('1');
   taps.close('2');
   assert.deepEqual([taps.open.keyed, taps.open.source], [false, true]);

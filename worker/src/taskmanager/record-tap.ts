@@ -16,8 +16,6 @@ export const TAP_RECORDS_PER_SECOND = 50;
 /** Records, and characters of their texts, that wait to be fetched. */
 const MAX_WAITING_RECORDS = 100;
 const MAX_WAITING_CHARS = 512 * 1024;
-/** A longer event is shown as the beginning of its text. */
-export const MAX_EVENT_CHARS = 16 * 1024;
 /** Without being fetched from. */
 const LEASE_MS = 10_000;
 
@@ -92,14 +90,9 @@ export class RecordTaps {
    * One record passes `stage`. `userId` null: it is not known before `make` has looked, which is
    * called only for records that a tap may want.
    */
-  pass(
-    stage: TapStage,
-    keyGroup: number,
-    userId: string | null,
-    make: () => { record: TappedRecord; chars: number },
-  ): void {
+  pass(stage: TapStage, keyGroup: number, userId: string | null, make: () => TappedRecord): void {
     const now = this.#env.monotonic();
-    let made: ReturnType<typeof make> | null = null;
+    let made: TappedRecord | null = null;
     for (const tap of this.#taps.values()) {
       const { request } = tap;
       if (request.stage !== stage) continue;
@@ -109,17 +102,31 @@ export class RecordTaps {
       }
       if (request.userId !== null) {
         if (tap.keyGroup !== keyGroup) continue;
-        if (userId === null) made ??= make();
-        if ((made?.record.userId ?? userId) !== request.userId) continue;
+        if (userId === null) made ??= this.#made(make);
+        if ((made?.userId ?? userId) !== request.userId) continue;
       }
       if (!allows(tap, now)) {
         tap.skipped++;
         continue;
       }
-      made ??= make();
+      made ??= this.#made(make);
+      if (made === null) {
+        tap.skipped++;
+        continue;
+      }
+      const { event, user = '', visit = '' } = made;
       tap.allowance--;
-      tap.waitingChars += made.chars;
-      tap.waiting.push(made.record);
+      tap.waitingChars += event.length + user.length + visit.length;
+      tap.waiting.push(made);
+    }
+  }
+
+  /** null: it can't be shown. A task must not fail because somebody looks. */
+  #made(make: () => TappedRecord): TappedRecord | null {
+    try {
+      return make();
+    } catch {
+      return null;
     }
   }
 

@@ -9,7 +9,7 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { SlotAnswer, SlotQuery, TappedRecord, UserAnswer } from '../rpc/inspection.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf } from '../runtime/errors.ts';
-import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.ts';
+import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import type { RecordColumns } from '../source/record-columns.ts';
 import type { Split } from '../source/source.ts';
 import { peekBytes, peekUser } from '../state/peek-user.ts';
@@ -20,10 +20,12 @@ import { DecisionLog } from './decision-log.ts';
 import type { EventProcessor } from './event-processor.ts';
 import { HotKeys } from './hot-keys.ts';
 import type { Outbox, OutboxEntry, OutboxResult } from './outbox.ts';
-import { MAX_EVENT_CHARS, RecordTaps } from './record-tap.ts';
+import { RecordTaps } from './record-tap.ts';
 
 /** Bodies up to this size are parsed for a tap, to show their event. */
 const MAX_BODY_BYTES = 64 * 1024;
+/** A longer event is shown as the beginning of its text. */
+const MAX_EVENT_BYTES = 16 * 1024;
 /** Of a user's profile and visit, beside an event. */
 const MAX_ENRICHED_BYTES = 32 * 1024;
 
@@ -113,37 +115,31 @@ export class SlotInspection {
 
   /** Only while somebody taps the stage, as all below. */
   tapSource(split: Split, keyGroup: number, records: RecordColumns, row: number): void {
-    const place = { split, keyGroup, offset: records.offsets[row]! };
+    const offset = records.offsets[row]!;
     const start = records.starts[row]!;
     const end = records.ends[row]!;
     this.taps.pass('source', keyGroup, null, () => {
-      const event = shownEvent(records.bytes, start, end);
-      const id = isJsonObject(event) ? event[this.#deps.plan.keyBy] : null;
-      const userId = typeof id === 'string' ? id : null;
-      return this.#tapped(place, { stage: 'source', userId, event }, end - start);
+      const { userId, event } = readEvent(records.bytes, start, end, this.#deps.plan.keyBy);
+      return this.#tapped({ split, offset }, { stage: 'source', userId, event });
     });
   }
 
   tapKeyed(record: AcceptedRecord): void {
     this.taps.pass('keyed', record.keyGroup, record.userId, () =>
-      this.#tapped(record, { stage: 'keyed', ...eventOf(record) }, sizeOf(record)),
+      this.#tapped(record, { stage: 'keyed', ...eventOf(record) }),
     );
   }
 
   /** Before its verdict. */
   tapEnriched(user: UserState, record: AcceptedRecord): void {
     this.taps.pass('enriched', record.keyGroup, record.userId, () => {
-      const { manager } = this.#deps;
       const limits = { events: 0, bytes: MAX_ENRICHED_BYTES };
-      const peeked = peekUser(manager, user.id, user.keyGroup, limits);
-      const parsed = (text: string | null | undefined) =>
-        text == null ? null : (JSON.parse(text) as JsonValue);
-      const { profileText, visitText } = peeked ?? {};
-      const made = this.#tapped(record, { stage: 'enriched', ...eventOf(record) }, sizeOf(record));
-      made.record.user = parsed(profileText);
-      made.record.visit = parsed(visitText);
-      made.chars += (profileText?.length ?? 0) + (visitText?.length ?? 0);
-      return made;
+      const peeked = peekUser(this.#deps.manager, user.id, user.keyGroup, limits);
+      const enriched = {
+        user: onOneLine(peeked?.profileText ?? 'null'),
+        visit: onOneLine(peeked?.visitText ?? 'null'),
+      };
+      return this.#tapped(record, { stage: 'enriched', ...eventOf(record), ...enriched });
     });
   }
 
@@ -154,7 +150,7 @@ export class SlotInspection {
     const word = verdict.match ? 'match' : error === null ? 'no-match' : 'error';
     const reason = verdict.match ? null : (error ?? 'the filter did not match');
     this.taps.pass(stage, record.keyGroup, record.userId, () =>
-      this.#tapped(record, { stage, ...eventOf(record), verdict: word, reason }, sizeOf(record)),
+      this.#tapped(record, { stage, ...eventOf(record), verdict: word, reason }),
     );
   }
 
@@ -166,9 +162,9 @@ export class SlotInspection {
   ): void {
     const { keyGroup, source, start, end } = record;
     this.taps.pass('dropped', keyGroup, userId, () => {
-      const event = shownEvent(source, start, end);
+      const { event } = readEvent(source, start, end, this.#deps.plan.keyBy);
       const reason = `to the dead letter: ${error}`;
-      return this.#tapped(record, { stage: 'dropped', userId, event, reason }, end - start);
+      return this.#tapped(record, { stage: 'dropped', userId, event, reason });
     });
   }
 
@@ -178,58 +174,66 @@ export class SlotInspection {
     const { userId, partition, offset, body } = delivery;
     this.taps.pass('fired', keyGroup, userId, () => {
       const reason = result === 'delivered' ? null : 'to the dead letter';
-      const place = { split: { partition }, offset };
-      const rest = { userId, event: firedEvent(body), verdict: 'match' as const, reason };
-      return this.#tapped(
-        place,
-        { stage: 'fired', ...rest },
-        Math.min(body.length, MAX_BODY_BYTES),
-      );
+      const seen = { userId, event: firedEvent(body), verdict: 'match' as const, reason };
+      return this.#tapped({ split: { partition }, offset }, { stage: 'fired', ...seen });
     });
   }
 
   #tapped(
     { split, offset }: { split: { partition: number }; offset: number },
     seen: Partial<TappedRecord> & Pick<TappedRecord, 'stage' | 'userId' | 'event'>,
-    chars: number,
-  ): { record: TappedRecord; chars: number } {
+  ): TappedRecord {
     const { env, subtask } = this.#deps;
     const place = { topic: this.#topic, partition: split.partition, offset, subtask };
-    const record = { at: env.now(), verdict: null, reason: null, ...place, ...seen };
-    return { record, chars: Math.max(0, chars) };
+    return { at: env.now(), verdict: null, reason: null, ...place, ...seen };
   }
 }
 
-function sizeOf({ start, end }: AcceptedRecord): number {
-  return Math.min(end - start, MAX_EVENT_CHARS);
-}
-
-function eventOf(record: AcceptedRecord): { userId: string; event: JsonValue } {
-  const { userId, parsed, source, start, end } = record;
-  const event = end - start <= MAX_EVENT_CHARS ? parsed : cut(source, start, end);
+function eventOf({ userId, source, start, end }: AcceptedRecord): {
+  userId: string;
+  event: string;
+} {
+  const whole = end - start <= MAX_EVENT_BYTES;
+  const event = whole ? onOneLine(source.toString('utf8', start, end)) : cut(source, start, end);
   return { userId, event };
 }
 
-function shownEvent(source: Buffer, start: number, end: number): JsonValue {
-  if (end < 0) return null;
-  if (end - start > MAX_EVENT_CHARS) return cut(source, start, end);
+/** Of a record that nobody has parsed. */
+function readEvent(
+  source: Buffer,
+  start: number,
+  end: number,
+  keyBy: string,
+): { userId: string | null; event: string } {
+  if (end < 0) return { userId: null, event: 'null' };
   const text = source.toString('utf8', start, end);
+  let parsed: unknown = null;
   try {
-    return JSON.parse(text) as JsonValue;
+    parsed = JSON.parse(text);
   } catch {
-    return text;
+    return { userId: null, event: cut(source, start, end) };
   }
+  const id = isJsonObject(parsed) ? parsed[keyBy] : null;
+  const event = end - start > MAX_EVENT_BYTES ? cut(source, start, end) : onOneLine(text);
+  return { userId: typeof id === 'string' ? id : null, event };
 }
 
 /** The event in an enriched body. */
-function firedEvent(body: Buffer): JsonValue {
+function firedEvent(body: Buffer): string {
   if (body.length > MAX_BODY_BYTES) return cut(body, 0, body.length);
-  const enriched = JSON.parse(body.toString()) as JsonObject;
-  const event = enriched['event'] ?? null;
-  return JSON.stringify(event).length <= MAX_EVENT_CHARS ? event : cut(body, 0, body.length);
+  const { event } = JSON.parse(body.toString()) as { event: JsonValue };
+  const text = JSON.stringify(event);
+  return text.length <= MAX_EVENT_BYTES ? text : cut(Buffer.from(text), 0, text.length);
 }
 
+/** Between the tokens of JSON a line break is a blank; within a string it is always escaped. */
+function onOneLine(json: string): string {
+  return json.replace(/[\r\n]+/g, ' ');
+}
+
+/** As the text of a JSON string. */
 function cut(source: Buffer, start: number, end: number): string {
-  const to = Math.min(end, start + MAX_EVENT_CHARS);
-  return `${source.toString('utf8', start, to)}…`;
+  const to = Math.min(end, start + MAX_EVENT_BYTES);
+  const text = source.toString('utf8', start, to).toWellFormed();
+  return JSON.stringify(to < end ? `${text}…` : text);
 }

@@ -12,6 +12,8 @@ import { shortened, shownValue } from './shown-value.ts';
 /** Characters of all texts and values of one trace, and what a step counts beside its own. */
 const MAX_TRACE_CHARS = 512 * 1024;
 const STEP_CHARS = 60;
+/** Steps within steps: a script alone is less high, lambdas that call each other are not. */
+const MAX_TRACE_DEPTH = 200;
 /** Characters of the script that one step shows. */
 const MAX_TEXT_CHARS = 300;
 /** Rounds of a loop (or calls of a lambda) that are kept at its start, and as many at its end. */
@@ -37,6 +39,7 @@ export interface Step {
 export class TraceRecorder {
   readonly #script: string;
   #chars = 0;
+  #depth = 0;
   #current: Step | null = null;
   root: Step | null = null;
   /** Something was not recorded, so the steps are not the whole story. */
@@ -68,7 +71,7 @@ export class TraceRecorder {
   }
 
   #begin(node: Node, text: string): Step | null {
-    if (this.#chars > MAX_TRACE_CHARS) {
+    if (this.#chars > MAX_TRACE_CHARS || this.#depth >= MAX_TRACE_DEPTH) {
       this.truncated = true;
       return null;
     }
@@ -77,10 +80,12 @@ export class TraceRecorder {
     this.#current?.steps.push(step);
     this.root ??= step;
     this.#current = step;
+    this.#depth++;
     return step;
   }
 
   #end(step: Step, parent: Step | null): void {
+    this.#depth--;
     const own = STEP_CHARS + step.text.length + (JSON.stringify(step.value)?.length ?? 0);
     this.#chars += own;
     step.chars += own;
