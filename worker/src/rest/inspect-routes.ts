@@ -42,7 +42,7 @@ export function inspectRoutes(control: JobControl, env: Env): Route[] {
     },
     ...more,
   });
-  const personal = { guarded: true };
+  const personal = { needsToken: true };
   return [
     route('users/:userid', (inspection, request) => user(inspection, control, request), personal),
     route(
