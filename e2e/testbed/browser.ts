@@ -4,7 +4,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 
 const EXECUTABLE = '/usr/bin/chromium';
 /** Ten times what each step usually takes. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 30_000;
 /** Pictures of each step go there, for people who look at them. */
 const PICTURES = process.env['TRIGGERJOB_PICTURES'];
 

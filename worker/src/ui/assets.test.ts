@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
+import { startRest } from '../rest/rest-server.ts';
+import { realEnv } from '../runtime/env.ts';
 import { assetOf, assetPaths, browserModule } from './assets.ts';
 import { uiAnswer } from './ui-answer.ts';
 
@@ -142,4 +144,23 @@ test('text and its ground differ enough to be read, in both themes (WCAG AA)', (
       assert.ok(ratio >= MIN_CONTRAST, `${ink} on ${on}, ${theme}: ${ratio.toFixed(2)}`);
     }
   }
+});
+
+test('a JobManager that does not lead shows the UI too', async (t) => {
+  const rest = await startRest({
+    jobManager: () => null,
+    leader: () => null,
+    port: 0,
+    bindAddress: '127.0.0.1',
+    env: realEnv,
+  });
+  t.after(() => rest.close());
+  const ask = (path: string) => fetch(`http://127.0.0.1:${rest.port}${path}`);
+  const page = await ask('/');
+  assert.match(await page.text(), /<title>TriggerJob<\/title>/);
+  assert.match(page.headers.get('content-security-policy') ?? '', /default-src 'self'/);
+  const script = await ask('/ui/app.js');
+  assert.equal(script.headers.get('content-type'), 'text/javascript; charset=utf-8');
+  assert.equal(await script.text(), textOf('ui/app.js'));
+  assert.equal((await ask('/ui/nothing.js')).status, 503, 'what it does not have, the leader may');
 });

@@ -83,7 +83,13 @@ function optionsOf(
       {},
       ...chart.lines.map(({ label }, index) => {
         const stroke = colourOf(element, `.line-${index}`);
-        return { label, stroke, width: 1.5, points: { show: false }, spanGaps: chart.sparse };
+        return {
+          label,
+          stroke,
+          width: 1.5,
+          points: { show: chart.sparse, size: 4 },
+          spanGaps: chart.sparse,
+        };
       }),
     ],
     axes: [

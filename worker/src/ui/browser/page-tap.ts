@@ -24,6 +24,8 @@ interface Props {
 export function TapPage({ jobId, stage, user }: Props): View {
   const [paused, setPaused] = useState(false);
   const { state, error, clear } = useTap(tapPath(jobId, stage, user), paused);
+  // Who asks for others wants to see them.
+  useEffect(() => setPaused(false), [stage, user]);
   useEffect(() => onShortcut('p', () => setPaused((before) => !before)), []);
   const go = (query: Record<string, string>) => {
     location.hash = hrefOf('tap', jobId, { stage, user, ...query });
@@ -58,7 +60,7 @@ export function TapPage({ jobId, stage, user }: Props): View {
     ${error === null ? null : fault(error, 'The live tap')}
     <p class="hint" role="status">
       <span class=${`dot ${paused ? 'plain' : 'ok'}`}></span>
-      ${paused ? 'Paused. ' : 'Listening. '}
+      ${paused ? ' Paused. ' : ' Listening. '}
       ${exact(state.seen)} seen${passedOver}
     </p>
     ${state.rows.length === 0 && error === null ? empty('Nothing has passed yet.') : null}

@@ -1,6 +1,6 @@
 /** One user: the state there is of them, and why the filter said what it said. */
 import { useEffect, useState } from 'preact/hooks';
-import { type ApiError, isUnknownPath, jobPath } from './api.ts';
+import { jobPath } from './api.ts';
 import type { Decision, UserState } from './api-types.ts';
 import { now } from './browser-env.ts';
 import { Explain } from './explain.ts';
@@ -13,11 +13,6 @@ import { verdictBadge } from './verdict.ts';
 
 const EVERY_MS = 3_000;
 
-/** An answer about this user; not that the path is unknown. */
-function isMissing(error: ApiError | null): boolean {
-  return error?.status === 404 && !isUnknownPath(error);
-}
-
 interface Props {
   jobId: string;
   user: string;
@@ -28,16 +23,16 @@ interface Props {
 export function UsersPage({ jobId, user, event }: Props): View {
   const path = user === '' ? null : `api/v1/${jobPath(jobId)}/users/${encodeURIComponent(user)}`;
   const state = usePoll<UserState>(path, EVERY_MS);
-  const newest = state.data?.history.at(-1);
+  const at = useClock(now);
+  const known = state.error === null ? state.data : null;
+  const newest = known?.history.at(-1);
   return html`<div class="page">
     <h1>Users</h1>
     <${Search} jobId=${jobId} user=${user} />
     ${
       user === ''
         ? empty('Type the id of a user to see the state there is of them. Press / to get here.')
-        : isMissing(state.error)
-          ? empty(`There is no state of user ${user}: no event of theirs yet, or it has expired.`)
-          : when(state, 'The state of this user', (known) => html`<${State} state=${known} />`)
+        : when(state, 'The state of this user', (found) => facts(found, at))
     }
     <${Explain}
       key=${user}
@@ -46,6 +41,11 @@ export function UsersPage({ jobId, user, event }: Props): View {
       event=${event}
       newest=${newest === undefined ? '' : JSON.stringify(newest, null, 2)}
     />
+    ${
+      known === null
+        ? null
+        : [card('Last decisions', decisions(known.decisions, at)), history(known.history)]
+    }
   </div>`;
 }
 
@@ -70,10 +70,9 @@ function Search({ jobId, user }: { jobId: string; user: string }): View {
   </form>`;
 }
 
-function State({ state }: { state: UserState }): View {
-  const at = useClock(now);
-  const expiry = state.expiresAt === null ? 'never' : `in ${age(state.expiresAt - at)}`;
-  const latestFirst = state.history.toReversed();
+function facts(state: UserState, at: number): View {
+  const left = state.expiresAt === null ? null : state.expiresAt - at;
+  const expiry = left === null ? 'never' : left < 0 ? 'is due' : `in ${age(left)}`;
   return html`${card(
     html`User <code>${state.userId}</code>`,
     html`<dl class="stats">
@@ -90,21 +89,24 @@ function State({ state }: { state: UserState }): View {
   <div class="columns">
     ${card('Profile', json(state.user, 'Profile'))}
     ${card('Visit', json(state.visit, 'Visit'))}
-  </div>
-  ${card('Last decisions', decisions(state.decisions, at))}
-  ${card(
+  </div>`;
+}
+
+function history(events: readonly unknown[]): View {
+  const latestFirst = events.toReversed();
+  return card(
     'History, newest first',
     latestFirst.length === 0
       ? empty('No event is kept.')
-      : html`<ol class="events">
+      : html`<ol class="events" tabindex="0" aria-label="History">
           ${latestFirst.map((event) => html`<li><code>${JSON.stringify(event)}</code></li>`)}
         </ol>`,
-  )}`;
+  );
 }
 
 function decisions(all: readonly Decision[], at: number): View {
   if (all.length === 0) return empty('None since the task was started.');
-  return table(
+  return html`<div class="tall">${table(
     'Last decisions of the filter',
     [
       {
@@ -119,7 +121,7 @@ function decisions(all: readonly Decision[], at: number): View {
     ],
     all,
     (one) => `${one.at} ${recordOf(one)}`,
-  );
+  )}</div>`;
 }
 
 function recordOf({ topic, partition, offset }: Decision): string {

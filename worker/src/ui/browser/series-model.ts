@@ -58,14 +58,9 @@ const KINDS: readonly ChartKind[] = [
     sparse: true,
     lines: [['checkpointSeconds', 'duration']],
   },
-  {
-    title: 'State and memory',
-    format: bytes,
-    lines: [
-      ['stateBytes', 'state'],
-      ['rssBytes', 'resident'],
-    ],
-  },
+  { title: 'State', format: bytes, lines: [['stateBytes', 'all users']] },
+  { title: 'Memory of TaskManagers', format: bytes, lines: [['rssBytes', 'resident']] },
+  { title: 'Users found in the cache', format: percent, lines: [['cacheHitRatio', 'hits']] },
 ];
 
 /** Only those of which there are figures. */
