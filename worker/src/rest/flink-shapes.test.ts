@@ -141,6 +141,58 @@ test('operations: the status, a trigger id, and what it is answered with', async
   }
 });
 
+test('a job without a TaskManager, and one that has failed before', async (t) => {
+  const { manager, tm, call } = await serveJob<unknown>(t);
+  const job = `/jobs/${manager.jobId}`;
+  tm.fail(1, 'BROKEN');
+  await until('the next attempt', () => manager.view().attempt === 2);
+  const shaped = async (endpoint: string, query = '') => {
+    const path = endpoint.replace('GET ', '').replace(':jobid', manager.jobId);
+    const answer = await call(path.replace(':vertexid', VERTEX_IDS[2] ?? '') + query);
+    assert.deepEqual([answer.status, faultsOf(endpoint, answer.body)], [200, []]);
+    return answer.body as { exceptionHistory: { entries: object[]; truncated: boolean } };
+  };
+  const exceptions = async (query: string) => {
+    const { exceptionHistory } = await shaped('GET /jobs/:jobid/exceptions', query);
+    return [exceptionHistory.entries.length, exceptionHistory.truncated];
+  };
+  assert.deepEqual(await exceptions(''), [1, false]);
+  assert.deepEqual(await exceptions('?maxExceptions=0'), [0, true]);
+  assert.deepEqual(await exceptions('?failureLabelFilter=attempt:1'), [1, false]);
+  assert.deepEqual(await exceptions('?failureLabelFilter=attempt:7'), [0, false]);
+  for (const query of ['?maxExceptions=-1', '?failureLabelFilter=x']) {
+    assert.equal((await call(`${job}/exceptions${query}`)).status, 400);
+  }
+  tm.close();
+  await until('no task', () => manager.view().tasks.length === 0);
+  const ofJob = /^GET .*:(jobid|vertexid)(\/[a-z]+)?$/;
+  const asked = Object.keys(endpoints).filter((one) => ofJob.test(one) && !/:check/.test(one));
+  for (const endpoint of asked.filter((one) => !ELSEWHERE.test(one))) await shaped(endpoint);
+});
+
+test('an enum of a request that Flink does not know is a 400', async (t) => {
+  const { manager, call } = await serveJob<{ errors: string[] }>(t);
+  const job = `/jobs/${manager.jobId}`;
+  const red: [path: string, method: string, body?: object][] = [
+    [`${job}/savepoints`, 'POST', { formatType: 'BEST' }],
+    [`${job}/stop`, 'POST', { formatType: 'native' }],
+    [`${job}/checkpoints`, 'POST', { checkpointType: 'SOME' }],
+    [`${job}?mode=stop`, 'PATCH'],
+    [`${job}/vertices/${VERTEX_IDS[0]}/flamegraph?type=HOT`, 'GET'],
+  ];
+  for (const [path, method, body] of red) {
+    const { status, body: answer } = await call(path, {
+      method,
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    assert.equal(status, 400, path);
+    assert.match(answer.errors[0] ?? '', /unknown; use/);
+  }
+  const body = JSON.stringify({ checkpointType: 'FULL' });
+  assert.equal((await call(`${job}/checkpoints`, { method: 'POST', body })).status, 202);
+  assert.equal((await call(`${job}?mode=CANCEL`, { method: 'PATCH' })).status, 202);
+});
+
 test('a wrong answer is seen as wrong', () => {
   const status = (value: unknown) => faultsOf('GET /jobs/:jobid/status', { status: value });
   assert.deepEqual(status('RUNNING'), []);

@@ -121,6 +121,7 @@ function savepointActions(control: JobControl, { savepoints }: Operations): Rout
       path: '/jobs/:jobid/savepoints',
       handler: (request) => {
         const directory = text(request, 'target-directory');
+        oneOf(request, 'formatType', SAVEPOINT_FORMATS);
         const cancel = flag(request, 'cancel-job');
         return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
@@ -136,6 +137,7 @@ function savepointActions(control: JobControl, { savepoints }: Operations): Rout
       path: '/jobs/:jobid/stop',
       handler: (request) => {
         const directory = text(request, 'targetDirectory');
+        oneOf(request, 'formatType', SAVEPOINT_FORMATS);
         const drain = flag(request, 'drain');
         return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
@@ -168,10 +170,12 @@ function checkpointActions(control: JobControl, { manual }: Operations): Route[]
     {
       method: 'POST',
       path: '/jobs/:jobid/checkpoints',
-      handler: (request) =>
-        accept(control, manual, request, async () => ({
+      handler: (request) => {
+        oneOf(request, 'checkpointType', CHECKPOINT_TYPES);
+        return accept(control, manual, request, async () => ({
           checkpointId: await control.checkpoint(),
-        })),
+        }));
+      },
     },
     {
       method: 'GET',
@@ -268,7 +272,7 @@ function disposal(control: JobControl, { disposals }: Operations): Route[] {
 
 function cancel(control: JobControl, request: RouteRequest): RouteAnswer {
   checkRunning(control.view(), request);
-  const mode = request.query.get('mode') ?? 'cancel';
+  const mode = (request.query.get('mode') ?? 'cancel').toLowerCase();
   if (mode !== 'cancel') throw new RestError(400, `mode ${mode} is unknown; use mode=cancel`);
   void control.cancel().catch(() => undefined);
   return { status: 202, body: {} };
@@ -329,6 +333,16 @@ function text({ body }: RouteRequest, name: string): string | null {
   if (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT_CHARACTERS)
     return value;
   throw new RestError(400, `${name} must be a string of 1 to ${MAX_TEXT_CHARACTERS} characters`);
+}
+
+/** Flink's; there is one format and one type of ours, whatever the client asks for. */
+const SAVEPOINT_FORMATS = ['CANONICAL', 'NATIVE'];
+const CHECKPOINT_TYPES = ['CONFIGURED', 'FULL', 'INCREMENTAL'];
+
+function oneOf(request: RouteRequest, name: string, known: readonly string[]): void {
+  const value = text(request, name);
+  if (value === null || known.includes(value)) return;
+  throw new RestError(400, `${name} ${value} is unknown; use ${known.join(', ')}`);
 }
 
 function flag({ body }: RouteRequest, name: string): boolean {
