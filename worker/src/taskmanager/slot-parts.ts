@@ -107,7 +107,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   });
   const manager = buildManager(ports, config);
   const ledger = new GroupLedger(plan.maxParallelism);
-  const figures = new SlotFigures(ports.env);
+  const figures = new SlotFigures(ports.env, plan.source.kind === 'kafka');
   const { env } = ports;
   const inspection = new SlotInspection({ env, plan, ...task, manager });
   const outbox = new Outbox({
