@@ -34,7 +34,11 @@ const ENTRY_POINTS = [
 ];
 
 /** The only files that may read clocks and draw numbers: they make the real Env. */
-const ENV_FILES = ['worker/src/runtime/env.ts', 'operator/src/env.ts'];
+const ENV_FILES = [
+  'worker/src/runtime/env.ts',
+  'worker/src/ui/browser/browser-env.ts',
+  'operator/src/env.ts',
+];
 
 /** Independent witnesses of the exactly-once checker: they share no code with what they judge. */
 const WITNESSES = ['e2e/exactly-once/fold.ts', 'e2e/exactly-once/receiver.ts'];
