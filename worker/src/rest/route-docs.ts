@@ -54,6 +54,7 @@ const READS: Readonly<Record<string, RouteDoc | string>> = {
   [`${JOB}/checkpoints/:triggerid`]: 'How a checkpoint that was asked for went.',
   [`${JOB}/savepoints/:triggerid`]: 'How a savepoint, or a stop with one, went.',
   [`${JOB}/rescaling/:triggerid`]: 'How a rescale went.',
+  [`${JOB}/disposal/:triggerid`]: 'How the disposal of all that the job has stored went.',
   [`${JOB}/yarn-cancel`]: 'Cancels the job, for clients that can only GET.',
   [VERTEX]: 'One vertex with its subtasks.',
   [`${VERTEX}/backpressure`]: 'Its subtasks: backpressured, idle and busy.',
