@@ -96,7 +96,6 @@ const READS: Readonly<Record<string, RouteDoc | string>> = {
   '/jobmanager/log': 'The newest lines of its log.',
   '/jobmanager/stdout': 'The same: one stream holds both.',
   '/jobmanager/thread-dump': 'What its thread waits for.',
-  [`${JOB}/disposal/:triggerid`]: 'How that went.',
   '/savepoint-disposal/:triggerid': 'How the disposal of a savepoint went.',
   '/metrics': 'All metrics, for Prometheus.',
   '/api/v1/details': 'The job for the command line: figures, lag, last checkpoint.',
