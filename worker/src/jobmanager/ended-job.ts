@@ -10,6 +10,7 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
+import { type DisposalDeps, disposeStored } from './job-disposal.ts';
 import { JobExceptions } from './job-exceptions.ts';
 import { JobSeries } from './job-series.ts';
 import { JobTotals } from './job-totals.ts';
@@ -20,10 +21,7 @@ import type { EndedRun } from './standing.ts';
 const STATUS = { finished: 'FINISHED', canceled: 'CANCELED', failed: 'FAILED' } as const;
 
 /** Never rejects for a checkpoint that can't be read: the end is known without it. */
-export async function endedJob(
-  deps: { env: Env; plan: JobPlan; store: ObjectStore },
-  ended: EndedRun,
-): Promise<JobControl> {
+export async function endedJob(deps: DisposalDeps, ended: EndedRun): Promise<JobControl> {
   const { newest } = ended;
   const manifest =
     newest === null
@@ -31,10 +29,10 @@ export async function endedJob(
       : await fetchObject(deps.store, newest)
           .then((content) => decodeManifest(content, newest.name))
           .catch(() => null);
-  return controlOf(viewOfEnd(deps, ended, manifest));
+  return controlOf(viewOfEnd(deps, ended, manifest), () => disposeStored(deps));
 }
 
-function controlOf(view: () => JobView): JobControl {
+function controlOf(view: () => JobView, dispose: JobControl['dispose']): JobControl {
   const refuse = () => {
     const fault = new TriggerJobError('JOB_ENDED', `job ${view().jobId} is ${view().status}`);
     return Promise.reject(fault);
@@ -52,6 +50,7 @@ function controlOf(view: () => JobView): JobControl {
     checkpoint: refuse,
     taskManagerLog: refuse,
     rescale: refuse,
+    dispose,
     stop: () => Promise.resolve(),
     cancel: () => Promise.resolve(),
   };

@@ -1,5 +1,6 @@
 /** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
 import type { CopyProgress } from '../checkpoint/copy-objects.ts';
+import type { DisposalReport } from '../checkpoint/disposal.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type { Tallies } from '../rpc/figures.ts';
 import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
@@ -141,6 +142,12 @@ export interface JobControl {
    * reached when they come. Rejects with PARALLELISM for what can't be.
    */
   rescale(parallelism: number): Promise<void>;
+  /**
+   * Ends the job, if it has not ended, and deletes all that it has stored, for good (disposal.ts).
+   * May be asked of any JobManager of the run, and again. Rejects with RUN_MISSING where there are
+   * no runs, RUN_SUPERSEDED, and what the store throws.
+   */
+  dispose(): Promise<DisposalReport>;
   /** Resolves when the job has ended. */
   stop(options: { finalCheckpoint: boolean }): Promise<void>;
   cancel(): Promise<void>;

@@ -3,6 +3,7 @@
  * takeover and choice of the checkpoint (start-point.ts) -> RPC listens -> the job's loop
  * (job-lifecycle.ts) with its checkpoints (checkpoint-driver.ts) -> outcome.
  */
+import type { DisposalReport } from '../checkpoint/disposal.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
 import { refusalLog } from '../rpc/transport.ts';
@@ -11,6 +12,7 @@ import type { LogText } from '../runtime/log-tail.ts';
 import type { Split } from '../source/source.ts';
 import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
+import { disposeStored, runOf } from './job-disposal.ts';
 import { JobExceptions } from './job-exceptions.ts';
 import { JobInspection } from './job-inspection.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
@@ -95,25 +97,19 @@ class RunningJobManager implements JobManager {
   }
 
   async start(): Promise<void> {
-    const { env, log, plan, store, openStore, writer, script, from } = this.#options;
+    const { env, log, plan, from = null, run = null, after = null } = this.#options;
     const start = await findStart({
-      env,
+      ...this.#options,
       logger: log,
-      plan,
-      store,
-      openStore,
-      writer,
-      from: from ?? null,
-      run: this.#options.run ?? null,
-      script,
-      after: this.#options.after ?? null,
+      from,
+      run,
+      after,
       onLeading: async (leaderEpoch, confirm) => {
         await this.#options.onLeading?.(leaderEpoch, confirm);
       },
       openSplits: (known) => this.#openSplits(known),
     });
-    const { manifest, ref } = start.checkpoint;
-    this.#history.inherit(manifest, ref.name, null);
+    this.#history.inherit(start.checkpoint.manifest, start.checkpoint.ref.name, null);
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
     const expected = expectedOf(plan, start.attempt);
@@ -229,6 +225,12 @@ class RunningJobManager implements JobManager {
   async cancel(): Promise<void> {
     this.#started.lifecycle.end('canceled');
     await this.#done.promise;
+  }
+
+  async dispose(): Promise<DisposalReport> {
+    runOf(this.#options);
+    if (!this.#job.terminal) await this.cancel();
+    return disposeStored(this.#options);
   }
 
   async handOver(): Promise<void> {

@@ -5,8 +5,8 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
-import type { RunClaim } from '../checkpoint/log.ts';
 import { openStore } from '../checkpoint/open-store.ts';
+import type { RunClaim } from '../checkpoint/run-claim.ts';
 import type { RunStart } from '../checkpoint/snapshot.ts';
 import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
@@ -65,10 +65,15 @@ export interface JobManagerRunOptions {
   /** The operator's count of deployments (checkpoint/log.ts), and what this one begins with. */
   run?: number | null;
   start?: RunStart | null;
+  /** Of the run's TriggerJob, ms; and whether no run before it has stored anything (RunClaim). */
+  jobCreatedAt?: number | null;
+  first?: boolean;
   /** Tokens of REST clients that may change something, one a line. */
   restTokenFile?: string | null;
   /** Name of the Lease by which the leader is elected, in the job's namespace; null = the store. */
   lease?: string | null;
+  /** uid of the TriggerJob that the Lease goes with; null = it stays. */
+  leaseOwner?: string | null;
 }
 
 /**
@@ -86,9 +91,12 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });
+  const openOther: SeatDeps['openStore'] = (url, how) => openStore(url, env, { s3, ...how });
   const { portFile = null, onSigterm = 'stop-job', onEnd = 'exit' } = options;
   const run = runOf(options);
-  const seat = await openSeat(options, { env, log, plan, store, run, ownLog: () => tail.read() });
+  const ownLog = () => tail.read();
+  const more = { openStore: openOther, run, ownLog };
+  const seat = await openSeat(options, { env, log, plan, store, ...more });
   // Installed before anyone can know this process: a signal from here on is a stop, never a kill.
   const stop = () => seat.stopJob();
   const leave = () => (onSigterm === 'release' ? seat.release() : seat.stopJob());
@@ -111,7 +119,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
         env,
         log,
         store,
-        openStore: (url, how) => openStore(url, env, { s3, ...how }),
+        openStore: openOther,
         openEnumerator: (source, known) => createSplitEnumerator(source, env, { known }),
         // Asked for once: a later leader goes on with what the first one did.
         from: followed ? null : parseFrom(options.from ?? null),
@@ -142,17 +150,17 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
 
 async function openSeat(
   options: JobManagerRunOptions,
-  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store' | 'ownLog'> & { run: RunClaim | null },
+  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store' | 'openStore' | 'run' | 'ownLog'>,
 ): Promise<Seat> {
-  const { env, log, plan, run } = parts;
+  const { env, log, plan } = parts;
   const { secretFile = null, restTokenFile = null, lease = null, advertiseHost = null } = options;
+  const { leaseOwner = null } = options;
   const onFault = (fault: string) => log.warn(fault);
   return Seat.open({
     ...parts,
-    run: run?.number ?? null,
     keys: keysFor(plan.internalTls, secretFile, env, onFault),
     advertiseHost,
-    leases: lease === null ? null : await leasesOf(plan, lease, env),
+    leases: lease === null ? null : await leasesOf(plan, lease, leaseOwner, env),
     restTokens: restTokenFile === null ? null : new RestTokens(restTokenFile, env, onFault),
     onFatal: (error) => {
       log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
@@ -161,8 +169,9 @@ async function openSeat(
   });
 }
 
-function runOf({ run = null, start = null, onEnd }: JobManagerRunOptions): RunClaim | null {
-  if (run !== null) return { number: run, start };
+function runOf(options: JobManagerRunOptions): RunClaim | null {
+  const { run = null, start = null, onEnd, jobCreatedAt, first = false } = options;
+  if (run !== null) return { number: run, start, jobCreatedAt: jobCreatedAt ?? 0, first };
   if (start === null && onEnd !== 'stay') return null;
   throw new TriggerJobError(
     'RUN_MISSING',
@@ -171,7 +180,12 @@ function runOf({ run = null, start = null, onEnd }: JobManagerRunOptions): RunCl
 }
 
 /** Loaded only in a cluster, like the API server's address. */
-async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> {
+async function leasesOf(
+  plan: JobPlan,
+  name: string,
+  ownerUid: string | null,
+  env: Env,
+): Promise<Leases> {
   const { apiServerOf, KubeLeases } = await import('./kube-leases.ts');
   const url = apiServerOf(process.env);
   if (url === null) {
@@ -184,6 +198,7 @@ async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> 
     url,
     namespace: plan.namespace,
     name,
+    owner: ownerUid === null ? null : { name: plan.name, uid: ownerUid },
     // Room for two more tries before the lease is lost.
     timeoutMs: Math.ceil(plan.leaderElection.renewDeadlineMs / 3),
     serviceAccountDir: process.env['TRIGGERJOB_SERVICE_ACCOUNT_DIR'] ?? SERVICE_ACCOUNT_DIR,

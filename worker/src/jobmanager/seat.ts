@@ -8,6 +8,7 @@
 import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { RunClaim } from '../checkpoint/run-claim.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { type RestServer, startRest } from '../rest/rest-server.ts';
 import type { RestTokens } from '../rest/rest-tokens.ts';
@@ -31,12 +32,13 @@ export interface SeatDeps {
   log: Logger;
   plan: JobPlan;
   store: ObjectStore;
+  openStore: JobManagerOptions['openStore'];
   /** Who may connect; null = whoever can reach the port. */
   keys: TransportKeys | null;
   /** Name or address under which others reach this process; null = as the plan binds it. */
   advertiseHost: string | null;
-  /** The operator's count of deployments; null = not deployed by it. */
-  run: number | null;
+  /** Of the operator's deployment; null = not deployed by it. */
+  run: RunClaim | null;
   /** The Lease that decides who leads; null = the store decides, or the only JobManager leads. */
   leases: Leases | null;
   /** Of REST clients that may change something; null = anybody may. */

@@ -169,6 +169,19 @@ test('cancel with a savepoint; its disposal, once or twice, and of nothing else'
   assert.match(refused['failure-cause']['stack-trace'], /is no savepoint/);
 });
 
+test('the disposal of all that a job has stored: of a job of the operator alone', async (t) => {
+  const { manager, get, post } = await serve(t);
+  const base = `/jobs/${manager.jobId}`;
+  assert.equal((await post('/jobs/another/disposal')).status, 404);
+  assert.equal((await post(`${base}/disposal`, { triggerId: 'all' })).status, 202);
+  const refused = await completed(get, `${base}/disposal/all`);
+  assert.match(refused['failure-cause']['stack-trace'], /only the operator's jobs/);
+  manager.dispose = () => Promise.resolve({ deleted: 3, savepoints: 1, left: ['x is damaged'] });
+  await post(`${base}/disposal`, { triggerId: 'again' });
+  const done = { deleted: 3, savepoints: 1, left: ['x is damaged'] };
+  assert.deepEqual(await completed(get, `${base}/disposal/again`), done);
+});
+
 test('PATCH mode=cancel ends the job without a final checkpoint', async (t) => {
   const { manager, call } = await serve(t);
   const answer = await call(`/jobs/${manager.jobId}?mode=cancel`, { method: 'PATCH' });

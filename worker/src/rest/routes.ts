@@ -72,6 +72,7 @@ export function routesOf(parts: RouteParts): Route[] {
     ...logRoutes(control, ownLog),
     ...actions(control, operations),
     ...disposal(control, operations),
+    ...jobDisposal(control, operations),
     ...rescaling(control, operations),
     ...inspectRoutes(control, env),
   ];
@@ -266,6 +267,32 @@ function disposal(control: JobControl, { disposals }: Operations): Route[] {
       method: 'GET',
       path: '/savepoint-disposal/:triggerid',
       handler: (request) => outcome(disposals, request, failureCause),
+    },
+  ];
+}
+
+/** Of all that the job has stored; the job ends by it. Whoever asks again starts it again. */
+function jobDisposal(control: JobControl, { disposals }: Operations): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/jobs/:jobid/disposal',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        const id = disposals.start(text(request, 'triggerId'), async () => {
+          const { deleted, savepoints, left } = await control.dispose();
+          return { deleted, savepoints, left };
+        });
+        return { status: 202, body: { 'request-id': id } };
+      },
+    },
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/disposal/:triggerid',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(disposals, request, failureCause);
+      },
     },
   ];
 }
