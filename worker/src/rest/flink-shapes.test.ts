@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Compile } from 'typebox/schema';
 import { until } from '../jobmanager/test-cluster.ts';
 import { VERTEX_IDS } from './flink-vertices.ts';
+import { serializedThrowable } from './serialized-throwable.ts';
 import { serveJob } from './test-rest.ts';
 
 type Served = Awaited<ReturnType<typeof serveJob<unknown>>>;
@@ -168,6 +169,18 @@ test('a job without a TaskManager, and one that has failed before', async (t) =>
   const ofJob = /^GET .*:(jobid|vertexid)(\/[a-z]+)?$/;
   const asked = Object.keys(endpoints).filter((one) => ofJob.test(one) && !/:check/.test(one));
   for (const endpoint of asked.filter((one) => !ELSEWHERE.test(one))) await shaped(endpoint);
+});
+
+test('why an operation failed, as the Java object that a Flink client reads', () => {
+  const failure = `DECLINED: told to, ${'über'.repeat(9_000)}`;
+  const answer = serializedThrowable(failure);
+  assert.equal(answer['stack-trace'], failure);
+  const stream = Buffer.from(String(answer['serialized-throwable']), 'base64');
+  assert.equal(stream.readUInt32BE(0), 0xaced0005, 'a Java stream');
+  const at = stream.indexOf('DECLINED');
+  assert.equal(stream.readUInt16BE(at - 2), 16 * 1024, 'a text is cut at its limit');
+  assert.match(stream.toString('latin1', at, at + 30), /^DECLINED: told to, \?ber\?ber/);
+  assert.doesNotMatch(stream.toString('latin1'), /@[A-Z]+@/, 'no mark of the template is left');
 });
 
 test('an enum of a request that Flink does not know is a 400', async (t) => {

@@ -95,6 +95,7 @@ const READS: Readonly<Record<string, RouteDoc | string>> = {
   '/jobmanager/log': 'The newest lines of its log.',
   '/jobmanager/stdout': 'The same: one stream holds both.',
   '/jobmanager/thread-dump': 'What its thread waits for.',
+  [`${JOB}/disposal/:triggerid`]: 'How that went.',
   '/savepoint-disposal/:triggerid': 'How the disposal of a savepoint went.',
   '/metrics': 'All metrics, for Prometheus.',
   '/api/v1/details': 'The job for the command line: figures, lag, last checkpoint.',
@@ -164,6 +165,10 @@ const WRITES: Readonly<Record<string, RouteDoc>> = {
   },
   [`POST ${OWN}/explain`]: {
     summary: 'Runs the filter on an event and state, and shows which clause decided.',
+  },
+  [`POST ${JOB}/disposal`]: {
+    summary: 'Deletes all that the job has stored; the job ends by it.',
+    body: TRIGGER,
   },
   'POST /savepoint-disposal': {
     summary: 'Deletes a savepoint.',

@@ -20,6 +20,7 @@ import type { ProcessMeter } from './process-meter.ts';
 import { askedParallelism } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
+import { serializedThrowable } from './serialized-throwable.ts';
 import { status } from './status-json.ts';
 
 export interface RouteParts {
@@ -183,7 +184,9 @@ function checkpointActions(control: JobControl, { manual }: Operations): Route[]
       path: '/jobs/:jobid/checkpoints/:triggerid',
       handler: (request) => {
         checkJob(control.view(), request.params['jobid'] ?? '');
-        return outcome(manual, request, (failure) => ({ failureCause: cause(failure) }));
+        return outcome(manual, request, (failure) => ({
+          failureCause: serializedThrowable(failure),
+        }));
       },
     },
     ...changes(control),
@@ -343,12 +346,7 @@ function savepointRequest(
 }
 
 function failureCause(failure: string): JsonObject {
-  return { 'failure-cause': cause(failure) };
-}
-
-/** Flink's serialized throwable, as far as its tools read it. */
-function cause(failure: string): JsonObject {
-  return { class: 'TriggerJobError', 'stack-trace': failure, 'serialized-throwable': '' };
+  return { 'failure-cause': serializedThrowable(failure) };
 }
 
 /** Longer ones are no ids; what is kept of them is bounded. */
