@@ -6,8 +6,10 @@ import { now } from './browser-env.ts';
 import { Store } from './store.ts';
 
 const TOKEN_KEY = 'triggerjob.token';
-/** A gateway or a standby without a leader speaks: the job itself was not reached. */
-const UNREACHED = [502, 503, 504];
+/** A gateway speaks: the job itself was not reached. */
+const UNREACHED = [502, 504];
+/** So does a standby without a leader; another 503 is of the job: ask again. */
+const STANDBY = /^(This JobManager is a standby|HTTP 503)/;
 
 /** `status` 0: no answer came. */
 export class ApiError extends Error {
@@ -54,7 +56,8 @@ export async function ask(path: string, init: RequestInit = {}): Promise<Respons
     return response;
   }
   const error = new ApiError(response.status, await reasonOf(response));
-  if (UNREACHED.includes(response.status)) throw lost(error);
+  const standby = response.status === 503 && STANDBY.test(error.message);
+  if (standby || UNREACHED.includes(response.status)) throw lost(error);
   connection.set({ lastSeen: now(), fault: null });
   throw error;
 }

@@ -115,6 +115,8 @@ export function fault(error: ApiError, what: string): View {
       <button type="button" onClick=${() => tokenAsked.set(true)}>Enter the token</button>
     </div>`;
   }
+  // Of a job that starts or restarts: it is asked again by itself.
+  if (error.status === 503) return empty(`${what}: ${error.message}`);
   const tone = error.status === 403 ? 'warn' : 'bad';
   return html`<div class=${`notice ${tone}`} role="alert"><p>${what}: ${error.message}</p></div>`;
 }

@@ -19,7 +19,7 @@ import { onShortcut } from './shortcuts.ts';
 import { useStore } from './store.ts';
 import { theme, toggleTheme } from './theme.ts';
 
-const JOBS_EVERY_MS = 5_000;
+const JOBS_EVERY_MS = 2_000;
 
 export function Shell(): View {
   const route = useRoute();
