@@ -2,7 +2,15 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
-import { EventStream, historyEvents, historyJson, mix, profileJson, userId, visitJson } from './dataset.ts';
+import {
+  EventStream,
+  historyEvents,
+  historyJson,
+  mix,
+  profileJson,
+  userId,
+  visitJson,
+} from './dataset.ts';
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 

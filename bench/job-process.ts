@@ -60,6 +60,8 @@ export class JobProcess {
   readonly #child: ChildProcess;
   readonly #url: string;
   readonly #output: string;
+  /** When the first of its processes began, ms since the epoch. */
+  readonly startedAt = Date.now();
   #jobId = '';
 
   private constructor(child: ChildProcess, url: string, output: string) {
