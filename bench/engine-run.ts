@@ -71,7 +71,7 @@ export async function measureRun(
   launch: Launch,
   loader: TopicLoader,
 ): Promise<RunFigures> {
-  await launch.service.reset();
+  if (launch.setting.webhook) await launch.service.reset();
   let run: EngineRun | null = null;
   const figures = { ...NOTHING };
   try {
@@ -124,7 +124,7 @@ class MeasuredRun {
     for (const deadline = Date.now() + STALLED_AFTER_MS; ; await wait(POLL_MS)) {
       const at = await this.#run.firstRecordAt();
       if (at !== null) return at;
-      await this.#run.progress().catch(() => null);
+      await this.#run.progress();
       if (Date.now() > deadline) throw new Error('no record came');
     }
   }
@@ -134,7 +134,7 @@ class MeasuredRun {
     let seen = -1;
     for (let deadline = Date.now() + STALLED_AFTER_MS; ; await wait(POLL_MS)) {
       const progress = await this.#run.progress();
-      const processed = progress?.processed ?? 0;
+      const processed = progress?.processed ?? seen;
       if (progress !== null && processed >= target) {
         return { ...progress, cpuSeconds: cpuOf(await this.#run.processes()) };
       }

@@ -43,6 +43,7 @@ export class FlinkCluster {
   readonly #memoryOptions: string[];
   #jobManager: ChildProcess | null = null;
   #taskManager: ChildProcess | null = null;
+  readonly #killAtExit = () => this.#kill();
   #ended = false;
 
   private constructor(
@@ -56,7 +57,7 @@ export class FlinkCluster {
     this.rest = `http://127.0.0.1:${restPort}`;
     this.progressFolder = join(folder, 'progress');
     [this.#memoryFlags, this.#memoryOptions] = flags;
-    process.once('exit', () => this.#kill());
+    process.once('exit', this.#killAtExit);
   }
 
   static async start(
@@ -133,6 +134,7 @@ export class FlinkCluster {
     const exits = open.map((child) => once(child, 'exit'));
     this.#kill();
     await Promise.all(exits);
+    process.removeListener('exit', this.#killAtExit);
   }
 
   #startJobManager(ofJob: string[]): void {

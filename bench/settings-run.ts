@@ -24,6 +24,8 @@ export interface SettingsRun {
   checkpointIntervalMs: number;
   /** Ways to run Flink, of which the best is compared with; none: TriggerJob alone. */
   variants: readonly FlinkVariant[];
+  /** Settings at one time: more than one where the figures mean nothing. */
+  atOnce: number;
 }
 
 export async function runSettings(options: SettingsRun): Promise<Row[]> {
@@ -32,18 +34,23 @@ export async function runSettings(options: SettingsRun): Promise<Row[]> {
   const service = await ProfileService.start();
   const folder = mkdtempSync(join(tmpdir(), 'triggerjob-bench-'));
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  const rows: Row[] = [];
-  try {
-    for (const setting of options.settings) {
+  const rows: Row[][] = [];
+  const waiting = [...options.settings.entries()];
+  const work = async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const [index, setting] = next;
       const runs = new RunsOfSetting(setting, options, { broker, service, folder, classPath });
-      rows.push(...(await runs.all()));
+      rows[index] = await runs.all();
     }
+  };
+  try {
+    await Promise.all(Array.from({ length: options.atOnce }, work));
   } finally {
     service.close();
     await broker.stop();
     rmSync(folder, { recursive: true, force: true });
   }
-  return rows;
+  return rows.flat();
 }
 
 interface Place {
@@ -130,7 +137,7 @@ class RunsOfSetting {
     );
     if (shared === null) await this.#drop(topic);
     rmSync(folder, { recursive: true, force: true });
-    printStep(`  ${engine.name}: ${inShort(figures)}`);
+    printStep(`  ${this.#setting.key}, ${engine.name}: ${inShort(figures)}`);
     return figures;
   }
 

@@ -1,6 +1,8 @@
 /** TriggerJob under measurement: the processes of `triggerjob run`, seen by REST and fired log. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { isAlive } from '../e2e/testbed/end-process.ts';
 import {
   CAUGHT_UP_WITHIN_MS,
   type Checkpoint,
@@ -24,6 +26,7 @@ import type { Setting } from './settings.ts';
 
 /** Elsewhere counters come with it: often. */
 const COUNTING_HEARTBEAT_MS = 250;
+const END_POLL_MS = 50;
 
 export const triggerjobEngine: Engine = {
   name: 'TriggerJob',
@@ -42,8 +45,10 @@ export const triggerjobEngine: Engine = {
       ...(heavy !== null && { TRIGGERJOB_BENCH_HEAVY: `${heavy.every},${heavy.paddingBytes}` }),
     });
     const portFile = join(folder, 'state', 'jobmanager.json');
-    const { pid } = JSON.parse(await readFile(portFile, 'utf8')) as { pid: number };
-    return new TriggerjobRun(job, pid, new FiredLog(firedFolder), setting.webhook ? service : null);
+    const { pid: jobManager } = JSON.parse(await readFile(portFile, 'utf8')) as { pid: number };
+    const taskManager = (await job.status()).taskManagers[0]!.pid;
+    const receiver = setting.webhook ? service : null;
+    return new TriggerjobRun(job, { jobManager, taskManager }, new FiredLog(firedFolder), receiver);
   },
 };
 
@@ -78,7 +83,7 @@ function heartbeatOf({ killAtEventsPerSecond }: Setting): object {
 class TriggerjobRun implements EngineRun {
   readonly startedAt: number;
   readonly #job: JobProcess;
-  readonly #jobManager: number;
+  #seen: Processes;
   readonly #fired: FiredLog;
   /** Takes the posts; null: the black hole does. */
   readonly #receiver: ProfileService | null;
@@ -88,19 +93,22 @@ class TriggerjobRun implements EngineRun {
 
   constructor(
     job: JobProcess,
-    jobManager: number,
+    processes: Processes,
     fired: FiredLog,
     receiver: ProfileService | null,
   ) {
     this.startedAt = job.startedAt;
     this.#job = job;
-    this.#jobManager = jobManager;
+    this.#seen = processes;
     this.#fired = fired;
     this.#receiver = receiver;
   }
 
   async progress(): Promise<Progress | null> {
-    const status = await this.#job.status();
+    if (this.#job.hasEnded) throw new Error('triggerjob run ended');
+    // A busy machine may keep one request waiting for too long: the next one tells.
+    const status = await this.#job.status().catch(() => null);
+    if (status === null) return null;
     if (status.restarts > 0 && this.#killed === null) {
       throw new Error(`the job restarted: ${status.failure}`);
     }
@@ -115,7 +123,10 @@ class TriggerjobRun implements EngineRun {
 
   async processes(): Promise<Processes> {
     const { taskManagers } = await this.#job.status();
-    return { jobManager: this.#jobManager, taskManager: taskManagers[0]!.pid };
+    const taskManager = taskManagers[0]?.pid;
+    if (taskManager === undefined) throw new Error('there is no TaskManager now');
+    this.#seen = { ...this.#seen, taskManager };
+    return this.#seen;
   }
 
   async checkpoints(): Promise<Checkpoint[]> {
@@ -163,8 +174,11 @@ class TriggerjobRun implements EngineRun {
     };
   }
 
+  /** Resolves when all of its processes are gone: the next run has the machine for itself. */
   async end(): Promise<void> {
+    const { jobManager, taskManager } = this.#seen;
     await this.#job.end();
+    while ([jobManager, taskManager].some(isAlive)) await wait(END_POLL_MS);
   }
 
   #readFired(): void {
