@@ -2,28 +2,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { faultsOf, figuresTable, goalsTable, type Row } from './comparison.ts';
-import type { RunFigures } from './engine-run.ts';
+import { NO_FIGURES, type RunFigures } from './engine-run.ts';
 import { markdownTable, withSection } from './markdown.ts';
-
-const nothing: RunFigures = {
-  startUpSeconds: Number.NaN,
-  fillSeconds: Number.NaN,
-  eventsPerSecond: Number.NaN,
-  eventsPerCpuSecond: Number.NaN,
-  rssMebibytes: Number.NaN,
-  checkpoints: 0,
-  checkpointP50Ms: Number.NaN,
-  checkpointP99Ms: Number.NaN,
-  checkpointMebibytes: Number.NaN,
-  pauseP99Ms: Number.NaN,
-  firstRecordSeconds: Number.NaN,
-  caughtUpSeconds: Number.NaN,
-  wrong: null,
-};
 
 function row(role: Row['role'], runs: Partial<RunFigures>[], key = 'a'): Row {
   const engine = { triggerjob: 'TriggerJob', tuned: 'Flink tuned', 'one-value': 'Flink one-value' };
-  const all = runs.map((figures) => ({ ...nothing, ...figures }));
+  const all = runs.map((figures) => ({ ...NO_FIGURES, ...figures }));
   return { key, title: 'cached', engine: engine[role], role, runs: all };
 }
 

@@ -43,7 +43,8 @@ export interface RunFigures {
   wrong: string | null;
 }
 
-const NOTHING: RunFigures = {
+/** Of a run that did not come so far as to measure anything. */
+export const NO_FIGURES: RunFigures = {
   startUpSeconds: Number.NaN,
   fillSeconds: Number.NaN,
   eventsPerSecond: Number.NaN,
@@ -73,7 +74,7 @@ export async function measureRun(
 ): Promise<RunFigures> {
   if (launch.setting.webhook) await launch.service.reset();
   let run: EngineRun | null = null;
-  const figures = { ...NOTHING };
+  const figures = { ...NO_FIGURES };
   try {
     run = await engine.start(launch);
     const measured = new MeasuredRun(run, launch, loader, figures);

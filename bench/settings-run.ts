@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { type KafkaBroker, startKafka } from '../e2e/testbed/kafka.ts';
 import type { Row } from './comparison.ts';
 import type { Engine } from './engine.ts';
-import { measureRun, type RunFigures } from './engine-run.ts';
+import { measureRun, NO_FIGURES, type RunFigures } from './engine-run.ts';
 import { buildFlink } from './flink-build.ts';
 import { flinkEngine } from './flink-engine.ts';
 import { type FlinkVariant, ONE_VALUE } from './flink-variants.ts';
@@ -40,7 +40,7 @@ export async function runSettings(options: SettingsRun): Promise<Row[]> {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const [index, setting] = next;
       const runs = new RunsOfSetting(setting, options, { broker, service, folder, classPath });
-      rows[index] = await runs.all();
+      rows[index] = await runs.all().catch((error: unknown) => [failed(setting, error)]);
     }
   };
   try {
@@ -51,6 +51,12 @@ export async function runSettings(options: SettingsRun): Promise<Row[]> {
     rmSync(folder, { recursive: true, force: true });
   }
   return rows.flat();
+}
+
+/** What stops one setting must not cost the figures of the others. */
+function failed({ key, title }: Setting, error: unknown): Row {
+  const runs = [{ ...NO_FIGURES, wrong: String(error) }];
+  return { key, title, engine: triggerjobEngine.name, role: 'triggerjob', runs };
 }
 
 interface Place {
