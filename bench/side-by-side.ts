@@ -12,7 +12,7 @@ import { TUNED_VARIANTS } from './flink-variants.ts';
 import { markdownTable, withSection } from './markdown.ts';
 import { machineLines, printStep } from './report.ts';
 import { chosenSettings, type Setting, smokeSettings } from './settings.ts';
-import { runSettings } from './settings-run.ts';
+import { runSettings, type SettingsRun } from './settings-run.ts';
 
 const BENCHMARKS = fileURLToPath(new URL('../BENCHMARKS.md', import.meta.url));
 const SMOKE_INTERVAL_MS = 500;
@@ -59,24 +59,39 @@ function variants() {
   });
 }
 
-async function main(): Promise<number> {
+/** Throws, for what can't be meant, an Error that says what to write. */
+function runOptions(): SettingsRun {
   if (values.smoke && values.write) throw new Error('--smoke measures nothing to --write');
-  const missing = values.flink ? await missingForFlink() : [];
-  for (const line of missing) console.error(line);
-  if (missing.length > 0) return 2;
+  return {
+    settings: settings(),
+    runs: whole('runs') ?? (values.flink ? 3 : 1),
+    checkpointIntervalMs: values.smoke ? SMOKE_INTERVAL_MS : whole('interval-seconds')! * 1_000,
+    variants: values.flink ? variants() : [],
+    atOnce: values.smoke ? SMOKE_AT_ONCE : 1,
+  };
+}
+
+/** What keeps the run from its beginning, a line each. */
+async function problems(): Promise<string[]> {
+  try {
+    runOptions();
+  } catch (error) {
+    return [(error as Error).message];
+  }
+  return values.flink ? await missingForFlink() : [];
+}
+
+async function main(): Promise<number> {
+  const lines = await problems();
+  for (const line of lines) console.error(line);
+  if (lines.length > 0) return 2;
   const name = values.flink ? 'bench:flink' : 'bench';
   const args = process.argv.slice(2).filter((arg) => arg !== '--flink' && arg !== '--write');
   const command = `npm run ${name}${args.length > 0 ? ` -- ${args.join(' ')}` : ''}`;
   const head = machineLines(`\`${command}\``);
   if (values.flink) head.push(await flinkVersions());
   for (const line of head) printStep(line);
-  const rows = await runSettings({
-    settings: settings(),
-    runs: whole('runs') ?? (values.flink ? 3 : 1),
-    checkpointIntervalMs: values.smoke ? SMOKE_INTERVAL_MS : whole('interval-seconds')! * 1_000,
-    variants: values.flink ? variants() : [],
-    atOnce: values.smoke ? SMOKE_AT_ONCE : 1,
-  });
+  const rows = await runSettings(runOptions());
   const tables = [figuresTable(rows), ...(values.smoke ? [] : [goalsTable(rows)])];
   const text = tables.map(markdownTable).join('\n\n');
   console.log(`\n${text}`);

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { type Admin, Kafka, KafkaJSProtocolError, logLevel } from 'kafkajs';
+import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { installOnce } from './cache.ts';
 import { endProcess } from './end-process.ts';
 
@@ -124,8 +124,8 @@ async function untilLed(admin: Admin, topic: string): Promise<void> {
       const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
       if (topics[0]?.partitions.every(({ leader }) => leader >= 0)) return;
     } catch (error) {
-      const isKnown = error instanceof KafkaJSProtocolError && error.retriable;
-      if (!isKnown || Date.now() > deadline) throw error;
+      const { retriable } = error as { retriable?: boolean };
+      if (retriable !== true || Date.now() > deadline) throw error;
     }
     if (Date.now() > deadline) throw new Error(`${topic} has partitions without a leader`);
   }
