@@ -15,6 +15,8 @@ const POLL_MS = 100;
 /** What is timed by it is seen in files that tell moments: it bounds nothing that is printed. */
 const RECOVERY_POLL_MS = 50;
 const STALLED_AFTER_MS = 180_000;
+/** A JVM without memory goes on for hours, a little at a time. */
+const RUN_LIMIT_MS = 20 * 60_000;
 /** Of the measured events: the cache is as full as it gets, and the code is compiled. */
 const WINDOW = { from: 0.1, to: 0.95 };
 /** In which the same users have events: all of them in turn. */
@@ -141,7 +143,9 @@ class MeasuredRun {
       }
       if (processed > seen) deadline = Date.now() + STALLED_AFTER_MS;
       seen = processed;
-      if (Date.now() > deadline) throw new Error(`stalled at ${seen} of ${target} events`);
+      const isLate = Date.now() > this.#run.startedAt + RUN_LIMIT_MS;
+      if (isLate || Date.now() > deadline)
+        throw new Error(`stalled at ${seen} of ${target} events`);
     }
   }
 

@@ -123,7 +123,7 @@ class TriggerjobRun implements EngineRun {
 
   async processes(): Promise<Processes> {
     const { taskManagers } = await this.#job.status();
-    const taskManager = taskManagers[0]?.pid;
+    const taskManager = taskManagers.find(({ pid }) => pid !== this.#killed?.pid)?.pid;
     if (taskManager === undefined) throw new Error('there is no TaskManager now');
     this.#seen = { ...this.#seen, taskManager };
     return this.#seen;
