@@ -1,6 +1,6 @@
 /**
  * What each slot thread fired, in a file per thread: rows of four doubles, the moment, the record's
- * timestamp (both ms since the epoch), its partition and the event's id; the name tells the process.
+ * timestamp (both ms since the epoch), its partition, the event's id; the name tells the process.
  * So the harness checks the results and sees a recovery by what the events saw.
  */
 import { closeSync, openSync, readdirSync, readSync, writeSync } from 'node:fs';
