@@ -62,6 +62,9 @@ export const NO_FIGURES: RunFigures = {
   wrong: null,
 };
 
+/** What a run needs of its topic: what lies in it, and for r to write on. */
+type Topic = Pick<TopicLoader, 'expected' | 'write'>;
+
 interface Sample {
   at: number;
   processed: number;
@@ -72,14 +75,14 @@ interface Sample {
 export async function measureRun(
   engine: Engine,
   launch: Launch,
-  loader: TopicLoader,
+  topic: Topic,
 ): Promise<RunFigures> {
   if (launch.setting.webhook) await launch.service.reset();
   let run: EngineRun | null = null;
   const figures = { ...NO_FIGURES };
   try {
     run = await engine.start(launch);
-    const measured = new MeasuredRun(run, launch, loader, figures);
+    const measured = new MeasuredRun(run, launch, topic, figures);
     await measured.measure();
   } catch (error) {
     figures.wrong = String(error);
@@ -92,13 +95,13 @@ export async function measureRun(
 class MeasuredRun {
   readonly #run: EngineRun;
   readonly #launch: Launch;
-  readonly #loader: TopicLoader;
+  readonly #topic: Topic;
   readonly #figures: RunFigures;
 
-  constructor(run: EngineRun, launch: Launch, loader: TopicLoader, figures: RunFigures) {
+  constructor(run: EngineRun, launch: Launch, topic: Topic, figures: RunFigures) {
     this.#run = run;
     this.#launch = launch;
-    this.#loader = loader;
+    this.#topic = topic;
     this.#figures = figures;
   }
 
@@ -165,7 +168,7 @@ class MeasuredRun {
     const { users } = this.#launch.setting;
     const since = Date.now();
     const pace = { eventsPerSecond, intervalMs: PACED_INTERVAL_MS, touched: users };
-    const stream = new PacedStream(this.#loader, pace);
+    const stream = new PacedStream(this.#topic, pace);
     try {
       await this.#until('a checkpoint', async () => {
         const all = await this.#run.checkpoints();
@@ -192,7 +195,7 @@ class MeasuredRun {
 
   /** Waits until they are right; what they are, if they stay wrong. */
   async #results(): Promise<string | null> {
-    const { expected } = this.#loader;
+    const { expected } = this.#topic;
     let last = '';
     for (let deadline = Date.now() + STALLED_AFTER_MS; ; await wait(POLL_MS)) {
       const { events, fired, firedSum, faults } = await this.#run.outcome();
