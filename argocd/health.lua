@@ -3,7 +3,7 @@
 --   resource.customizations.health.triggerjob.io_TriggerJob: |
 --     (this file)
 --
--- Tested by e2e/manifests/health.test.ts.
+-- Tested by e2e/manifests/argocd.test.ts.
 local function verdict(status, message)
   return { status = status, message = message }
 end

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { segmentPath } from '../worker/src/checkpoint/paths.ts';
 import type { ObjectRef, SubtaskSnapshot } from '../worker/src/checkpoint/snapshot.ts';
 import { RpcClient } from '../worker/src/rpc/client.ts';
+import { noTallies } from '../worker/src/rpc/figures.ts';
 import {
   type Command,
   RPC_VERSION,
@@ -16,6 +17,7 @@ import {
   type TaskDeployment,
 } from '../worker/src/rpc/messages.ts';
 import { realEnv } from '../worker/src/runtime/env.ts';
+import { noHistograms } from '../worker/src/runtime/histogram.ts';
 import { type FleetMessage, type FleetSettings, wallClock } from './control-plane-messages.ts';
 
 interface Task {
@@ -188,6 +190,12 @@ class SimulatedTaskManager {
         rssBytes: 3_456_789_012,
         cpuSeconds: 1234.567 + this.#beats,
         heapBytes: 812_345_678,
+        heapTotalBytes: 912_345_678,
+        externalBytes: 212_345_678,
+        memoryLimitBytes: 8_589_934_592,
+        cores: 4,
+        eventLoopLagP99Ms: 1.234,
+        system: SYSTEM,
         subtasks: this.#tasks.map(({ deployment }) => metrics(deployment, this.#beats)),
         shuffle: {
           links: 49,
@@ -222,6 +230,14 @@ const FIGURES = {
   uploadedBytes: 12_345_678,
   stateBytes: 1_234_567_890,
   users: 512_345,
+};
+
+const SYSTEM = {
+  readBytes: 1_234_567_890,
+  writtenBytes: 9_876_543_210,
+  network: [{ device: 'eth0', receivedBytes: 123_456_789_012, sentBytes: 123_456_789_012 }],
+  diskFreeBytes: 81_234_567_890,
+  diskBytes: 107_374_182_400,
 };
 
 const COUNTED = [
@@ -265,10 +281,14 @@ function metrics({ subtask, attempt, slot }: TaskDeployment, beats: number): Sub
     cacheBytes: 204_800_000,
     pendingRecords: 12_345,
     openSplits: 5,
+    ledger: LEDGER,
     ledgerImbalance: 0,
     restoreMs: 812,
     pauseP99Ms: 4.56,
     pauseMaxMs: 9.87,
+    tallies: noTallies(),
+    histograms: noHistograms(),
+    eventLoopLagP99Ms: 1.234,
     extra,
   };
 }

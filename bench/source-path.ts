@@ -112,6 +112,7 @@ async function runSourceTask(chunks: readonly Chunk[], keep: DataFrame[] | null)
     keyBy: 'user_id',
     maxParallelism: KEY_GROUPS,
     allowedSkewMs: 60_000,
+    inspection: null,
     bufferTimeoutMs: 5,
     restored: false,
     liveTimestamps: true,

@@ -38,6 +38,7 @@ test('the demo delivers, answers as Flink does, stops with a checkpoint and resu
   t.diagnostic(`first webhook after ${seconds} s (goal ${FIRST_WEBHOOK_GOAL_S} s: ${verdict})`);
   const rest = await restOf(demo);
   await flinkShapes(rest);
+  await looksInside(rest);
   await statusUntil(rest, 'a checkpoint', (status) => status.lastCheckpoint !== null);
   const taken = await run('savepoint', 'create', '--rest', rest);
   assert.equal(taken.code, 0, taken.output);
@@ -75,6 +76,49 @@ async function flinkShapes(rest: string): Promise<void> {
   assert.deepEqual(names, ['Source', 'UserStateManager', 'EventFilter', 'ActionExecutor']);
   const checkpoints = await json<Record<string, unknown>>(`${rest}/jobs/${jid}/checkpoints`);
   assert.deepEqual(Object.keys(checkpoints).slice(0, 3), ['counts', 'summary', 'latest']);
+}
+
+interface HotKeys {
+  events: number;
+  keys: { userId: string; subtask: number; events: number; stateBytes: number }[];
+}
+
+interface User {
+  subtask: number;
+  keyGroup: number;
+  lastAccess: number;
+  expiresAt: number;
+  user: { country: string };
+  history: Record<string, unknown>[];
+  decisions: { verdict: string; scriptVersion: string }[];
+}
+
+/** A user, why the filter decides so, hot keys, the ledger and a tap, of the running job. */
+async function looksInside(rest: string): Promise<void> {
+  await statusUntil(rest, 'every user in state', ({ users }) => users === 1000);
+  const { jobs } = await json<{ jobs: { id: string }[] }>(`${rest}/jobs`);
+  const base = `${rest}/api/v1/jobs/${jobs[0]!.id}`;
+  const { keys, events } = await json<HotKeys>(`${base}/hot-keys?by=events&top=5`);
+  assert.ok(events > 0 && keys.length === 5, JSON.stringify(keys));
+  const { userId, subtask, stateBytes } = keys[0]!;
+  assert.ok(stateBytes > 0);
+  const user = await json<User>(`${base}/users/${userId}`);
+  assert.equal(user.subtask, subtask);
+  assert.ok(user.expiresAt > user.lastAccess && user.history.length > 0, JSON.stringify(user));
+  assert.ok(user.decisions.length > 0);
+  const event = { ...user.history.at(-1), triggerable: true };
+  const asked = { method: 'POST', body: JSON.stringify({ userId, event }) };
+  const answer = await fetch(`${base}/explain`, asked);
+  const why = (await answer.json()) as { verdict: string; deciding: { text: string } };
+  assert.equal(why.verdict, user.user.country === 'US' ? 'match' : 'no-match');
+  assert.match(why.deciding.text, /user\.country == "US"/);
+  assert.equal((await fetch(`${base}/users/nobody`)).status, 404);
+  const ledger = await json<{ balanced: boolean; now: object | null }>(`${base}/ledger`);
+  assert.ok(ledger.balanced && ledger.now !== null, JSON.stringify(ledger));
+  const tap = await fetch(`${base}/tap?stage=fired&limit=2`);
+  const stream = await tap.text();
+  assert.equal(stream.match(/^event: record\ndata: \{.*"stage":"fired"/gm)?.length, 2, stream);
+  assert.match(stream, /event: end\ndata: \{"reason":"limit"\}/);
 }
 
 test('a savepoint restores in another directory with another parallelism', async () => {

@@ -566,6 +566,8 @@ describe('the verdict', () => {
       ['divergent'],
       'not counted by the pipeline',
     );
+    const { violations } = judge({ ...history, samples: [] });
+    assert.ok(!violations.some(({ rule }) => rule === 'divergent'), 'nobody looked at the counter');
     history.samples.at(-1)!.subtasks[0]!.divergent = 1;
     assert.deepEqual(judge(history).violations, []);
   });

@@ -41,6 +41,10 @@ export class LabServices {
     return (await this.#ask({ do: 'progress' })) as Progress;
   }
 
+  async drain(): Promise<void> {
+    await this.#ask({ do: 'drain' });
+  }
+
   async judge(): Promise<Judgement> {
     return (await this.#ask({ do: 'judge' })) as Judgement;
   }

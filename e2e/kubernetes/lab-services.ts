@@ -9,6 +9,7 @@
  *   {"do":"produce"}          -> {} at once; events flow until the schedule is over, or
  *   {"do":"stop"}             -> {} when the last one is acknowledged
  *   {"do":"progress"}         -> Progress
+ *   {"do":"drain"}            -> {} when all events are in a checkpoint
  *   {"do":"judge"}            -> Judgement, when all events are in a checkpoint, or with what
  * failed
  *   {"do":"end"}              -> {} and the process ends
@@ -67,6 +68,10 @@ export interface Progress {
   acked: number;
   receipts: number;
   checkpoints: number;
+  /** Users of whom an event was acknowledged. */
+  users: number;
+  /** Events that waited for the Profile API at the newest checkpoint; null = there is none. */
+  parked: number | null;
 }
 
 export interface Judgement {
@@ -122,6 +127,17 @@ function produce(services: Services): void {
   const due = schedule({ ...shape, partitions: PARTITIONS });
   services.producing = producer.run(shape.seed, due, enough.signal);
   services.producing.catch(() => undefined);
+}
+
+function progressOf({ producer, receiver, watch }: Services): Progress {
+  const newest = watch.checkpoints.at(-1);
+  return {
+    acked: producer.acked.length,
+    receipts: receiver.receipts.length,
+    checkpoints: watch.checkpoints.length,
+    users: new Set(producer.acked.map(({ user }) => user)).size,
+    parked: newest?.ledgers.reduce((sum, ledger) => sum + ledger.parked, 0) ?? null,
+  };
 }
 
 /** Each attempt but the first began with a restore; when the one before it ended, not who ended. */
@@ -230,11 +246,10 @@ async function obey(host: string, command: { do: string } & Partial<Shape>): Pro
       await services.producing;
       return {};
     case 'progress':
-      return {
-        acked: services.producer.acked.length,
-        receipts: services.receiver.receipts.length,
-        checkpoints: services.watch.checkpoints.length,
-      } satisfies Progress;
+      return progressOf(services);
+    case 'drain':
+      await services.watch.untilDrained(services.producer.acked.length, DRAIN_LIMIT_MS);
+      return {};
     case 'judge':
       return await judgeAll(services);
     case 'end':

@@ -17,6 +17,7 @@ import { type ControlPlane, startControlPlane } from '../testbed/kubernetes/cont
 import { installCrd } from '../testbed/kubernetes/install-crd.ts';
 import { MortalOperator, type MortalOperatorParts } from './mortal-operator.ts';
 import { PodsStandIn } from './pods-stand-in.ts';
+import { RunRules } from './run-rules.ts';
 
 const NAME = 'user-events';
 /** More than ten times what any step takes with a hundred jobs at once on two cores. */
@@ -103,12 +104,13 @@ export class OperatedJob {
   readonly namespace: string;
   readonly jobs: ModelJobs;
   readonly faults: string[] = [];
-  #lastRun = 0;
+  readonly #rules: RunRules;
 
   constructor(cluster: OperatedCluster, namespace: string) {
     this.#cluster = cluster;
     this.namespace = namespace;
     this.jobs = cluster.standIn.jobsIn(namespace);
+    this.#rules = new RunRules(cluster.user, this.ref, this.faults);
   }
 
   /** An operator that looks at this namespace alone. */
@@ -124,7 +126,7 @@ export class OperatedJob {
       log,
       jobManager: this.jobs,
       endsAfter,
-      judge: (object) => this.#judge(object),
+      judge: (object) => this.#rules.judge(object),
       ...(reconcile === undefined ? {} : { reconcile }),
     });
   }
@@ -166,10 +168,24 @@ export class OperatedJob {
     const startedAt = realEnv.monotonic();
     while (!reached()) {
       if (realEnv.monotonic() - startedAt > STEP_WATCHDOG_MS) {
-        assert.fail(`waited for ${goal}; the status is ${JSON.stringify(this.seen?.status)}`);
+        const status = JSON.stringify(this.seen?.status);
+        assert.fail(`waited for ${goal}; the status is ${status}\n${await this.#lookAround()}`);
       }
       await sleep(realEnv, 50);
     }
+  }
+
+  /** What the server says, and where the stand-in's mirror says another thing. */
+  async #lookAround(): Promise<string> {
+    const { plane, standIn } = this.#cluster;
+    const kinds = 'statefulsets,pods,persistentvolumeclaims,secrets,configmaps,events';
+    const asked = ['get', kinds, '-n', this.namespace, '-o', 'wide'];
+    const told = await plane.kubectl(asked).catch(String);
+    const mirrored = [
+      ...standIn.in<StatefulSet>(this.namespace, 'StatefulSet'),
+      ...standIn.in<Pod>(this.namespace, 'Pod'),
+    ].map((object) => JSON.stringify({ ...object, spec: undefined }));
+    return [told, 'the mirror:', ...mirrored].join('\n');
   }
 
   /** The run is there with both StatefulSets and all of their pods, and nothing else. */
@@ -185,28 +201,5 @@ export class OperatedJob {
     const pods = this.pods.map(({ metadata }) => metadata.name).sort();
     const wanted = [`${NAME}-jobmanager-0`, `${NAME}-taskmanager-0`, `${NAME}-taskmanager-1`];
     if (`${pods}` !== `${wanted}`) this.faults.push(`run ${run} has pods ${pods}`);
-  }
-
-  /**
-   * L1 and L2, by the server itself: no object speaks of a run that the status does not know, and
-   * none of a run while pods of an earlier one are there.
-   */
-  async #judge(object: KubeObject): Promise<void> {
-    if (object.kind !== 'StatefulSet' || !object.metadata.name.endsWith('-jobmanager')) return;
-    const { user } = this.#cluster;
-    const run = Number(/"--run","(\d+)"/.exec(JSON.stringify(object))?.[1] ?? 0);
-    const known = (await user.get<TriggerJobObject>(this.ref))?.status?.run ?? 0;
-    if (run > known) this.faults.push(`objects of run ${run} while the status says ${known}`);
-    if (run < this.#lastRun) this.faults.push(`run ${run} again after run ${this.#lastRun}`);
-    if (run <= this.#lastRun) return;
-    this.#lastRun = run;
-    const selection = {
-      kind: KINDS.Pod,
-      namespace: this.namespace,
-      labelSelector: `triggerjob.io/job=${NAME}`,
-    };
-    const { items } = await user.list(selection, { limit: 100 });
-    const names = items.map(({ metadata }) => metadata.name);
-    if (names.length > 0) this.faults.push(`run ${run} beside pods ${names}`);
   }
 }

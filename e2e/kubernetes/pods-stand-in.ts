@@ -6,11 +6,11 @@
  */
 import { realEnv, sleep } from '../../operator/src/env.ts';
 import type { KubeClient } from '../../operator/src/kube/client.ts';
-import { Informer } from '../../operator/src/kube/informer.ts';
-import { KINDS, type Pod, refOf } from '../../operator/src/kube/objects.ts';
+import { type Pod, refOf } from '../../operator/src/kube/objects.ts';
 import type { KubeObject, ObjectCache } from '../../operator/src/kube/port.ts';
 import { type Cluster, ModelJobs } from '../../operator/src/model/model-jobmanager.ts';
 import type { TriggerJobObject } from '../../operator/src/watched-kinds.ts';
+import { ClusterMirror } from './cluster-mirror.ts';
 
 const KUBELET_MS = 50;
 const JOBMANAGER_MS = 250;
@@ -20,13 +20,12 @@ const READY_MS = 2 * JOBMANAGER_MS;
 const ENDS_MS = 700;
 /** A pod that no node has is gone at once when it is deleted, unless somebody holds it. */
 const HELD = 'e2e.test/ends';
-const OF_A_JOB = 'app.kubernetes.io/name=triggerjob';
 const SEEN = ['TriggerJob', 'StatefulSet', 'Pod', 'ConfigMap', 'Secret', 'Service'] as const;
 
 export class PodsStandIn {
   readonly #client: KubeClient;
   readonly #abort = new AbortController();
-  readonly #informers: Map<string, Informer<KubeObject>>;
+  readonly #mirror: ClusterMirror;
   readonly #jobs = new Map<string, ModelJobs>();
   /** When a pod was first seen to run or to end, by uid and which. */
   readonly #since = new Map<string, number>();
@@ -35,51 +34,35 @@ export class PodsStandIn {
 
   constructor(client: KubeClient) {
     this.#client = client;
-    this.#informers = new Map(
-      SEEN.map((kind) => [
-        kind,
-        new Informer<KubeObject>({
-          env: realEnv,
-          api: client,
-          kind: KINDS[kind],
-          namespaces: [],
-          ...(kind === 'TriggerJob' ? {} : { labelSelector: OF_A_JOB }),
-          metrics: { listed: () => {}, watchStarted: () => {}, watchFailed: () => {} },
-          log: { info: () => {}, warn: () => {} },
-          handlers: { added: () => {}, updated: () => {}, deleted: () => {} },
-        }),
-      ]),
-    );
+    this.#mirror = new ClusterMirror(client, SEEN);
   }
 
   async start(): Promise<void> {
-    const { signal } = this.#abort;
-    const mirrors = [...this.#informers.values()].map((informer) => informer.run(signal));
-    while (![...this.#informers.values()].every(({ synced }) => synced)) await sleep(realEnv, 20);
+    await this.#mirror.start();
     const kubelet = this.#every(KUBELET_MS, () => {
       for (const pod of this.cache<Pod>('Pod').list()) this.#look(pod);
     });
     const jobManagers = this.#every(JOBMANAGER_MS, () => {
       for (const jobs of this.#jobs.values()) jobs.tick();
     });
-    this.#done = Promise.all([...mirrors, kubelet, jobManagers]);
+    this.#done = Promise.all([kubelet, jobManagers]);
   }
 
   async stop(): Promise<void> {
     this.#abort.abort();
-    await this.#done;
+    await Promise.all([this.#done, this.#mirror.stop()]);
   }
 
   cache<T extends KubeObject>(kind: (typeof SEEN)[number]): ObjectCache<T> {
-    return this.#informers.get(kind)!.cache as unknown as ObjectCache<T>;
+    return this.#mirror.cache<T>(kind);
   }
 
   in<T extends KubeObject>(namespace: string, kind: (typeof SEEN)[number]): T[] {
-    return [...this.cache<T>(kind).list()].filter((one) => one.metadata.namespace === namespace);
+    return this.#mirror.in<T>(namespace, kind);
   }
 
   job(namespace: string, name: string): TriggerJobObject | undefined {
-    return this.cache<TriggerJobObject>('TriggerJob').get(namespace, name);
+    return this.#mirror.job(namespace, name);
   }
 
   /** The JobManagers of a namespace, and what lies in their store. */

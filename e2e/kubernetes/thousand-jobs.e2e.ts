@@ -30,7 +30,7 @@ import { StandIn } from './stand-in.ts';
 
 const JOBS = Number(process.env['TRIGGERJOB_JOBS'] ?? 60);
 const CHANGES = 100;
-const IDLE_MS = JOBS >= 1_000 ? 60_000 : 30_000;
+const IDLE_MS = JOBS >= 1_000 ? 60_000 : 12_000;
 /** Ten times what it takes. */
 const WATCHDOG_MS = Math.max(300_000, JOBS * 2_000);
 const OPERATOR = fileURLToPath(new URL('../../operator/src/main.ts', import.meta.url));

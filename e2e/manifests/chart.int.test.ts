@@ -16,6 +16,8 @@ import { desiredObjects } from '../../operator/src/desired/desired.ts';
 import { SETTINGS, sampleJob } from '../../operator/src/desired/job-for-tests.ts';
 import { restrictedFaults } from '../../operator/src/desired/restricted-pods.ts';
 import { type ControlPlane, startControlPlane } from '../testbed/kubernetes/control-plane.ts';
+import { DASHBOARDS, rulesYaml } from './monitoring/files.ts';
+import { grafanaJson } from './monitoring/panel.ts';
 import { CHART, generatedFiles, helm, ROOT, template } from './render.ts';
 
 /** Ten times what it takes on a busy machine. */
@@ -84,7 +86,9 @@ describe('the chart as rendered', () => {
   });
 
   it('has only what is asked for', async () => {
-    const all = names(await render('serviceMonitor.enabled=true'));
+    const monitoring = ['serviceMonitor', 'podMonitor', 'prometheusRule', 'dashboards'];
+    const objects = await render(...monitoring.map((one) => `${one}.enabled=true`));
+    const all = names(objects);
     const few = names(
       await render(
         'crds.install=false',
@@ -101,6 +105,17 @@ describe('the chart as rendered', () => {
       'Service triggerjob-operator',
     ]);
     assert.ok(all.includes('ServiceMonitor triggerjob-operator'));
+    assert.ok(all.includes('PodMonitor triggerjob-operator-jobs'));
+    // Helm's own braces and those of the alerts' texts are the same: these must come through.
+    const rule = objects.find(({ kind }) => kind === 'PrometheusRule');
+    assert.deepEqual(rule?.spec, parse(rulesYaml()));
+    for (const [name, dashboard] of Object.entries(DASHBOARDS)) {
+      const map = objects.find(
+        (one) => one.metadata.name === `triggerjob-operator-dashboard-${name}`,
+      );
+      const data = JSON.parse(map?.data?.[`triggerjob-${name}.json`] ?? '{}');
+      assert.deepEqual(data, JSON.parse(JSON.stringify(grafanaJson(dashboard))));
+    }
     assert.ok(all.includes('CustomResourceDefinition triggerjobs.triggerjob.io'));
   });
 

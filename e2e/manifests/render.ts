@@ -1,7 +1,7 @@
 /**
  * All that is generated of the chart, so that there is one source: its copy of the CRD, its README,
- * kustomize's rbac and manager, and dist/install.yaml. `npm run manifests` writes them (write.ts),
- * a test compares.
+ * kustomize's rbac and manager, dist/install.yaml; and dashboards and alerts. `npm run manifests`
+ * writes them (write.ts), a test compares.
  */
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { type Document, parse, parseAllDocuments } from 'yaml';
 import { installHelm } from '../testbed/kubernetes/binaries.ts';
 import { chartReadme } from './chart-readme.ts';
+import { monitoringFiles } from './monitoring/files.ts';
 
 export const ROOT = resolve(import.meta.dirname, '../..');
 export const CHART = join(ROOT, 'charts/triggerjob-operator');
@@ -55,6 +56,7 @@ export async function generatedFiles(): Promise<Map<string, string>> {
     ['config/rbac/rbac.yaml', HEADER + rbac],
     ['config/manager/manager.yaml', HEADER + manager],
     ['dist/install.yaml', HEADER + [namespace, crd, rbac, key, manager].join('---\n')],
+    ...monitoringFiles(),
   ]);
 }
 

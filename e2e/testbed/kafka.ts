@@ -13,8 +13,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type Admin, Kafka, logLevel } from 'kafkajs';
-import { installOnce } from './cache.ts';
 import { endProcess } from './end-process.ts';
+import { installJars } from './maven.ts';
 
 const run = promisify(execFile);
 
@@ -131,33 +131,12 @@ async function untilLed(admin: Admin, topic: string): Promise<void> {
   }
 }
 
-async function installKafka(): Promise<string> {
-  return await installOnce(`kafka/${KAFKA_VERSION}`, async (folder) => {
-    const dependencies = [
-      ['org.apache.kafka', 'kafka_2.13', KAFKA_VERSION],
-      ['org.apache.kafka', 'kafka-tools', KAFKA_VERSION],
-      ['org.slf4j', 'slf4j-simple', '1.7.36'],
-    ].map(
-      ([group, artifact, version]) =>
-        `<dependency><groupId>${group}</groupId><artifactId>${artifact}</artifactId>` +
-        `<version>${version}</version></dependency>`,
-    );
-    const pom = join(folder, 'pom.xml');
-    await writeFile(
-      pom,
-      '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>' +
-        '<groupId>triggerjob</groupId><artifactId>testbed-kafka</artifactId><version>1</version>' +
-        `<packaging>pom</packaging><dependencies>${dependencies.join('')}</dependencies></project>`,
-    );
-    await run('mvn', [
-      '-q',
-      '-B',
-      '-f',
-      pom,
-      'dependency:copy-dependencies',
-      `-DoutputDirectory=${folder}`,
-    ]);
-  });
+function installKafka(): Promise<string> {
+  return installJars(`kafka/${KAFKA_VERSION}`, [
+    ['org.apache.kafka', 'kafka_2.13', KAFKA_VERSION],
+    ['org.apache.kafka', 'kafka-tools', KAFKA_VERSION],
+    ['org.slf4j', 'slf4j-simple', '1.7.36'],
+  ]);
 }
 
 interface Layout {

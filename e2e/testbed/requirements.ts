@@ -1,9 +1,9 @@
 /**
  * What the tests need from the machine beyond `npm ci`: Java and Maven for the real Kafka broker,
- * Go for the real S3 server and Kubernetes, as root iproute2 and nftables for networks that can be
- * cut, and for the lab what runs containers and builds images. Missing ones are installed where
- * that is possible without asking (a Debian container run as root, which is what CI is); elsewhere
- * the answer says what to install.
+ * Go for the real S3 server and Kubernetes, Prometheus, as root iproute2 and nftables for networks
+ * that can be cut, and for the lab what runs containers and builds images. Missing ones are
+ * installed where that is possible without asking (a Debian container run as root, which is what CI
+ * is); elsewhere the answer says what to install.
  */
 import { spawnSync } from 'node:child_process';
 
@@ -40,6 +40,12 @@ const REQUIREMENTS: Requirement[] = [
     args: ['version'],
     debianPackage: 'openssl',
     purpose: 'makes the certificates of the tests',
+  },
+  {
+    command: 'promtool',
+    args: ['--version'],
+    debianPackage: 'prometheus',
+    purpose: 'judges the alerts, and scrapes a job',
   },
   {
     command: 'ip',

@@ -53,6 +53,7 @@ const deletion =
     world.edit({ deletionPolicy });
     world.deleteJob();
     await gone(world);
+    assert.equal(world.jobs.disposed(JOB_REF), deletionPolicy === 'Delete');
   };
 
 const FLOWS: readonly Flow[] = [
@@ -104,6 +105,16 @@ const FLOWS: readonly Flow[] = [
     },
   },
   {
+    name: 'more JobManagers and fewer',
+    async run(world) {
+      await runs(world, 1);
+      world.edit({ jobManager: { replicas: 2 } });
+      await world.until('a standby', () => settled(world, 1) && world.kube.all('Pod').length === 4);
+      world.edit({ jobManager: { replicas: 1 } });
+      await world.until('none', () => settled(world, 1) && world.kube.all('Pod').length === 3);
+    },
+  },
+  {
     name: 'restart by annotation',
     savepoints: 1,
     async run(world) {
@@ -139,6 +150,19 @@ const FLOWS: readonly Flow[] = [
   { name: 'delete, Retain', run: deletion('Retain') },
   { name: 'delete, Savepoint', run: deletion('Savepoint'), savepoints: 1 },
   { name: 'delete, Delete', run: deletion('Delete') },
+  {
+    name: 'delete while a run ends, Delete',
+    async run(world) {
+      await runs(world, 1);
+      const change = { state: { ttl: '20m' }, upgradeMode: 'last-state' };
+      world.edit({ ...change, deletionPolicy: 'Delete' });
+      await world.until('it ends', () => world.job?.status?.operation?.step === 'ScalingDown');
+      world.deleteJob();
+      await gone(world);
+      const where = /left: s3:.*checkpoints\/triggers\/user-events/;
+      assert.ok(world.kube.events.some(({ note }) => where.test(note)));
+    },
+  },
 ];
 
 const parallelism = (world: ModelWorld) => world.job?.status?.parallelism;

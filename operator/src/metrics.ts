@@ -18,6 +18,8 @@ export interface MetricsView {
   leading(): boolean;
   /** Per kind: objects kept, and seconds since its watch said anything. */
   caches(): Iterable<{ kind: string; objects: number; stalenessSeconds: number }>;
+  /** `status.state` of each TriggerJob. */
+  states(): Iterable<string>;
 }
 
 export class Metrics {
@@ -70,7 +72,10 @@ export class Metrics {
       'Since the watch of this kind said anything; up to 75 when all is well and quiet',
       ['kind'],
     );
+    const jobs = this.#gauge('triggerjob_operator_jobs', 'TriggerJobs by state', ['state']);
     this.#refresh = () => {
+      jobs.reset();
+      for (const state of view.states()) jobs.inc({ state });
       const queue = view.queue();
       depth.set(name, queue.depth);
       sum.set(name, queue.sumSeconds);

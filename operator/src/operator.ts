@@ -201,8 +201,9 @@ export class Operator {
 
   async #serve(): Promise<{ close(): void }[]> {
     const { options, log } = this.#parts;
-    const { queue, informers } = this.#controller;
+    const { queue, informers, caches } = this.#controller;
     this.#metrics.show({
+      states: () => [...caches.TriggerJob.list()].map(({ status }) => status?.state ?? 'New'),
       queue: () => ({ depth: queue.depth, active: queue.active, ...queue.unfinished() }),
       leading: () => this.#election?.leading ?? true,
       caches: () =>

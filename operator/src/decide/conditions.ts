@@ -86,9 +86,13 @@ export function unreachable({ facts }: Draft): string {
   return `run ${jobManager.status.run} answers still`;
 }
 
+/** What is under way does not get on by itself. */
+const ENDS_RECONCILING: readonly string[] = ['NotHealthy', 'JobFailed', 'PodStuck'];
+
 /** Why it does not get on without somebody's help; null: it does. */
 export function stalledBy(draft: Draft): Cause | null {
   const { fault, blocked, status, facts, jobManager } = draft;
+  if (draft.stuck !== null) return draft.stuck;
   if (facts.job.metadata.deletionTimestamp !== undefined) return null;
   if (fault !== null) return { reason: 'InvalidSpec', message: kept(draft, fault) };
   if (blocked !== null) {
@@ -132,7 +136,7 @@ function reconcilingBy(draft: Draft, stalled: Cause | null): Cause | null {
     return { reason: 'Paused', message: 'annotation triggerjob.io/paused holds changes back' };
   }
   if (operation === undefined) return waitsForChange(draft, stalled);
-  if (stalled?.reason === 'NotHealthy' || stalled?.reason === 'JobFailed') return null;
+  if (stalled !== null && ENDS_RECONCILING.includes(stalled.reason)) return null;
   const { kind, step, reason, error } = operation;
   const said = [reason, error].filter((one) => one !== undefined && one !== '');
   return { reason: `${kind}${step}`, message: said.join('; ') };

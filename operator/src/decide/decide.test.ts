@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { JobOperation } from '../../../worker/src/plan/status-schema.ts';
+import type { Pod } from '../kube/objects.ts';
 import { NO_MEMORY } from '../observe/facts.ts';
 import type { TriggerProgress } from '../observe/jobmanager-api.ts';
 import { triggerIdOf } from './decision.ts';
@@ -58,6 +59,12 @@ describe('a job that is well', () => {
     assert.equal(decision.requeueAfterMs, 20_000);
   });
 
+  it('is looked at again soon while not all of its subtasks run', () => {
+    for (const jobManager of [{ state: 'RESTARTING' }, { parallelism: 4 }]) {
+      assert.equal(decided({ jobManager }).requeueAfterMs, 5_000);
+    }
+  });
+
   it('is polled by chance between 15 and 30 s', () => {
     const at = (chance: number) => decided({ facts: { chance } }).requeueAfterMs;
     assert.deepEqual([at(0), at(0.999)], [15_000, 24_990]);
@@ -77,6 +84,54 @@ describe('a job that is well', () => {
       },
     });
     assert.deepEqual(kindsOf(decision.actions), ['apply ConfigMap', 'apply Service']);
+  });
+});
+
+describe('objects that can not be looked at, or are wanted no longer', () => {
+  const tried = (agoMs: number, pods: readonly Pod[], rest: Situation = {}) => {
+    const memory = { ...NO_MEMORY, uid: 'uid-1', secretTriedAt: NOW - agoMs };
+    return decided({ facts: { memory }, pods, ...rest });
+  };
+  const waiting = (scheduled: 'True' | 'False', sinceMs: number): Pod => {
+    const condition = {
+      type: 'PodScheduled',
+      status: scheduled,
+      lastTransitionTime: ago(sinceMs),
+    };
+    return { ...podOf('taskmanager', 0), status: { phase: 'Pending', conditions: [condition] } };
+  };
+
+  it('a Secret is tried each second while a pod waits for its volumes', () => {
+    const { actions, requeueAfterMs } = tried(1_000, [waiting('True', 5_000)]);
+    assert.deepEqual(kindsOf(actions), ['create']);
+    assert.equal(requeueAfterMs, 1_000);
+    const status = { operation: operation({ kind: 'Deploy', step: 'Deploying' }) };
+    const { actions: first } = tried(1_000, [], { status, jobManager: null });
+    assert.deepEqual(kindsOf(first), ['create']);
+  });
+
+  it('and hardly ever while nobody can be waiting for it', () => {
+    assert.deepEqual(tried(599_000, [podOf('taskmanager', 0)]).actions, []);
+    assert.deepEqual(kindsOf(tried(600_000, [podOf('taskmanager', 0)]).actions), ['create']);
+    for (const pod of [waiting('False', 5_000), waiting('True', 601_000)]) {
+      assert.deepEqual(tried(29_000, [pod]).actions, []);
+      assert.deepEqual(kindsOf(tried(30_000, [pod]).actions), ['create']);
+    }
+  });
+
+  it("the job's own NetworkPolicies go when they are switched off, and no others", () => {
+    const off = { networkPolicy: { enabled: false } };
+    const [made, { find }] = [factsOf({}), factsOf({ deployed: off })];
+    const foreign = (kind: string, name: string) => {
+      const found = made.find(kind, name);
+      if (kind !== 'NetworkPolicy' || found === undefined) return find(kind, name);
+      const { ownerReferences: _, ...metadata } = found.metadata;
+      return name.endsWith('jobmanager') ? found : { ...found, metadata };
+    };
+    const { actions } = decided({ deployed: off, facts: { find: foreign } });
+    const deleted = actions.flatMap((one) => (one.do === 'delete' ? [one.ref.name] : []));
+    assert.deepEqual(deleted, ['user-events-jobmanager']);
+    assert.equal(actions.length, 1);
   });
 });
 
@@ -214,9 +269,13 @@ describe('a changed spec', () => {
     for (const spec of [
       { upgradeMode: 'last-state', checkpointing: { directory: 's3://other/' } },
       { maxParallelism: 512 },
+      { flinkConfiguration: { 'pipeline.max-parallelism': 512 } },
+      { flinkConfiguration: { pipeline: { 'max-parallelism': 512 } } },
       { keyBy: 'account' },
     ]) {
       const decision = upgrade(spec);
+      assert.deepEqual(decision.actions, []);
+      assert.equal(conditionOf(decision, 'Ready')?.status, 'True', 'the last good one runs on');
       assert.equal(decision.status.operation, undefined, JSON.stringify(spec));
       assert.equal(conditionOf(decision, 'Stalled')?.reason, 'InvalidChange');
     }
@@ -414,7 +473,49 @@ describe('a deleted job', () => {
   it('ends by its policy', () => {
     const step = (deletionPolicy: string) =>
       decided({ spec: { deletionPolicy }, metadata: deleting(1_000) }).status.operation?.step;
-    assert.deepEqual([step('Retain'), step('Savepoint')], ['ScalingDown', 'Stopping']);
+    const steps = [step('Retain'), step('Savepoint'), step('Delete')];
+    assert.deepEqual(steps, ['ScalingDown', 'Stopping', 'Cleaning']);
+  });
+
+  describe('whose policy is Delete', () => {
+    const id = `${triggerIdOf(JOB, 'disposal', 1)}-1`;
+    const cleaning = (rest: Partial<JobOperation> = {}) => ({
+      operation: operation({ kind: 'Delete', step: 'Cleaning', triggerId: id, ...rest }),
+      lastCheckpoint: { id: 7, location: 's3://c/ns/job/manifests/7-1-x.json' },
+    });
+    const situation = { spec: { deletionPolicy: 'Delete' }, metadata: deleting(1_000) };
+    const noteOf = (of: Situation, reason: string) =>
+      decided({ ...situation, ...of }).events.find((event) => event.reason === reason)?.note;
+
+    it('has its JobManager delete what it stored before its pods go', () => {
+      const { actions } = decided({ ...situation, status: cleaning() });
+      assert.deepEqual(actions, [{ do: 'trigger', kind: 'disposal', triggerId: id }]);
+      const done = { phase: 'Completed', location: null, bytes: null } as const;
+      const over = { ...situation, status: cleaning(), facts: progress(id, done) };
+      assert.equal(decided(over).status.operation?.step, 'ScalingDown');
+      assert.match(noteOf(over, 'StateDeleted') ?? '', /is deleted/);
+      const but = { ...over, facts: progress(id, { ...done, left: 's3://sp/1 is damaged' }) };
+      assert.match(noteOf(but, 'StateLeft') ?? '', /but for s3:\/\/sp\/1 is damaged/);
+    });
+
+    it('tries again under another id, and says where it lies when its time is up', () => {
+      const failed = { phase: 'Failed', error: 'the store does not answer' } as const;
+      const facts = progress(id, failed);
+      const again = decided({ ...situation, status: cleaning(), facts });
+      assert.equal(again.status.operation?.triggerId, id.replace(/1$/, '2'));
+      const late = { ...situation, metadata: deleting(301_000), status: cleaning() };
+      assert.match(decided(late).events[0]?.note ?? '', /is left: s3:\/\/c\/ns\/job/);
+    });
+
+    it('waits a minute for a JobManager, and for none of a suspended job', () => {
+      const waits = (ms: number) =>
+        ({ status: cleaning({ waitingSince: ago(ms) }), jobManager: null }) as const;
+      assert.equal(noteOf(waits(50_000), 'StateLeft'), undefined);
+      assert.match(noteOf(waits(60_000), 'StateLeft') ?? '', /left: s3:\/\/c\/ns\/job/);
+      const status = { resumeFrom: { mode: 'last-state' } as const };
+      const note = noteOf({ status, pods: [], jobManager: null }, 'StateLeft');
+      assert.match(note ?? '', /no JobManager runs.*s3:\/\/bucket\/checkpoints\/triggers/);
+    });
   });
 
   it('is let go when its time is up, whatever is in the way', () => {
@@ -572,6 +673,61 @@ describe('trouble', () => {
   });
 });
 
+const claimOf = (ordinal: number, createdAt: number, more: object = {}) => ({
+  apiVersion: 'v1',
+  kind: 'PersistentVolumeClaim',
+  metadata: {
+    namespace: 'triggers',
+    name: `local-user-events-taskmanager-${ordinal}`,
+    uid: `claim-${ordinal}`,
+    creationTimestamp: new Date(createdAt).toISOString(),
+    ...more,
+  },
+});
+
+describe('a disk without a pod', () => {
+  const claims = [0, 1, 2, 3].map((ordinal) => claimOf(ordinal, NOW));
+  const deleted = (situation: Parameters<typeof decided>[0]) =>
+    decided(situation)
+      .actions.filter((one) => one.do === 'delete')
+      .map((one) => ('ref' in one ? one.ref.name.replace('local-user-events-', '') : ''));
+
+  it('goes when it is beyond the replicas and its pod is gone', () => {
+    const pods = ['jobmanager', 'taskmanager', 'taskmanager', 'taskmanager'] as const;
+    const facts = { claims, pods: pods.map((role, index) => podOf(role, Math.max(0, index - 1))) };
+    assert.deepEqual(deleted({ facts }), ['taskmanager-3']);
+    assert.deepEqual(deleted({ facts: { claims } }), ['taskmanager-2', 'taskmanager-3']);
+    const ending = claimOf(2, NOW, { deletionTimestamp: ago(1_000) });
+    assert.deepEqual(deleted({ facts: { claims: [ending] } }), []);
+  });
+
+  it('goes while the job is suspended', () => {
+    const status = { resumeFrom: { mode: 'savepoint' as const, savepoint: 's3://sp/1' } };
+    const spec = { suspend: true };
+    const suspended = { status, spec, deployed: spec, pods: [] };
+    const { find } = factsOf(suspended);
+    const scaled: typeof find = (kind, name) => {
+      const found = find(kind, name);
+      return found && kind === 'StatefulSet' ? { ...found, spec: { replicas: 0 } } : found;
+    };
+    assert.deepEqual(deleted({ ...suspended, facts: { claims } }), [], 'pods are on their way');
+    assert.equal(deleted({ ...suspended, facts: { claims, find: scaled } }).length, 4);
+  });
+
+  it('stays from one run to the next', () => {
+    const operation = {
+      kind: 'Upgrade' as const,
+      step: 'Deploying' as const,
+      startedAt: ago(5_000),
+      stepStartedAt: ago(1_000),
+      generation: 1,
+      reason: 'changed: spec.state.ttl',
+    };
+    const facts = { claims: claims.slice(0, 2), pods: [] };
+    assert.deepEqual(deleted({ status: { operation }, pods: [], facts }), []);
+  });
+});
+
 describe('a lost disk', () => {
   const pod = {
     ...podOf('taskmanager', 1),
@@ -591,7 +747,7 @@ describe('a lost disk', () => {
     status: { conditions: [{ type: 'Ready', status, lastTransitionTime: ago(ms) }] },
   });
   const given = (node: object | null, newestClaimAt = 0) =>
-    decided({ facts: { disks: [disk(node)], newestClaimAt } });
+    decided({ facts: { disks: [disk(node)], claims: [claimOf(0, newestClaimAt)] } });
 
   it('is given up with its pod after lostNodeTimeout', () => {
     for (const node of [null, nodeSince('Unknown', 301_000)]) {

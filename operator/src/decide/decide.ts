@@ -8,6 +8,7 @@ import { deletion, FINALIZER, overdueDeletion } from './deletion.ts';
 import { live } from './lifecycle.ts';
 import { requests } from './requests.ts';
 import { steady } from './steady.ts';
+import { stuckPods } from './stuck-pods.ts';
 import { describe } from './view.ts';
 
 export function decide(facts: Facts, settings: Settings): Decision {
@@ -27,6 +28,7 @@ export function decide(facts: Facts, settings: Settings): Decision {
   } else if (draft.annotation('paused') !== 'true') live(draft);
   requests(draft);
   if (deletionTimestamp === undefined && draft.annotation('paused') !== 'true') steady(draft);
+  stuckPods(draft);
   describe(draft);
   const { status, actions, events, requeueMs } = draft;
   return { status, actions, events, requeueAfterMs: requeueMs };

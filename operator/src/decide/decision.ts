@@ -69,6 +69,10 @@ export class Draft {
   readonly fault: string | null;
   /** What stops the change that the user wants, though its spec is valid by itself. */
   blocked: { reason: string; message: string } | null = null;
+  /** A pod that does not go by itself. */
+  stuck: { reason: string; message: string } | null = null;
+  /** The pods are as another operator made them (held-pods.ts). */
+  heldPods = false;
   requeueMs: number;
   readonly #kept = new Map<string, CheckedSpec | null>();
 

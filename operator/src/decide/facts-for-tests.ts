@@ -98,7 +98,8 @@ export function factsOf(situation: Situation): Facts {
       podOf('taskmanager', 1),
     ],
     disks: [],
-    newestClaimAt: 0,
+    claims: [],
+    terminating: [],
     jobManager:
       jobManager === null
         ? { unreachable: 'no JobManager answers' }

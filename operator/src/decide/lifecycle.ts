@@ -99,6 +99,7 @@ function apply(draft: Draft, wanted: CheckedSpec, change: SpecChange): boolean {
   const reason = `changed: ${change.paths.map((path) => `spec.${path}`).join(', ')}`;
   if (change.class !== 'savepoint-restart') {
     setDeployed(draft, wanted, generation);
+    if (change.class === 'rolling') draft.status.podsGeneration = generation;
     delete draft.status.rejectedGeneration;
     draft.tell('Normal', 'SpecChanged', 'Upgrade', `${reason} (${change.class})`);
     if (change.class === 'scale') beginScale(draft, 'Scale', reason);
@@ -203,6 +204,7 @@ function changeOfMind(draft: Draft, operation: JobOperation): boolean {
   if (change === null || wanted === null) return false;
   if (change.class === 'savepoint-restart') return apply(draft, wanted, change);
   setDeployed(draft, wanted, draft.generation);
+  if (change.class === 'rolling') draft.status.podsGeneration = draft.generation;
   operation.generation = draft.generation;
   if (operation.kind === 'Scale') enter(draft, 'Deploying');
   return false;

@@ -78,7 +78,8 @@ export function beginRun(
   operation.kind = target.kind;
   status.run = (status.run ?? 0) + 1;
   status.deployedAt = draft.now;
-  status.runFrom = { mode: start.mode };
+  const begins = start.mode === 'last-state' && !hasStored(draft) ? 'fresh' : start.mode;
+  status.runFrom = { mode: begins };
   if (start.savepoint !== null) status.runFrom.savepoint = start.savepoint;
   setDeployed(draft, target.spec, target.generation);
   delete status.resumeFrom;
@@ -92,6 +93,11 @@ export function beginRun(
   const note = `run ${status.run} begins from ${from ?? 'no state, as upgradeMode says'}`;
   draft.tell('Normal', 'RunDeployed', 'Deploy', note);
 }
+
+/** Whether any run is known to have stored a state; a run that does not find it is refused (I6). */
+const hasStored = ({ status, jobManager }: Draft): boolean =>
+  (status.lastCheckpoint ?? status.stableSpec ?? status.lastSavepoint) !== undefined ||
+  jobManager?.lastCheckpoint != null;
 
 export function setDeployed(draft: Draft, spec: CheckedSpec, generation: number | undefined): void {
   draft.status.deployedSpec = JSON.stringify(spec.written);

@@ -2,6 +2,7 @@
 import type { JobOperation } from '../../../worker/src/plan/status-schema.ts';
 import { type Draft, POLL, timeOf, triggerIdOf } from './decision.ts';
 import { holds } from './drift.ts';
+import { withHeldPods } from './held-pods.ts';
 import { beginRollback, enter, finish } from './operation.ts';
 import { type CheckedSpec, fieldAt } from './spec.ts';
 import { deploymentOf } from './steady.ts';
@@ -64,7 +65,8 @@ function podsSettled(draft: Draft, deployed: CheckedSpec): boolean {
     const set = draft.statefulSet(role);
     const { name } = draft.refOf(role);
     const wanted = objects.find((one) => one.kind === 'StatefulSet' && one.metadata.name === name);
-    if (set === null || !holds(wanted, set)) return false;
+    if (set === null || wanted === undefined) return false;
+    if (!holds(withHeldPods(wanted, set), set)) return false;
     const {
       observedGeneration = 0,
       replicas = 0,

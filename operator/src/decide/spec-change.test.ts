@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { SPEC } from '../model/model-world.ts';
 import { factsOf } from './facts-for-tests.ts';
 import { type CheckedSpec, checkSpec } from './spec.ts';
-import { specChange } from './spec-change.ts';
+import { specChange, stateFault } from './spec-change.ts';
 
 const JOB = factsOf({}).job;
 
@@ -26,7 +26,8 @@ describe('a changed spec', () => {
     [{ taskManager: { replicas: 3, slots: 4 } }, 'scale'],
     [{ parallelism: 4 }, 'scale'],
     [{ jobManager: { replicas: 1, resources: { limits: { cpu: '2' } } } }, 'rolling'],
-    [{ jobManager: { replicas: 3 } }, 'savepoint-restart'],
+    [{ jobManager: { replicas: 3 } }, 'scale'],
+    [{ jobManager: { replicas: 1, rest: { port: 8082 } } }, 'savepoint-restart'],
     [{ taskManager: { replicas: 2, slots: 2 } }, 'savepoint-restart'],
     [{ state: { ttl: '1h' } }, 'savepoint-restart'],
     [{ image: 'other:1' }, 'savepoint-restart'],
@@ -38,6 +39,23 @@ describe('a changed spec', () => {
   for (const [patch, expected] of cases) {
     it(`${JSON.stringify(patch)}: ${expected}`, () => assert.equal(classOf(patch), expected));
   }
+
+  it('of the number of key groups is refused, however it is written', () => {
+    const before = checked({ flinkConfiguration: { 'pipeline.max-parallelism': 256 } });
+    const same = [
+      { maxParallelism: 256 },
+      { flinkConfiguration: { pipeline: { 'max-parallelism': 256 } } },
+    ];
+    for (const patch of same) assert.equal(stateFault(before, checked(patch), true), null);
+    const nested = { flinkConfiguration: { pipeline: { 'max-parallelism': 512 } } };
+    const dotted = { flinkConfiguration: { 'pipeline.max-parallelism': 512 } };
+    for (const patch of [nested, dotted, { maxParallelism: 512 }, {}]) {
+      const fault = stateFault(before, checked(patch), true) ?? '';
+      assert.match(fault, /^spec\.maxParallelism is .*made with 256: write 256 again/);
+      const elsewhere = !('maxParallelism' in patch);
+      assert.equal(/pipeline\.max-parallelism/.test(fault), elsewhere);
+    }
+  });
 
   it('names what changed, and the savepoint that its user goes back to', () => {
     const change = specChange(

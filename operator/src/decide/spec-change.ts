@@ -29,6 +29,7 @@ const CLASSES: ReadonlyMap<string, ChangeClass> = new Map([
   ['flinkConfiguration', 'none'],
   ['parallelism', 'scale'],
   ['taskManager.replicas', 'scale'],
+  ['jobManager.replicas', 'scale'],
   ['jobManager.resources', 'rolling'],
   ['jobManager.podTemplate', 'rolling'],
 ]);
@@ -92,8 +93,9 @@ export function stateFault(
   for (const field of ['keyBy', 'maxParallelism'] as const) {
     const [old, now] = [before.plan[field], after.plan[field]];
     if (old === now) continue;
+    const given = fieldAt(after.written, field) === undefined ? ELSEWHERE[field] : '';
     return (
-      `spec.${field} is ${now}, and the state was made with ${old}: write ${old} again, ` +
+      `spec.${field} is ${now}${given}, and the state was made with ${old}: write ${old} again, ` +
       'or set upgradeMode: stateless to begin without it'
     );
   }
@@ -104,6 +106,12 @@ export function stateFault(
     'upgradeMode: savepoint to carry the state over, or stateless to begin without it'
   );
 }
+
+/** CEL sees neither: flinkConfiguration has any keys, nested or dotted. */
+const ELSEWHERE = {
+  keyBy: ' by default',
+  maxParallelism: ' (pipeline.max-parallelism in spec.flinkConfiguration, or the default)',
+} as const;
 
 const storeOf = ({ plan }: CheckedSpec): string => {
   const { directory, s3 } = plan.checkpointing;

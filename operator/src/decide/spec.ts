@@ -68,7 +68,8 @@ export function lifecycleOf(spec: unknown): Lifecycle {
 
 export function checkSpec(object: TriggerJobObject, written: Fields): SpecVerdict {
   const { name, namespace = '', uid = '' } = object.metadata;
-  const made = deployedJob({ name, namespace, uid }, written);
+  const createdAt = Date.parse(object.metadata.creationTimestamp?.toString() ?? '') || 0;
+  const made = deployedJob({ name, namespace, uid, createdAt }, written);
   if ('faults' in made) return { fault: made.faults.map(({ message }) => message).join('; ') };
   const { job } = made;
   const { plan } = job;

@@ -1,16 +1,18 @@
 /** What holds at any time: the objects are as desired, the JobManager as told, disks are there. */
 import type { Deployment } from '../desired/desired.ts';
 import { isCreateOnly } from '../desired/desired.ts';
+import { roleName } from '../desired/names.ts';
 import type { KubeObject } from '../kube/port.ts';
 import { type Draft, isControlledBy, POLL } from './decision.ts';
-import { lostDisks } from './disks.ts';
+import { lostDisks, unusedDisks } from './disks.ts';
 import { holds, mustReplace } from './drift.ts';
+import { withHeldPods } from './held-pods.ts';
+import { secretDue } from './secret-try.ts';
 import type { CheckedSpec } from './spec.ts';
 import { isTerminal } from './stopping.ts';
 
-/** A Secret can't be read, so it is tried: this often, and sooner while pods wait for something. */
-const SECRET_MS = 600_000;
-const SECRET_SOON_MS = 30_000;
+/** Of those that are made only if the spec says so. */
+const OPTIONAL = 'NetworkPolicy';
 
 /** Read by nobody: a changed annotation makes the kubelet look at the pod's volumes at once. */
 const REFRESH = 'triggerjob.io/script-version';
@@ -20,7 +22,9 @@ export function steady(draft: Draft): void {
   const step = status.operation?.step;
   if (status.run === undefined || deployed === null) return;
   if (step === 'Stopping' || step === 'ScalingDown' || step === 'Cleaning') return;
-  applyObjects(draft, deployed);
+  const deployment = deploymentOf(draft, deployed);
+  applyObjects(draft, deployed, deployment);
+  unusedDisks(draft, deployment.replicas?.taskManagers ?? deployed.plan.taskManagers);
   if (status.resumeFrom !== undefined) return;
   tellJobManager(draft, deployed);
   lostDisks(draft, deployed.lostNodeTimeoutMs);
@@ -32,6 +36,8 @@ export function deploymentOf(draft: Draft, { plan }: CheckedSpec): Deployment {
   return {
     run,
     stateless: runFrom?.mode === 'stateless',
+    first: runFrom?.mode === 'fresh',
+    podsGeneration: draft.status.podsGeneration ?? 0,
     savepoint: runFrom?.savepoint ?? null,
     replicas: suspended
       ? { jobManagers: 0, taskManagers: 0 }
@@ -47,13 +53,17 @@ function taskManagersOf(draft: Draft, plan: CheckedSpec['plan']): number {
   return still ? Math.max(present, plan.taskManagers) : plan.taskManagers;
 }
 
-function applyObjects(draft: Draft, deployed: CheckedSpec): void {
-  for (const object of draft.settings.desired(deployed, deploymentOf(draft, deployed))) {
-    if (isCreateOnly(object)) {
-      if (secretDue(draft)) draft.act({ do: 'create', object });
+function applyObjects(draft: Draft, deployed: CheckedSpec, deployment: Deployment): void {
+  const objects = draft.settings.desired(deployed, deployment);
+  takeBack(draft, objects);
+  for (const wanted of objects) {
+    if (isCreateOnly(wanted)) {
+      if (secretDue(draft)) draft.act({ do: 'create', object: wanted });
       continue;
     }
-    const found = draft.facts.find(object.kind, object.metadata.name);
+    const found = draft.facts.find(wanted.kind, wanted.metadata.name);
+    const object = found === undefined ? wanted : withHeldPods(wanted, found);
+    if (object !== wanted) draft.heldPods = true;
     if (found === undefined) draft.act({ do: 'apply', object, fresh: true });
     else if (!isControlledBy(found, draft.facts.job)) nameTaken(draft, found);
     else if (mustReplace(object, found)) replace(draft, found);
@@ -61,10 +71,17 @@ function applyObjects(draft: Draft, deployed: CheckedSpec): void {
   }
 }
 
-function secretDue({ facts }: Draft): boolean {
-  const waits = facts.pods.some(({ status }) => status?.phase === 'Pending');
-  const since = facts.now - facts.memory.secretTriedAt;
-  return since >= (waits ? SECRET_SOON_MS : SECRET_MS);
+/** What this job got once and wants no longer. */
+function takeBack(draft: Draft, objects: readonly KubeObject[]): void {
+  for (const role of ['jobmanager', 'taskmanager'] as const) {
+    const name = roleName(draft.facts.job.metadata, role);
+    if (objects.some((one) => one.kind === OPTIONAL && one.metadata.name === name)) continue;
+    const found = draft.find(OPTIONAL, name);
+    if (found === null || found.metadata.deletionTimestamp !== undefined) continue;
+    const { namespace = '', uid = '' } = found.metadata;
+    const { apiVersion, kind } = found;
+    draft.act({ do: 'delete', ref: { apiVersion, kind, namespace, name }, uid });
+  }
 }
 
 /** Of an earlier job of that name, whose remains go soon; or somebody's, and then it stays. */
@@ -95,6 +112,8 @@ function replace(draft: Draft, found: KubeObject): void {
 function tellJobManager(draft: Draft, { plan, scriptVersion }: CheckedSpec): void {
   const { jobManager } = draft;
   if (jobManager === null || isTerminal(jobManager.state)) return;
+  // Nothing in the cluster tells of it when all subtasks run again.
+  if (!draft.running || jobManager.parallelism !== plan.parallelism) draft.within(POLL.busyMs);
   if (draft.running && jobManager.desiredParallelism !== plan.parallelism) {
     draft.act({ do: 'rescale', parallelism: plan.parallelism });
     draft.within(POLL.busyMs);

@@ -35,7 +35,7 @@ export function stopping(draft: Draft, operation: JobOperation, allowed: LastSta
     delete operation.waitingSince;
     // One that is complete while the job runs: its leader died before the job had ended by it, and
     // the job has gone on. The same trigger makes it anew.
-    if (progress?.phase === 'Failed') tryAgain(draft, operation, progress.error);
+    if (progress?.phase === 'Failed') tryAgain(draft, operation, progress.error, 'savepoint');
     else if (progress?.phase !== 'InProgress') {
       draft.act({ do: 'trigger', kind: 'stop', triggerId: id });
     }
@@ -55,14 +55,22 @@ function stopTrigger(draft: Draft, operation: JobOperation): string {
   return operation.triggerId;
 }
 
-function tryAgain(draft: Draft, operation: JobOperation, error: string): void {
+const FAILED = { savepoint: 'SavepointFailed', disposal: 'DisposalFailed' } as const;
+
+/** Under another id, later and later. */
+export function tryAgain(
+  draft: Draft,
+  operation: JobOperation,
+  error: string,
+  what: keyof typeof FAILED,
+): void {
   const [, base = '', tries = '1'] = /^(.*)-(\d+)$/.exec(operation.triggerId ?? '') ?? [];
   const waited = draft.facts.now - timeOf(operation.stepStartedAt);
-  operation.error = `the savepoint failed: ${error}`;
+  operation.error = `the ${what} failed: ${error}`;
   if (waited < Math.min(RETRY_MS * Number(tries), LONGEST_RETRY_MS)) return;
   operation.triggerId = `${base}-${Number(tries) + 1}`;
   operation.stepStartedAt = draft.now;
-  draft.tell('Warning', 'SavepointFailed', 'Stop', `${error}; it is tried again`);
+  draft.tell('Warning', FAILED[what], 'Stop', `${error}; it is tried again`);
 }
 
 function stopped(draft: Draft, operation: JobOperation, location: string | null): void {

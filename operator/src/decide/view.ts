@@ -68,6 +68,10 @@ function errorOf(draft: Draft, stalled: Cause | null): string | null {
   return draft.running ? null : (draft.jobManager?.error ?? null);
 }
 
+const HELD =
+  '; its pods are as the operator made them before its own change, until the job restarts ' +
+  '(annotation triggerjob.io/restart)';
+
 function summaryOf(draft: Draft, stalled: Cause | null, trouble: PodTrouble | null): string {
   const { status, jobManager } = draft;
   const { operation, run } = status;
@@ -86,7 +90,8 @@ function summaryOf(draft: Draft, stalled: Cause | null, trouble: PodTrouble | nu
   if (run === undefined) return `not deployed${help}`;
   if (jobManager === null) return `run ${run}: ${unreachable(draft)}${pod}${help}`;
   const count = `${jobManager.parallelism} subtasks`;
-  return `run ${run} is ${jobManager.state} with ${count}${draft.running ? '' : pod}${help}`;
+  const held = draft.heldPods ? HELD : '';
+  return `run ${run} is ${jobManager.state} with ${count}${draft.running ? '' : pod}${held}${help}`;
 }
 
 /** From the JobManager while it answers; what it said last stays until then. */

@@ -21,10 +21,10 @@ export function deployedJob(
   identity: JobIdentity,
   written: Readonly<Record<string, unknown>>,
 ): { job: DeployedJob } | { faults: Fault[] } {
-  const { name, namespace, uid } = identity;
+  const { name, namespace } = identity;
   const document = { apiVersion: API_VERSION, kind: KIND, metadata: { name, namespace } };
   const resolution = resolveJob({ ...document, spec: written }, { script: SCRIPT_ELSEWHERE });
   if ('faults' in resolution) return resolution;
   const { plan, job } = resolution;
-  return { job: { name, namespace, uid, written, spec: job.spec, plan } };
+  return { job: { ...identity, written, spec: job.spec, plan } };
 }

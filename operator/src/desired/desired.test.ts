@@ -232,6 +232,16 @@ describe('a change of the job', () => {
     assert.equal(setOf(five, 'taskmanager').spec?.replicas, 5);
   });
 
+  it('of the number of JobManagers changes that number and the ConfigMap', () => {
+    const scaled = (replicas: number) => render(jobOf(spec({ jobManager: { replicas } })));
+    const [one, three] = [scaled(1), scaled(3)];
+    assert.equal(templates(three), templates(one));
+    assert.deepEqual(
+      [setOf(one, 'jobmanager').spec?.replicas, setOf(three, 'jobmanager').spec?.replicas],
+      [1, 3],
+    );
+  });
+
   it('to a new run restarts JobManagers alone', () => {
     const [first, second] = [render(jobOf()), render(jobOf(), { run: 2 })];
     assert.match(argsOf(second, 'jobmanager'), /--run 2( |$)/);
@@ -239,7 +249,7 @@ describe('a change of the job', () => {
       setOf(second, 'jobmanager').spec?.template.metadata?.annotations?.['triggerjob.io/run'],
       '2',
     );
-    assert.deepEqual(setOf(second, 'taskmanager'), setOf(first, 'taskmanager'));
+    assert.deepEqual(setOf(second, 'taskmanager').spec, setOf(first, 'taskmanager').spec);
   });
 
   it('to no pods keeps everything else', () => {
@@ -306,7 +316,7 @@ describe('a deployment', () => {
     assert.deepEqual(metadata, { name: 'user-events', namespace: 'triggers' });
   });
 
-  it('has slots x replicas subtasks, and tells TaskManagers of all JobManagers', () => {
+  it('has slots x replicas subtasks, and tells TaskManagers of any number of JobManagers', () => {
     const job = jobOf({
       ...MINIMAL_SPEC,
       jobManager: { replicas: 3 },
@@ -314,15 +324,15 @@ describe('a deployment', () => {
     });
     assert.equal(job.plan.parallelism, 10);
     const args = argsOf(render(job), 'taskmanager');
-    const leaders = [0, 1, 2].map(
-      (index) => `user-events-jobmanager-${index}.user-events-jobmanager.triggers.svc:6123`,
+    const leaders = ['user-events-jobmanager-0.', 'user-events-jobmanager-1.', ''].map(
+      (pod) => `${pod}user-events-jobmanager.triggers.svc:6123`,
     );
     assert.ok(args.includes(`--jobmanager ${leaders.join(',')} --slots 2 `), args);
     const settings = { ...SETTINGS, clusterDomain: 'cluster.local' };
     const named = desiredObjects(job, { run: 1 }, settings);
     assert.match(
       argsOf(named, 'taskmanager'),
-      /-2\.user-events-jobmanager\.triggers\.svc\.cluster\.local:6123/,
+      /-1\.user-events-jobmanager\.triggers\.svc\.cluster\.local:6123/,
     );
     assert.match(
       argsOf(named, 'jobmanager'),

@@ -44,6 +44,10 @@ export interface Deployment {
   replicas?: { jobManagers?: number; taskManagers?: number };
   /** Begins without state. Only ever by the user's own word (I6). */
   stateless?: boolean;
+  /** No deployment before it is known to have stored anything. */
+  first?: boolean;
+  /** Generation of the spec for which pods were last to be made anew within the run. */
+  podsGeneration?: number;
   /** Savepoint that it begins with, in place of spec.restore.savepoint. */
   savepoint?: string | null;
 }
@@ -53,7 +57,7 @@ export function desiredObjects(
   deployment: Deployment,
   settings: OperatorSettings,
 ): KubeObject[] {
-  const { run, replicas = {}, stateless = false, savepoint = null } = deployment;
+  const { replicas = {}, savepoint = null } = deployment;
   const { hmacKeys, operatorNamespace, restClients, clusterDomain } = settings;
   const pods = {
     image: job.spec.image ?? settings.workerImage,
@@ -62,6 +66,8 @@ export function desiredObjects(
   };
   const jobManagerCount = replicas.jobManagers ?? job.plan.jobManagers;
   const taskManagerCount = replicas.taskManagers ?? job.plan.taskManagers;
+  const { run, podsGeneration = 0 } = deployment;
+  const podsOf = hashOf([run, podsGeneration, pods.secretName]);
   const fenced = job.spec.networkPolicy.enabled;
   const objects: KubeObject[] = [
     ...accessObjects(job),
@@ -71,8 +77,8 @@ export function desiredObjects(
     ...(fenced ? networkPolicies(job, operatorNamespace, restClients) : []),
     disruptionBudget(job, 'jobmanager'),
     disruptionBudget(job, 'taskmanager'),
-    frozen(jobManagers(job, { ...pods, replicas: jobManagerCount }, run, stateless)),
-    frozen(taskManagers(job, { ...pods, replicas: taskManagerCount })),
+    frozen(jobManagers(job, { ...pods, replicas: jobManagerCount }, deployment), podsOf),
+    frozen(taskManagers(job, { ...pods, replicas: taskManagerCount }), podsOf),
   ];
   return objects.map(stamped);
 }
@@ -84,12 +90,19 @@ export function isCreateOnly(object: KubeObject): boolean {
 
 /**
  * With a hash of what the API server refuses to change in a StatefulSet. Where an existing one has
- * another hash, it must be deleted (its pods with it) before this one can be applied.
+ * another hash, it must be deleted (its pods with it) before this one can be applied. And with what
+ * the pods were made for: their template may differ only where that does (decide/held-pods.ts).
  */
-function frozen(set: Typed<V1StatefulSet>): Typed<V1StatefulSet> {
+function frozen(set: Typed<V1StatefulSet>, podsOf: string): Typed<V1StatefulSet> {
   const { serviceName, podManagementPolicy, selector, volumeClaimTemplates = [] } = set.spec!;
   const fixed = { serviceName, podManagementPolicy, selector, volumeClaimTemplates };
-  return annotated(set, ANNOTATIONS.immutableHash, hashOf(fixed));
+  const known = annotated(set, ANNOTATIONS.immutableHash, hashOf(fixed));
+  const template = hashOf(set.spec!.template);
+  return annotated(
+    annotated(known, ANNOTATIONS.templateHash, template),
+    ANNOTATIONS.podsOf,
+    podsOf,
+  );
 }
 
 /** With a hash of itself: an object as it was applied last is told from one that is out of date. */

@@ -15,6 +15,8 @@ export interface JobIdentity {
   name: string;
   namespace: string;
   uid: string;
+  /** ms; a job that is made again under its name is told from this one by it. */
+  createdAt?: number;
 }
 
 /** In a cluster the same for every job: each pod has an address of its own. */
@@ -32,19 +34,34 @@ export const ANNOTATIONS = {
   run: 'triggerjob.io/run',
   desiredHash: 'triggerjob.io/desired-hash',
   immutableHash: 'triggerjob.io/immutable-hash',
+  podsOf: 'triggerjob.io/pods-of',
+  templateHash: 'triggerjob.io/template-hash',
 } as const;
 
 export const OPERATOR_NAME = 'triggerjob-operator';
 
 export const roleName = (job: { name: string }, role: Role): string => `${job.name}-${role}`;
+/** Of the volume that RocksDB is on, in a TaskManager's pod. */
+export const LOCAL_STATE = 'local';
 export const restServiceName = (job: { name: string }): string => `${job.name}-rest`;
 export const configName = (job: { name: string }): string => `${job.name}-config`;
 export const leaseName = (job: { name: string }): string => `${job.name}-leader`;
 
+/** Of the pod whose claim is named so by its StatefulSet; null: it is no such claim of this job. */
+export function localClaimOrdinal(job: { name: string }, claim: string): number | null {
+  const prefix = `${LOCAL_STATE}-${roleName(job, 'taskmanager')}-`;
+  const ordinal = claim.startsWith(prefix) ? claim.slice(prefix.length) : '';
+  return /^\d+$/.test(ordinal) ? Number(ordinal) : null;
+}
+
 /** Host name of a JobManager pod; `pod` may be an expression that the kubelet expands. */
 export function jobManagerHost(job: JobIdentity, pod: string, clusterDomain: string): string {
+  return `${pod}.${serviceHost(job, roleName(job, 'jobmanager'), clusterDomain)}`;
+}
+
+export function serviceHost(job: JobIdentity, service: string, clusterDomain: string): string {
   const domain = clusterDomain === '' ? '' : `.${clusterDomain}`;
-  return `${pod}.${roleName(job, 'jobmanager')}.${job.namespace}.svc${domain}`;
+  return `${service}.${job.namespace}.svc${domain}`;
 }
 
 /** What selects the pods of a role. Never changes: a StatefulSet's selector is immutable. */

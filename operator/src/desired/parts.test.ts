@@ -52,7 +52,7 @@ describe('volumes', () => {
   const volume = (job: DeployedJob, name: string) =>
     podOf(job, 'taskmanager').volumes?.find((found) => found.name === name);
 
-  it('put RocksDB on a claim of the class and size of the spec, that goes with its pod', () => {
+  it('put RocksDB on a claim of the class and size of the spec, that goes with the job', () => {
     const localState = { storageClassName: 'local-nvme', size: '200Gi', directory: '/mnt/state' };
     const job = withSpec({ taskManager: { localState } });
     const { volumeClaimTemplates: [claim] = [], ...set } = setOf(job, 'taskmanager');
@@ -60,7 +60,7 @@ describe('volumes', () => {
     assert.equal(claim?.spec?.resources?.requests?.storage, '200Gi');
     assert.deepEqual(set.persistentVolumeClaimRetentionPolicy, {
       whenDeleted: 'Delete',
-      whenScaled: 'Delete',
+      whenScaled: 'Retain',
     });
     const mount = containerOf(job, 'taskmanager').volumeMounts?.find(
       ({ name }) => name === 'local',

@@ -1,6 +1,7 @@
 /** The two StatefulSets: their pods' arguments are the worker's command line (cli/program.ts). */
 import type { V1StatefulSet } from '@kubernetes/client-node';
 import type { DeployedJob } from './deployed-job.ts';
+import type { Deployment } from './desired.ts';
 import {
   ANNOTATIONS,
   jobManagerHost,
@@ -11,6 +12,7 @@ import {
   podSelector,
   type Role,
   roleName,
+  serviceHost,
   type Typed,
 } from './names.ts';
 import { type PodParts, podTemplateOf } from './pod.ts';
@@ -59,17 +61,15 @@ function statefulSet(
   };
 }
 
-/** `stateless`: the run begins without any state, because its user said so. */
 export function jobManagers(
   job: DeployedJob,
   settings: PodSettings,
-  run: number,
-  stateless: boolean,
+  run: Pick<Deployment, 'run' | 'stateless' | 'first'>,
 ): Typed<V1StatefulSet> {
   const resources = jobManagerResources(job);
   return statefulSet(job, 'jobmanager', settings.replicas, {
     image: settings.image,
-    args: jobManagerArgs(job, settings, run, stateless),
+    args: jobManagerArgs(job, settings, run),
     ports: ['rpc', 'rest'],
     probed: 'rest',
     env: [{ name: 'NODE_OPTIONS', value: jobManagerHeapOption(resources) }],
@@ -81,7 +81,7 @@ export function jobManagers(
       ...scratchVolumes(job, 'jobmanager'),
     ],
     // The arguments say it too; here people and `kubectl -o jsonpath` find it.
-    annotations: { [ANNOTATIONS.run]: String(run) },
+    annotations: { [ANNOTATIONS.run]: String(run.run) },
     apiAccess: true,
     terminationGracePeriodSeconds: JOB_MANAGER_GRACE_SECONDS,
   });
@@ -90,9 +90,10 @@ export function jobManagers(
 function jobManagerArgs(
   job: DeployedJob,
   { clusterDomain }: PodSettings,
-  run: number,
-  stateless: boolean,
+  { run, stateless = false, first = false }: Pick<Deployment, 'run' | 'stateless' | 'first'>,
 ): string[] {
+  const start = stateless ? 'stateless' : first && run > 1 ? 'first' : null;
+  const { createdAt = 0 } = job;
   return [
     'jobmanager',
     ...['--plan', `${PATHS.job}/${PATHS.jobFile}`],
@@ -102,7 +103,9 @@ function jobManagerArgs(
     ...transportArgs(job),
     ...['--rest-token-file', `${PATHS.secret}/rest-token`],
     ...['--leader-election', 'kubernetes', '--lease', leaseName(job)],
-    ...(stateless ? ['--start', 'stateless'] : []),
+    ...['--lease-owner', job.uid],
+    ...(createdAt === 0 ? [] : ['--job-created-at', `${createdAt}`]),
+    ...(start === null ? [] : ['--start', start]),
   ];
 }
 
@@ -112,20 +115,29 @@ function transportArgs({ plan }: DeployedJob): string[] {
 }
 
 /**
+ * Whatever their number is: another one must not restart the tasks. Two by name, and any of them by
+ * the Service's; whoever is asked names the leader.
+ */
+function jobManagerAddresses(job: DeployedJob, { clusterDomain }: PodSettings): string[] {
+  const service = roleName(job, 'jobmanager');
+  const hosts = [
+    ...[0, 1].map((index) => jobManagerHost(job, `${service}-${index}`, clusterDomain)),
+    serviceHost(job, service, clusterDomain),
+  ];
+  return hosts.map((host) => `${host}:${PORTS.rpc}`);
+}
+
+/**
  * Without the run: TaskManagers are told everything by the JobManager that deploys to them, so a
  * new run alone restarts none of them.
  */
 export function taskManagers(job: DeployedJob, settings: PodSettings): Typed<V1StatefulSet> {
   const { plan } = job;
-  const leaders = Array.from({ length: plan.jobManagers }, (_, index) => {
-    const pod = `${roleName(job, 'jobmanager')}-${index}`;
-    return `${jobManagerHost(job, pod, settings.clusterDomain)}:${PORTS.rpc}`;
-  });
   const set = statefulSet(job, 'taskmanager', settings.replicas, {
     image: settings.image,
     args: [
       'taskmanager',
-      ...['--jobmanager', leaders.join(',')],
+      ...['--jobmanager', jobManagerAddresses(job, settings).join(',')],
       ...['--slots', `${plan.slotsPerTaskManager}`],
       ...['--local-state-dir', plan.localStateDir],
       ...['--id', '$(POD_NAME)'],
@@ -151,10 +163,12 @@ export function taskManagers(job: DeployedJob, settings: PodSettings): Typed<V1S
     ...set.spec!,
     volumeClaimTemplates: [localStateClaim(job)],
     /**
-     * RocksDB is a cache of the checkpoints. Kept for a pod that is gone, a claim would hold its
-     * disk for nothing, and tie the pod of a later scale-up to a node that may be lost by then.
+     * Claims beyond the replicas are deleted by the operator (decide/disks.ts). With `Delete` for
+     * whenScaled the controller does it, and between two runs, from some pods to none and back, it
+     * may never make the new ones: it skips a pod whose claim still names the old pod as its owner,
+     * and nothing tells it when that claim is gone.
      */
-    persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete', whenScaled: 'Delete' },
+    persistentVolumeClaimRetentionPolicy: { whenDeleted: 'Delete', whenScaled: 'Retain' },
   };
   return { ...set, spec };
 }

@@ -8,7 +8,7 @@ import type {
 } from '@kubernetes/client-node';
 import { configPath, secretPath } from '../../../worker/src/plan/site.ts';
 import type { DeployedJob } from './deployed-job.ts';
-import { configName, PATHS, podSelector, type Role } from './names.ts';
+import { configName, LOCAL_STATE, PATHS, podSelector, type Role } from './names.ts';
 
 export interface MountedVolume {
   /** Absent: of the StatefulSet's volumeClaimTemplates. */
@@ -20,8 +20,6 @@ export interface MountedVolume {
 const OWNER_AND_GROUP = 0o440;
 /** Where the spec names no size: enough for a crash's leftovers, too little to fill a node. */
 const SCRATCH_SIZE = '1Gi';
-
-const LOCAL_STATE = 'local';
 
 interface Space {
   storageClassName?: string;

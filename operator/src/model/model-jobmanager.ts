@@ -34,6 +34,7 @@ interface Store {
   used: Set<string>;
   run: number;
   ended: { run: number; state: string } | null;
+  disposed: boolean;
 }
 
 interface Process {
@@ -81,6 +82,11 @@ export class ModelJobs implements JobManagerApi {
     return this.#processes.get(`${namespace}/${name}`)?.holds ?? 0;
   }
 
+  /** Whether all that the job had stored was deleted, and nothing has been since. */
+  disposed({ namespace, name }: { namespace: string; name: string }): boolean {
+    return this.#storeOf(`${namespace}/${name}`).disposed;
+  }
+
   /** One second of every JobManager. */
   tick(): void {
     for (const [key, process] of this.#processes) {
@@ -116,6 +122,7 @@ export class ModelJobs implements JobManagerApi {
       used: new Set<string>(),
       run: 0,
       ended: null,
+      disposed: false,
     };
     this.#stores.set(key, store);
     return store;
@@ -154,11 +161,17 @@ export class ModelJobs implements JobManagerApi {
       if (holds === undefined) this.faults.push(`run ${run}: there is no savepoint ${savepoint}`);
       return begin('savepoint', holds ?? 0);
     }
-    return store.newest === null ? begin('fresh', 0) : begin('last-state', stored);
+    if (store.newest !== null) return begin('last-state', stored);
+    const first = pod.spec?.containers[0]?.args?.includes('first') ?? false;
+    if (run > 1 && !first) this.faults.push(`run ${run} refuses an empty store`);
+    return begin('fresh', 0);
   }
 
   #work(key: string, process: Process): void {
     const [namespace = '', name = ''] = key.split('/');
+    for (const [id, trigger] of this.#triggers) {
+      if (id.startsWith(`${key} `)) this.#dispose(key, process, trigger);
+    }
     if (['FINISHED', 'CANCELED', 'FAILED'].includes(process.state)) return;
     const workers = (this.#kube.all('Pod') as Pod[]).filter(
       (pod) =>
@@ -189,7 +202,7 @@ export class ModelJobs implements JobManagerApi {
     id: string,
     trigger: { kind: TriggerKind; progress: TriggerProgress },
   ): void {
-    if (process.state !== 'RUNNING') return;
+    if (process.state !== 'RUNNING' || trigger.kind === 'disposal') return;
     const store = this.#storeOf(key);
     const { holds, run } = process;
     store.newest = { id: (store.newest?.id ?? 0) + 1, holds, at: this.#now() };
@@ -200,6 +213,21 @@ export class ModelJobs implements JobManagerApi {
     store.ended = { run, state: 'FINISHED' };
     process.state = 'FINISHED';
     process.since = this.#now();
+  }
+
+  #dispose(
+    key: string,
+    process: Process,
+    trigger: { kind: TriggerKind; progress: TriggerProgress },
+  ): void {
+    if (trigger.kind !== 'disposal' || trigger.progress.phase !== 'InProgress') return;
+    const store = this.#storeOf(key);
+    store.newest = null;
+    store.savepoints.clear();
+    store.ended = { run: process.run, state: 'CANCELED' };
+    store.disposed = true;
+    process.state = 'CANCELED';
+    trigger.progress = { phase: 'Completed', location: null, bytes: null };
   }
 
   #specOf(key: string): unknown {
@@ -254,9 +282,10 @@ export class ModelJobs implements JobManagerApi {
     const [key, { state }] = this.#answering(job);
     const id = `${key} ${triggerId}`;
     if (!this.#triggers.has(id)) {
-      if (state !== 'RUNNING') throw new JobManagerError('JOBMANAGER_REFUSED', `it is ${state}`);
+      if (state !== 'RUNNING' && kind !== 'disposal')
+        throw new JobManagerError('JOBMANAGER_REFUSED', `it is ${state}`);
       this.#triggers.set(id, { kind, progress: { phase: 'InProgress' } });
-      if (kind !== 'checkpoint') this.savepoints.push(triggerId);
+      if (kind === 'savepoint' || kind === 'stop') this.savepoints.push(triggerId);
     }
     this.#kube.count();
   }

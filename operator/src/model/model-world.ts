@@ -16,7 +16,7 @@ import { ModelStatefulSets } from './model-stateful-sets.ts';
 const KEY = { namespace: 'triggers', name: 'user-events' };
 export const JOB_REF = { apiVersion: 'triggerjob.io/v1alpha1', kind: 'TriggerJob', ...KEY };
 
-const OPERATOR: OperatorSettings = {
+export const OPERATOR: OperatorSettings = {
   workerImage: 'triggerjob-worker:0.1.0',
   hmacKeys: ['0123456789abcdef0123456789abcdef'],
   clusterDomain: '',

@@ -16,6 +16,12 @@ export interface WaitingDisk {
   node: Node | null;
 }
 
+/** A pod that is being deleted, and the node it is on. */
+export interface StuckPod {
+  pod: Pod;
+  node: Node;
+}
+
 export interface Facts {
   now: number;
   /** Uniform in [0, 1): spreads the polls of many jobs. */
@@ -31,8 +37,10 @@ export interface Facts {
   /** Pods of the job's StatefulSets, and what is left of former ones. */
   pods: readonly Pod[];
   disks: readonly WaitingDisk[];
-  /** When the newest claim of a TaskManager was made; 0: there is none. */
-  newestClaimAt: number;
+  /** The claims that RocksDB of the TaskManagers is on, with a pod or without. */
+  claims: readonly PersistentVolumeClaim[];
+  /** Pods of the job that are being deleted, where their node is known. */
+  terminating: readonly StuckPod[];
   /** null: it was not asked, since nothing can be there. */
   jobManager: { status: JobManagerStatus } | { unreachable: string } | null;
   /** By trigger id; null: the JobManager knows no such trigger. Absent: it was not asked. */

@@ -39,11 +39,15 @@ export interface CheckpointView {
 /** How a savepoint, a stop or a checkpoint goes. */
 export type TriggerProgress =
   | { phase: 'InProgress' }
-  | { phase: 'Completed'; location: string | null; bytes: number | null }
+  /** `left`: what a disposal could not delete, and why. */
+  | { phase: 'Completed'; location: string | null; bytes: number | null; left?: string }
   | { phase: 'Failed'; error: string };
 
-/** `stop`: a savepoint, after which the job has ended. */
-export type TriggerKind = 'savepoint' | 'stop' | 'checkpoint';
+/**
+ * `stop`: a savepoint, after which the job has ended. `disposal`: it ends, and all that it has
+ * stored is deleted.
+ */
+export type TriggerKind = 'savepoint' | 'stop' | 'checkpoint' | 'disposal';
 
 export interface JobRef {
   namespace: string;

@@ -51,13 +51,13 @@ export class JobManagerClient implements JobManagerApi {
     kind: TriggerKind,
     triggerId: string,
   ): Promise<TriggerProgress | null> {
-    const path = `${await this.#jobPath(job)}/${bookOf(kind)}/${encodeURIComponent(triggerId)}`;
+    const path = `${await this.#jobPath(job)}/${BOOKS[kind]}/${encodeURIComponent(triggerId)}`;
     const { status, body } = await this.#call(job, { method: 'GET', path }, [404]);
     return status === 404 ? null : readProgress(body);
   }
 
   async trigger(job: JobRef, kind: TriggerKind, triggerId: string): Promise<void> {
-    const path = `${await this.#jobPath(job)}/${kind === 'stop' ? 'stop' : bookOf(kind)}`;
+    const path = `${await this.#jobPath(job)}/${kind === 'stop' ? 'stop' : BOOKS[kind]}`;
     await this.#call(job, { method: 'POST', path, body: { triggerId } });
   }
 
@@ -135,8 +135,12 @@ export class JobManagerClient implements JobManagerApi {
 }
 
 /** Flink keeps stops with the savepoints. */
-const bookOf = (kind: TriggerKind): string =>
-  kind === 'checkpoint' ? 'checkpoints' : 'savepoints';
+const BOOKS: Readonly<Record<TriggerKind, string>> = {
+  savepoint: 'savepoints',
+  stop: 'savepoints',
+  checkpoint: 'checkpoints',
+  disposal: 'disposal',
+};
 
 /** Pods belong to users: an answer without an end must not fill the operator. */
 async function boundedText(response: Response): Promise<string> {
@@ -234,5 +238,11 @@ function readProgress(body: Fields): TriggerProgress {
   }
   const bytes = operation['bytes'];
   const location = textOf(operation['location']);
-  return { phase: 'Completed', location, bytes: typeof bytes === 'number' ? bytes : null };
+  const left = Array.isArray(operation['left']) ? operation['left'].map(String).join('; ') : '';
+  return {
+    phase: 'Completed',
+    location,
+    bytes: typeof bytes === 'number' ? bytes : null,
+    ...(left === '' ? {} : { left }),
+  };
 }

@@ -3,13 +3,13 @@
  * is ended by, the JobManager for the rest. Reads alone; each question has a deadline.
  */
 
-import { roleName } from '../desired/names.ts';
+import { localClaimOrdinal, roleName } from '../desired/names.ts';
 import type { Env } from '../env.ts';
 import { messageOf } from '../kube/kube-error.ts';
-import type { Pod, StatefulSet } from '../kube/objects.ts';
-import type { KubeApi, KubeObject, ObjectRef } from '../kube/port.ts';
+import type { PersistentVolumeClaim, Pod, StatefulSet } from '../kube/objects.ts';
+import type { KubeApi, ObjectRef } from '../kube/port.ts';
 import { type Caches, cacheOf, type TriggerJobObject } from '../watched-kinds.ts';
-import { type Facts, type JobMemory, NO_MEMORY, type WaitingDisk } from './facts.ts';
+import { type Facts, type JobMemory, NO_MEMORY, type StuckPod, type WaitingDisk } from './facts.ts';
 import type { JobManagerApi, TriggerKind, TriggerProgress } from './jobmanager-api.ts';
 
 export interface ObserveDeps {
@@ -60,7 +60,8 @@ export async function observe(
         : cacheOf(caches, kind)?.get(key.namespace, name),
     pods,
     disks: waitingDisks(caches, pods),
-    newestClaimAt: newestClaim(caches, job),
+    claims: claimsOf(caches, job),
+    terminating: terminating(caches, pods),
     jobManager,
     progress: await progressOf(deps, job, jobManager, memory),
     memory,
@@ -153,6 +154,9 @@ function triggersOf({ status }: TriggerJobObject): [TriggerKind, string][] {
   if (operation?.triggerId !== undefined && operation.step === 'Stopping') {
     triggers.push(['stop', operation.triggerId]);
   }
+  if (operation?.triggerId !== undefined && operation.step === 'Cleaning') {
+    triggers.push(['disposal', operation.triggerId]);
+  }
   for (const [kind, request] of [
     ['savepoint', savepoint],
     ['checkpoint', checkpoint],
@@ -161,6 +165,14 @@ function triggersOf({ status }: TriggerJobObject): [TriggerKind, string][] {
     if (request?.triggerId !== undefined && !ended) triggers.push([kind, request.triggerId]);
   }
   return triggers;
+}
+
+function terminating(caches: Caches, pods: readonly Pod[]): StuckPod[] {
+  return pods.flatMap((pod) => {
+    if (pod.metadata.deletionTimestamp === undefined) return [];
+    const node = caches.Node.get('', pod.spec?.nodeName ?? '');
+    return node === undefined ? [] : [{ pod, node }];
+  });
 }
 
 function waitingDisks(caches: Caches, pods: readonly Pod[]): WaitingDisk[] {
@@ -199,15 +211,10 @@ function nodeOf(caches: Caches, host: string): WaitingDisk['node'] {
   return null;
 }
 
-function newestClaim(caches: Caches, job: TriggerJobObject): number {
-  let newest = 0;
-  const prefix = `${roleName(job.metadata, 'taskmanager')}-`;
-  for (const { metadata } of claimsOf(caches)) {
-    if (metadata.namespace !== job.metadata.namespace) continue;
-    if (!metadata.name.includes(prefix)) continue;
-    newest = Math.max(newest, Date.parse(metadata.creationTimestamp ?? '') || 0);
-  }
-  return newest;
+function claimsOf(caches: Caches, { metadata }: TriggerJobObject): PersistentVolumeClaim[] {
+  return [...caches.PersistentVolumeClaim.list()].filter(
+    (claim) =>
+      claim.metadata.namespace === metadata.namespace &&
+      localClaimOrdinal(metadata, claim.metadata.name) !== null,
+  );
 }
-
-const claimsOf = (caches: Caches): Iterable<KubeObject> => caches.PersistentVolumeClaim.list();

@@ -1,4 +1,5 @@
 /** The contracts of the ActionExecutor stage and of the dead letter. */
+import type { HistogramCounts } from '../runtime/histogram.ts';
 
 /** One action of one event. Its `body` is fixed when the verdict is taken (P29). */
 export interface Delivery {
@@ -33,6 +34,8 @@ export interface ActionExecutor {
   readonly maxInFlight: number;
   /** Counters since the start, for metrics. */
   stats(): Record<string, number>;
+  /** `webhookSeconds` of its attempts, where there are any to time. */
+  readonly attemptSeconds?: HistogramCounts;
   close(): Promise<void>;
 }
 

@@ -22,6 +22,7 @@ import { Permits } from '../http/permits.ts';
 import type { WebhookPlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { HISTOGRAM_BOUNDS, Histogram } from '../runtime/histogram.ts';
 import type { ActionExecutor, Delivery, DeliveryOutcome } from './action.ts';
 import {
   ADDRESS_REFUSED,
@@ -70,6 +71,7 @@ export function openWebhook(
 
 class WebhookExecutor implements ActionExecutor {
   readonly maxInFlight: number;
+  readonly attemptSeconds = new Histogram(HISTOGRAM_BOUNDS.webhookSeconds);
   readonly #plan: WebhookPlan;
   readonly #env: Env;
   readonly #log: Logger;
@@ -88,6 +90,10 @@ class WebhookExecutor implements ActionExecutor {
     timeouts: 0,
     networkErrors: 0,
     refusedAddresses: 0,
+    status2xx: 0,
+    status3xx: 0,
+    status4xx: 0,
+    status5xx: 0,
     waiting: 0,
   };
 
@@ -228,11 +234,14 @@ class WebhookExecutor implements ActionExecutor {
       timeoutMs,
     };
     const { signal } = this.#closing;
+    const startedAt = this.#env.monotonic();
     const result = await exchange(this.#pool, request, this.#env, signal, (_head, body) =>
       drain(body, this.#env),
     );
+    this.attemptSeconds.observe((this.#env.monotonic() - startedAt) / 1000);
     if (result.kind === 'answer') {
       const { status, header } = result.head;
+      this.#counts[classOf(status)] += 1;
       return judgeAnswer(status, header('retry-after'), result.value, this.#env.now());
     }
     if (result.thrown instanceof TriggerJobError && result.thrown.code === ADDRESS_REFUSED) {
@@ -260,6 +269,12 @@ class WebhookExecutor implements ActionExecutor {
     }
     return headers;
   }
+}
+
+function classOf(status: number): 'status2xx' | 'status3xx' | 'status4xx' | 'status5xx' {
+  if (status < 300) return 'status2xx';
+  if (status < 400) return 'status3xx';
+  return status < 500 ? 'status4xx' : 'status5xx';
 }
 
 /**

@@ -8,6 +8,7 @@
 import { invariant, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { JsonValue } from '../runtime/json.ts';
 import { checkObjectRef, Field, FieldFault } from './fields.ts';
+import { compareRuns, type EndRecord, type RunOrder } from './run-claim.ts';
 import type { AskedParallelism, LogRecord, ObjectRef } from './snapshot.ts';
 
 export function encodeRecord(record: LogRecord): Buffer {
@@ -27,7 +28,16 @@ export function decodeRecord(content: Buffer, logIndex: number): LogRecord {
   }
 }
 
-const KINDS = ['genesis', 'takeover', 'checkpoint', 'restore', 'abort', 'rescale', 'end'] as const;
+const KINDS = [
+  'genesis',
+  'takeover',
+  'checkpoint',
+  'restore',
+  'abort',
+  'rescale',
+  'end',
+  'disposed',
+] as const;
 /** Of the savepoints that were restored, as many as each record repeats. */
 const KEPT_SAVEPOINTS = 16;
 
@@ -39,6 +49,8 @@ function checkRecord(record: Field, logIndex: number): void {
   record.get('nonce').text(/./);
   checkWanted(record.get('wantedParallelism'));
   if (!record.get('run').isAbsent) record.get('run').integer(1);
+  if (!record.get('jobCreatedAt').isAbsent) record.get('jobCreatedAt').amount();
+  if (!record.get('lineage').isAbsent) record.get('lineage').text(/./);
   if (!record.get('restored').isAbsent) {
     for (const savepoint of record.get('restored').items()) savepoint.text(/./);
   }
@@ -50,6 +62,10 @@ function checkRecord(record: Field, logIndex: number): void {
       return;
     case 'takeover':
       checkStart(record.get('start'));
+      return;
+    case 'disposed':
+      record.get('lineage').text(/./);
+      checkEnd(record);
       return;
     case 'end':
       checkEnd(record);
@@ -131,8 +147,14 @@ export interface LogState {
   usedSavepoints: ReadonlySet<string>;
   /** The newest run; 0 = the log knows of none. */
   run: number;
+  /** Of the TriggerJob whose run that is; 0 = not told. */
+  jobCreatedAt: number;
   /** The job has ended, and nobody has taken over since. */
-  end: (LogRecord & { kind: 'end' }) | null;
+  end: EndRecord | null;
+  /** Among the records is where all that was before was deleted. */
+  renewed: boolean;
+  /** Not the one of the log's first record: every record repeats it. */
+  repeatsLineage: boolean;
   /** A run began without state: what the line holds is of that run. */
   emptied: boolean;
   aborted: ReadonlySet<number>;
@@ -148,29 +170,37 @@ export interface LogState {
   nextCheckpointId: number;
 }
 
+type Reading = Omit<LogState, 'leaderEpoch' | 'suffices' | 'nextCheckpointId'> & {
+  line: Candidate[];
+  usedSavepoints: Set<string>;
+  aborted: Set<number>;
+  published: Set<number>;
+};
+
+const nothingRead = (): Reading => ({
+  lineage: null,
+  line: [],
+  owedSavepoint: null,
+  usedSavepoints: new Set(),
+  run: 0,
+  jobCreatedAt: 0,
+  end: null,
+  renewed: false,
+  repeatsLineage: false,
+  emptied: false,
+  aborted: new Set(),
+  published: new Set(),
+  wantedParallelism: null,
+});
+
 /** What the records say, in order. They may be the log's tail. */
 export function readState(records: readonly LogRecord[]): LogState {
-  const read: Omit<LogState, 'leaderEpoch' | 'suffices' | 'nextCheckpointId'> & {
-    line: Candidate[];
-    usedSavepoints: Set<string>;
-    aborted: Set<number>;
-    published: Set<number>;
-  } = {
-    lineage: null,
-    line: [],
-    owedSavepoint: null,
-    usedSavepoints: new Set(),
-    run: 0,
-    end: null,
-    emptied: false,
-    aborted: new Set(),
-    published: new Set(),
-    wantedParallelism: null,
-  };
+  const read = nothingRead();
   let highest = 0;
   let hidden = 0;
   for (const record of records) {
     if (record.wantedParallelism !== undefined) read.wantedParallelism = record.wantedParallelism;
+    inherit(read, record);
     for (const savepoint of record.restored ?? []) read.usedSavepoints.add(savepoint);
     if ('checkpointId' in record && record.checkpointId > highest) {
       highest = record.checkpointId;
@@ -179,6 +209,7 @@ export function readState(records: readonly LogRecord[]): LogState {
     switch (record.kind) {
       case 'genesis':
         read.lineage = record.lineage;
+        read.end = null;
         read.owedSavepoint = record.restoredFrom;
         if (record.restoredFrom !== null) read.usedSavepoints.add(record.restoredFrom);
         break;
@@ -202,8 +233,13 @@ export function readState(records: readonly LogRecord[]): LogState {
         break;
       case 'end':
         read.end = record;
+        break;
+      case 'disposed':
+        dispose(read, record);
+        [highest, hidden] = [0, 0];
     }
-    read.run = Math.max(read.run, record.run ?? 0);
+    const { run = 0, jobCreatedAt = read.jobCreatedAt } = record;
+    if (compareRuns({ run, jobCreatedAt }, read) > 0) Object.assign(read, { run, jobCreatedAt });
   }
   return {
     ...read,
@@ -213,11 +249,24 @@ export function readState(records: readonly LogRecord[]): LogState {
   };
 }
 
+/** Of a log that has held another job's records before: its first one's lineage was that one's. */
+function inherit(read: Reading, { kind, lineage }: LogRecord): void {
+  if (kind === 'genesis' || lineage === undefined || lineage === read.lineage) return;
+  read.lineage = lineage;
+  read.repeatsLineage = true;
+  read.usedSavepoints.clear();
+}
+
+/** Nothing of what was before counts, but that its tasks may still run (`emptied`). */
+function dispose(read: Reading, record: LogRecord & { kind: 'disposed' }): void {
+  for (const known of [read.usedSavepoints, read.aborted, read.published]) known.clear();
+  const nothing = { line: [], owedSavepoint: null, wantedParallelism: null };
+  Object.assign(read, nothing, { end: record, emptied: true, renewed: true });
+}
+
 /** A leader begins: with it, maybe, a run. */
-function begin(
-  read: Pick<LogState, 'owedSavepoint' | 'run' | 'end' | 'emptied'> & { line: Candidate[] },
-  record: LogRecord & { kind: 'takeover' },
-): void {
+function begin(read: Reading, record: LogRecord & { kind: 'takeover' }): void {
+  const { run = 0, jobCreatedAt = read.jobCreatedAt } = record;
   read.end = null;
   if (record.start?.kind === 'stateless') {
     read.line = [];
@@ -225,7 +274,7 @@ function begin(
     read.emptied = true;
   } else if (record.start !== undefined) {
     read.owedSavepoint = record.start.location;
-  } else if ((record.run ?? 0) > read.run && read.line.length > 0) {
+  } else if (compareRuns({ run, jobCreatedAt }, read) > 0 && read.line.length > 0) {
     // A run that asks for nothing goes on from the newest checkpoint, whatever the one before it
     // asked for in vain. With no checkpoint there is nothing else to go on from (I6).
     read.owedSavepoint = null;
@@ -234,14 +283,17 @@ function begin(
 
 /** What each record repeats of those before it, so that any tail of the log tells it. */
 export function repeated(
-  state: Pick<LogState, 'wantedParallelism' | 'usedSavepoints' | 'run'>,
-  ownRun: number | null,
-): Pick<LogRecord, 'wantedParallelism' | 'run' | 'restored'> {
-  const { wantedParallelism, usedSavepoints } = state;
-  const run = ownRun ?? state.run;
+  state: LogState,
+  own: RunOrder | null,
+): Pick<LogRecord, 'wantedParallelism' | 'run' | 'jobCreatedAt' | 'lineage' | 'restored'> {
+  const { wantedParallelism, usedSavepoints, lineage, renewed, repeatsLineage } = state;
+  const { run, jobCreatedAt } = own ?? state;
+  const other = lineage !== null && (renewed || repeatsLineage);
   return {
     ...(wantedParallelism && { wantedParallelism }),
     ...(run > 0 && { run }),
+    ...(jobCreatedAt > 0 && { jobCreatedAt }),
+    ...(other && { lineage }),
     ...(usedSavepoints.size > 0 && { restored: [...usedSavepoints].slice(-KEPT_SAVEPOINTS) }),
   };
 }

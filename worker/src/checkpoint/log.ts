@@ -12,7 +12,15 @@ import { invariant, TriggerJobError } from '../runtime/errors.ts';
 import { decodeRecord, encodeRecord, type LogState, readState, repeated } from './log-record.ts';
 import type { ObjectStore } from './object-store.ts';
 import { logPath, MAX_LOG_INDEX } from './paths.ts';
-import type { LogRecord, RunStart } from './snapshot.ts';
+import {
+  type EndRecord,
+  orderOf,
+  type RunClaim,
+  refuseLoss,
+  refuseSuperseded,
+  startOfRun,
+} from './run-claim.ts';
+import type { LogRecord } from './snapshot.ts';
 
 /**
  * Tries of one store call whose outcome is unknown, with a pause that doubles. About half a
@@ -43,12 +51,6 @@ export interface JobLogOptions {
   retained: number;
   /** Of the operator's deployment that this process belongs to; null = not the operator's. */
   run?: RunClaim | null;
-}
-
-/** A run, from 1, and what its first leader begins with; null = the newest checkpoint. */
-export interface RunClaim {
-  number: number;
-  start: RunStart | null;
 }
 
 export class JobLog {
@@ -132,6 +134,7 @@ export class JobLog {
       tail = [...(await this.#readRange(next, first - 1)), ...tail];
       first = next;
       const state = readState(tail);
+      if (state.renewed) break;
       if (state.suffices && state.line.length > this.#options.retained) break;
     }
     return first > 0 ? [...(await this.#readRange(0, 0)), ...tail] : tail;
@@ -144,7 +147,8 @@ export class JobLog {
    * (P43). `after`: the epoch whose leader the caller knows to be gone; throws CLAIM_LOST if
    * another one has led since, for a claim over that one would end a leader that lives. Throws
    * RUN_ENDED if the job has ended in this run or a later one, RUN_SUPERSEDED if there is a later
-   * one: what the first leader of a run begins with is part of its claim, so it is done once.
+   * one: what the first leader of a run begins with is part of its claim, so it is done once; and
+   * STATE_MISSING (I6).
    */
   takeover(
     genesis: { lineage: string; restoredFrom: string | null },
@@ -155,17 +159,22 @@ export class JobLog {
       this.#lost = null;
       this.#unsettled = null;
       this.#records = await this.readTail();
-      if (this.#records.length === 0) {
-        await this.#place({ kind: 'genesis', ...genesis }, 0);
-      }
+      const { run = null, store } = this.#options;
       for (;;) {
         const { leaderEpoch } = this.state;
+        const last = this.#records.at(-1);
+        if (last === undefined || last.kind === 'disposed') {
+          startOfRun(this.state, run);
+          if (genesis.restoredFrom === null) refuseLoss(run, store.url);
+          await this.#place({ kind: 'genesis', ...genesis }, leaderEpoch);
+          continue;
+        }
         if (after !== null && leaderEpoch !== after) {
           const text = `epoch ${leaderEpoch} leads; the claim was for the one after ${after}`;
           throw new TriggerJobError('CLAIM_LOST', text);
         }
         const claim = leaderEpoch + 1;
-        if (await this.#place({ kind: 'takeover', ...this.#startOfRun() }, claim)) {
+        if (await this.#place({ kind: 'takeover', ...startOfRun(this.state, run) }, claim)) {
           this.#leaderEpoch = claim;
           return this.#records;
         }
@@ -218,18 +227,25 @@ export class JobLog {
     });
   }
 
-  #startOfRun(): { start?: RunStart } {
-    const { run: own = null } = this.#options;
-    if (own === null) return {};
-    const { run, end } = this.state;
-    if (end !== null && end.run >= own.number) {
-      throw new TriggerJobError('RUN_ENDED', `the job has ended in run ${end.run}`);
-    }
-    if (run > own.number) {
-      const text = `run ${run} has begun; this process is of run ${own.number}`;
-      throw new TriggerJobError('RUN_SUPERSEDED', text);
-    }
-    return run < own.number && own.start !== null ? { start: own.start } : {};
+  /**
+   * Claims the log as a takeover does, and says that all the job has stored is being deleted.
+   * Whoever leads meets it at its next record; the same job asks for it as often as it likes.
+   * Throws RUN_SUPERSEDED. null: nothing was ever stored.
+   */
+  dispose({ run }: { run: number }): Promise<EndRecord | null> {
+    return this.#serial(async () => {
+      this.#leaderEpoch = null;
+      this.#records = await this.readTail();
+      if (this.#records.length === 0) return null;
+      for (;;) {
+        const { end, leaderEpoch, lineage } = this.state;
+        if (end?.kind === 'disposed') return end;
+        refuseSuperseded(this.state, this.#options.run ?? null);
+        const outcome = end?.outcome ?? ({ kind: 'canceled' } as const);
+        const body = { kind: 'disposed', run, lineage: lineage ?? '', outcome } as const;
+        await this.#place({ ...body, savepoint: null }, leaderEpoch + 1);
+      }
+    });
   }
 
   get #nextIndex(): number {
@@ -253,9 +269,9 @@ export class JobLog {
     const logIndex = this.#nextIndex;
     invariant(logIndex <= MAX_LOG_INDEX, 'the log is full');
     const frame = { logIndex, leaderEpoch, at: env.now(), writer, nonce: env.id() };
-    const run = this.#options.run?.number ?? null;
+    const { run = null } = this.#options;
     // Repeated for as long as it holds: a later leader reads only the tail.
-    const record = { ...frame, ...repeated(this.state, run), ...body };
+    const record = { ...frame, ...repeated(this.state, run && orderOf(run)), ...body };
     const content = encodeRecord(record);
     const found = await this.#retry(`creating ${logPath(logIndex)}`, async (again) => {
       // 'exists' may be our own record, if an earlier try's reply was lost (P41).

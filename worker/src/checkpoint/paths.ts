@@ -6,6 +6,7 @@ const INDEX_DIGITS = 8;
 export const MAX_LOG_INDEX = 10 ** INDEX_DIGITS - 1;
 export const MANIFESTS = 'manifests/';
 export const SEGMENTS = 'segments/';
+export const LEADERS = 'leader/';
 
 /**
  * A savepoint's folder holds this, written last (P49), and its objects under `SAVEPOINT_OBJECTS`.
@@ -24,7 +25,7 @@ export function logPath(logIndex: number): string {
 
 /** The sign of life of the leader of one epoch; the only object that is ever replaced. */
 export function leaderPath(leaderEpoch: number): string {
-  return `leader/${String(leaderEpoch).padStart(INDEX_DIGITS, '0')}`;
+  return `${LEADERS}${String(leaderEpoch).padStart(INDEX_DIGITS, '0')}`;
 }
 
 /** Unique (P40): an orphan manifest must not block its number. */

@@ -152,6 +152,13 @@ export type LogRecord = {
    * belongs to. Every later record repeats it. Absent = none.
    */
   run?: number;
+  /**
+   * When the TriggerJob of that run was created, ms: one that is made again under its name counts
+   * its runs anew, and is the later one. Repeated as `run` is; absent = not told.
+   */
+  jobCreatedAt?: number;
+  /** Repeated by every record once it is not that of the log's first one. */
+  lineage?: string;
   /** Savepoints that were ever restored (P43), newest last; every later record repeats them. */
   restored?: readonly string[];
 } & (
@@ -174,6 +181,11 @@ export type LogRecord = {
    * are runs. What follows it is at most the takeover of a greater run.
    */
   | { kind: 'end'; run: number; outcome: JobEnd; savepoint: StopSavepoint | null }
+  /**
+   * A claim as a takeover is, of who deletes all that the job has stored: what comes before it
+   * holds nothing any more. What follows it is at most the genesis of another job of the same name.
+   */
+  | { kind: 'disposed'; run: number; lineage: string; outcome: JobEnd; savepoint: null }
   /** Another parallelism was asked for: `wantedParallelism`. */
   | { kind: 'rescale'; wantedParallelism: AskedParallelism | null }
 );

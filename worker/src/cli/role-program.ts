@@ -65,9 +65,17 @@ function addOperatorOptions(
 ): Command {
   return command
     .option('--run <n>', "the operator's count of deployments: only goes up", integerFrom(1))
+    .option(
+      '--job-created-at <ms>',
+      'of the TriggerJob: one that is made again under its name counts its runs anew',
+      integerFrom(1),
+    )
     .addOption(
-      new Option('--start <what>', 'this run begins with empty state, once')
-        .choices(['stateless'])
+      new Option(
+        '--start <what>',
+        'stateless: this run begins with empty state, once; first: no run before has stored any',
+      )
+        .choices(['stateless', 'first'])
         .conflicts('restoreSavepoint'),
     )
     .option('--restore-savepoint <location>', 'this run begins with that savepoint, once')
@@ -82,12 +90,13 @@ function addOperatorOptions(
         .default('store'),
     )
     .option('--lease <name>', "of --leader-election kubernetes, in the job's namespace")
+    .option('--lease-owner <uid>', 'of the TriggerJob: the Lease is deleted with it')
     .addHelpText(
       'after',
       `
 A job that has ended (finished, stopped, cancelled, failed) in a run is not started again by any
 JobManager of that run or an earlier one; a later run goes on from its newest checkpoint, unless it
-begins otherwise.`,
+begins otherwise, and does not begin where there is none.`,
     );
 }
 

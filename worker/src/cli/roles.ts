@@ -22,10 +22,12 @@ export interface JobManagerRole {
   secretFile?: string;
   restTokenFile?: string;
   run?: number;
-  start?: 'stateless';
+  jobCreatedAt?: number;
+  start?: 'stateless' | 'first';
   restoreSavepoint?: string;
   leaderElection?: 'store' | 'kubernetes';
   lease?: string;
+  leaseOwner?: string;
 }
 
 export async function runJobManagerRole(options: JobManagerRole): Promise<number> {
@@ -46,7 +48,10 @@ export async function runJobManagerRole(options: JobManagerRole): Promise<number
       restTokenFile: options.restTokenFile ?? null,
       run: options.run ?? null,
       start: startOf(options),
+      jobCreatedAt: options.jobCreatedAt ?? null,
+      first: options.start === 'first',
       lease: leaseOf(options),
+      leaseOwner: options.leaseOwner ?? null,
     });
   } catch (thrown) {
     // The job has not failed because its store, for example, does not answer just now.
@@ -57,7 +62,7 @@ export async function runJobManagerRole(options: JobManagerRole): Promise<number
 }
 
 function startOf({ start, restoreSavepoint }: JobManagerRole): RunStart | null {
-  if (start !== undefined) return { kind: 'stateless' };
+  if (start === 'stateless') return { kind: 'stateless' };
   // The operator may leave an empty variable in its arguments.
   if (restoreSavepoint === undefined || restoreSavepoint === '') return null;
   const location = locationUri(restoreSavepoint, null);

@@ -77,10 +77,14 @@ export class SupervisedProcess {
     this.#startedAt = this.#options.env.monotonic();
     this.#lastWords = [];
     this.#lastError = '';
-    const { entry, args, compileCache } = this.#options;
+    const { entry, args, compileCache, logFile } = this.#options;
     const child = spawn(process.execPath, [...process.execArgv, entry, ...args()], {
       detached: true,
-      env: { NODE_COMPILE_CACHE: compileCache, ...process.env },
+      env: {
+        NODE_COMPILE_CACHE: compileCache,
+        ...process.env,
+        TRIGGERJOB_LOG_FILE: logFile,
+      },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.#child = child;

@@ -21,7 +21,8 @@ const SCOPE_NAMES: readonly ScopeName[] = ['event', 'user', 'visit', 'history'];
 /**
  * A string, a quoted symbol or a symbol; and the deprecated operators, which write to the console.
  */
-const TOKEN = /"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[a-zA-Z$_][.a-zA-Z0-9$_]*|&&|\|\||[?:%!=~<>]+/g;
+export const FILTREX_TOKEN =
+  /"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[a-zA-Z$_][.a-zA-Z0-9$_]*|&&|\|\||[?:%!=~<>]+/g;
 
 const OPERATOR_HINTS: ReadonlyMap<string, string> = new Map([
   ['?', 'write `if condition then value else value`'],
@@ -40,7 +41,11 @@ interface FiltrexProgram {
   run(scope: FilterScope): unknown;
 }
 
-export function compileFiltrex(source: SourceText): FiltrexProgram {
+/** `onRead`: told each name the script reads and its value, when a run is to be explained. */
+export function compileFiltrex(
+  source: SourceText,
+  onRead: ((name: string, value: unknown) => void) | null = null,
+): FiltrexProgram {
   const { script } = source;
   if (script.length > MAX_FILTREX_CHARS) {
     throw syntaxError(source, 0, `a filtrex script has at most ${MAX_FILTREX_CHARS} characters`);
@@ -48,8 +53,14 @@ export function compileFiltrex(source: SourceText): FiltrexProgram {
   const { reads, userPaths } = inspect(source);
   const patterns = new PatternCache();
   let current: FilterScope | null = null;
-  const reader = (name: string, _get: unknown, target: unknown, type: string): unknown =>
+  const plain = (name: string, _get: unknown, target: unknown, type: string): unknown =>
     readPath(name, target, type, current);
+  const told: typeof plain = (name, get, target, type) => {
+    const value = plain(name, get, target, type);
+    onRead?.(name, value);
+    return value;
+  };
+  const reader = onRead === null ? plain : told;
   let run: (scope: FilterScope) => unknown;
   try {
     // The package's types know only its own unknown type.
@@ -83,7 +94,7 @@ export function compileFiltrex(source: SourceText): FiltrexProgram {
 function inspect(source: SourceText): Pick<FiltrexProgram, 'reads' | 'userPaths'> {
   const reads = new Set<ScopeName>();
   const userPaths: string[][] = [];
-  for (const { 0: token, index } of source.script.matchAll(TOKEN)) {
+  for (const { 0: token, index } of source.script.matchAll(FILTREX_TOKEN)) {
     if (token.startsWith('"')) continue;
     if (token === 'random') {
       const reason = 'a filter must give the same answer when a record is replayed';

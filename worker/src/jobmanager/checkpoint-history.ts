@@ -4,12 +4,20 @@
  */
 import type { Manifest, SnapshotFigures, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
+import { Histogram } from '../runtime/histogram.ts';
 import type { CheckpointKind } from './coordinator-model.ts';
 
 /** Entries kept for `history`; Flink's web.checkpoints.history. */
 const MAX_HISTORY = 50;
 /** Completed checkpoints that the summary covers. */
 const MAX_SUMMARY = 1000;
+
+export const CHECKPOINT_SECONDS = [
+  0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
+] as const;
+
+/** Of a subtask: until its first barrier came, until the last, the turn of the barrier, uploads. */
+export type CheckpointPhase = 'start_delay' | 'alignment' | 'sync' | 'async';
 
 export interface CheckpointEntry {
   id: number;
@@ -67,6 +75,16 @@ interface Figures {
 export class CheckpointHistory {
   readonly #entries: CheckpointEntry[] = [];
   readonly #figures: Figures[] = [];
+  /** Since this JobManager leads: of completed checkpoints, and of each subtask's part. */
+  readonly seconds = new Histogram(CHECKPOINT_SECONDS);
+  readonly phases: Record<CheckpointPhase, Histogram> = {
+    start_delay: new Histogram(CHECKPOINT_SECONDS),
+    alignment: new Histogram(CHECKPOINT_SECONDS),
+    sync: new Histogram(CHECKPOINT_SECONDS),
+    async: new Histogram(CHECKPOINT_SECONDS),
+  };
+  uploadedBytes = 0;
+  readonly savepoints = { completed: 0, failed: 0 };
   readonly counts = { restored: 0, total: 0, in_progress: 0, completed: 0, failed: 0 };
   restored: RestoredCheckpoint | null = null;
   latestCompleted: CheckpointEntry | null = null;
@@ -132,6 +150,12 @@ export class CheckpointHistory {
     entry.durationMs = now - entry.triggeredAt;
     entry.checkpointedBytes += snapshot.figures.uploadedBytes;
     entry.stateBytes += snapshot.figures.stateBytes;
+    const { startDelayMs, alignmentMs, syncMs, asyncMs, uploadedBytes } = snapshot.figures;
+    this.phases.start_delay.observe(startDelayMs / 1000);
+    this.phases.alignment.observe(alignmentMs / 1000);
+    this.phases.sync.observe(syncMs / 1000);
+    this.phases.async.observe(asyncMs / 1000);
+    this.uploadedBytes += uploadedBytes;
     entry.acks.push({ subtask: snapshot.subtask, at: now, figures: snapshot.figures });
   }
 
@@ -143,6 +167,7 @@ export class CheckpointHistory {
     this.counts.completed += 1;
     this.failedInARow = 0;
     this.latestCompleted = entry;
+    this.seconds.observe(entry.durationMs / 1000);
     // Not the entry: its acknowledgements would be kept 1,000 times over.
     const { checkpointedBytes, stateBytes, durationMs } = entry;
     this.#figures.push({ checkpointedBytes, stateBytes, durationMs });
@@ -154,6 +179,7 @@ export class CheckpointHistory {
     const entry = this.find(id);
     if (entry === undefined) return;
     entry.externalPath = location;
+    this.savepoints.completed += 1;
     this.latestSavepoint = entry;
   }
 
@@ -162,7 +188,8 @@ export class CheckpointHistory {
     if (entry === undefined) return;
     entry.failure = failure;
     this.counts.failed += 1;
-    if (!isSavepoint(entry)) this.failedInARow += 1;
+    if (isSavepoint(entry)) this.savepoints.failed += 1;
+    else this.failedInARow += 1;
     this.latestFailed = entry;
   }
 

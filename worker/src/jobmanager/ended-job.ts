@@ -10,7 +10,9 @@ import type { JobPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
+import { type DisposalDeps, disposeStored } from './job-disposal.ts';
 import { JobExceptions } from './job-exceptions.ts';
+import { JobSeries } from './job-series.ts';
 import { JobTotals } from './job-totals.ts';
 import type { JobControl, JobView } from './job-view.ts';
 import { planDigest } from './plan-digest.ts';
@@ -19,10 +21,7 @@ import type { EndedRun } from './standing.ts';
 const STATUS = { finished: 'FINISHED', canceled: 'CANCELED', failed: 'FAILED' } as const;
 
 /** Never rejects for a checkpoint that can't be read: the end is known without it. */
-export async function endedJob(
-  deps: { env: Env; plan: JobPlan; store: ObjectStore },
-  ended: EndedRun,
-): Promise<JobControl> {
+export async function endedJob(deps: DisposalDeps, ended: EndedRun): Promise<JobControl> {
   const { newest } = ended;
   const manifest =
     newest === null
@@ -30,16 +29,17 @@ export async function endedJob(
       : await fetchObject(deps.store, newest)
           .then((content) => decodeManifest(content, newest.name))
           .catch(() => null);
-  return controlOf(viewOfEnd(deps, ended, manifest));
+  return controlOf(viewOfEnd(deps, ended, manifest), () => disposeStored(deps));
 }
 
-function controlOf(view: () => JobView): JobControl {
+function controlOf(view: () => JobView, dispose: JobControl['dispose']): JobControl {
   const refuse = () => {
     const fault = new TriggerJobError('JOB_ENDED', `job ${view().jobId} is ${view().status}`);
     return Promise.reject(fault);
   };
   return {
     view,
+    inspection: null,
     findSavepoint: (triggerId) => {
       const stop = view().ended?.savepoint ?? null;
       return Promise.resolve(stop?.triggerId === triggerId ? stop : null);
@@ -48,7 +48,9 @@ function controlOf(view: () => JobView): JobControl {
     stopWithSavepoint: refuse,
     disposeSavepoint: refuse,
     checkpoint: refuse,
+    taskManagerLog: refuse,
     rescale: refuse,
+    dispose,
     stop: () => Promise.resolve(),
     cancel: () => Promise.resolve(),
   };
@@ -62,6 +64,7 @@ function viewOfEnd(
   const { outcome, savepoint, at } = record;
   const status = STATUS[outcome.kind];
   const totals = new JobTotals();
+  const series = new JobSeries();
   const exceptions = new JobExceptions();
   if (outcome.kind === 'failed') {
     const { code, message } = outcome;
@@ -97,10 +100,14 @@ function viewOfEnd(
     checkpoints,
     exceptions: exceptions.list(),
     counters: totals.counters(),
+    tallies: totals.tallies(),
+    histograms: totals.histograms(),
+    series,
     gauges: totals.gauges(),
     eventsPerSecond: 0,
     lag: null,
     subtasks: [],
+    ratesOf: () => null,
     filter: { version, wanted: version, refused: null, refusedVersion: null },
     bounds: {},
     splits: { total: manifest?.splits.length ?? 0, held: 0, expiredHolds: 0 },

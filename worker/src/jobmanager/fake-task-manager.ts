@@ -4,6 +4,8 @@
  */
 import type { ObjectRef, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { RpcClient } from '../rpc/client.ts';
+import { noTallies } from '../rpc/figures.ts';
+import type { SlotAnswer, SlotQuery } from '../rpc/inspection.ts';
 import {
   type Command,
   type Deployment,
@@ -16,6 +18,8 @@ import {
   type TaskDeployment,
 } from '../rpc/messages.ts';
 import { realEnv } from '../runtime/env.ts';
+import { noHistograms } from '../runtime/histogram.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 
 export type OnTrigger = 'ack' | 'ignore' | 'decline';
 
@@ -33,6 +37,10 @@ export class FakeTaskManager {
   /** Answers `replay`. */
   catchesUp = true;
   runs = true;
+  /** Answers `tell-log`; null = it stays silent. */
+  log: LogText | null = { name: 'tm.log', modifiedAt: 7, text: 'one\ntwo\n' };
+  /** What a subtask says to a question; null: nothing. */
+  answers: (query: SlotQuery, subtask: number) => SlotAnswer | null = () => null;
   readonly #client: RpcClient;
   readonly #chains = new Map<number, SubtaskSnapshot['deltas']>();
   readonly #lastBarrier = new Map<number, number>();
@@ -152,7 +160,13 @@ export class FakeTaskManager {
       metrics: {
         rssBytes: 1,
         cpuSeconds: 1,
+        cores: 2,
         heapBytes: 1,
+        heapTotalBytes: 1,
+        externalBytes: 1,
+        memoryLimitBytes: 0,
+        eventLoopLagP99Ms: 0,
+        system: null,
         subtasks: [{ ...NO_METRICS, ...metrics }],
         shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },
@@ -181,6 +195,14 @@ export class FakeTaskManager {
       this.send({ type: 'canceled', taskManagerId, attempt: command.attempt });
     }
     if (command.type === 'trigger') this.#trigger(command);
+    if (command.type === 'tell-log' && this.log !== null) {
+      this.send({ type: 'log', taskManagerId, log: this.log });
+    }
+    if (command.type === 'query') {
+      const { attempt, id, subtask, query } = command;
+      const answer = this.answers(query, subtask);
+      if (answer !== null) this.send({ type: 'answer', taskManagerId, attempt, id, answer });
+    }
     if (command.type === 'shutdown') this.#client.close();
     this.#waiters = this.#waiters.filter((waiter) => {
       if (!waiter.test(command)) return true;
@@ -266,10 +288,21 @@ const NO_METRICS: SubtaskMetrics = {
   busyMs: 0,
   backPressuredMs: 0,
   idleMs: 0,
+  ledger: {
+    accepted: 0,
+    noMatch: 0,
+    delivered: 0,
+    deadLettered: 0,
+    parked: 0,
+    inOutbox: 0,
+  },
   ledgerImbalance: 0,
   restoreMs: 0,
   pauseCount: 0,
   pauseP99Ms: 0,
   pauseMaxMs: 0,
+  tallies: noTallies(),
+  histograms: noHistograms(),
+  eventLoopLagP99Ms: 0,
   extra: {},
 };

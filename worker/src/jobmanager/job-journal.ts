@@ -12,7 +12,12 @@ import { publishCheckpoint } from '../checkpoint/publish.ts';
 import { recoverJob } from '../checkpoint/recover.ts';
 import { writeSavepoint } from '../checkpoint/savepoint.ts';
 import { fetchObject } from '../checkpoint/segment-reader.ts';
-import type { AskedParallelism, Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
+import type {
+  AskedParallelism,
+  Manifest,
+  ObjectRef,
+  RecordedDeployment,
+} from '../checkpoint/snapshot.ts';
 import type { Bound } from '../runtime/bound.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -99,8 +104,8 @@ export class JobJournal implements Journal {
    * would count as owed for as long as the attempt lives.
    */
   async knowRetained(): Promise<void> {
-    const { log, store, retained, logger } = this.#options;
-    for (const { manifest: ref } of log.state.line.slice(-retained)) {
+    const { store, logger } = this.#options;
+    for (const ref of this.retained) {
       try {
         const manifest = decodeManifest(await fetchObject(store, ref), ref.name);
         for (const object of objectsOf(manifest)) this.#named.add(object.name);
@@ -108,6 +113,11 @@ export class JobJournal implements Journal {
         logger.warn({ manifest: ref.name, error: messageOf(error) }, 'an older manifest is unread');
       }
     }
+  }
+
+  get retained(): ObjectRef[] {
+    const { log, retained } = this.#options;
+    return log.state.line.slice(-retained).map(({ manifest }) => manifest);
   }
 
   get wantedParallelism(): AskedParallelism | null {

@@ -135,6 +135,9 @@ export class JobSavepoints {
       );
       history.savepointWritten(checkpointId, location);
       return { checkpointId, location, attempt };
+    } catch (error) {
+      history.savepoints.failed += 1;
+      throw error;
     } finally {
       release();
     }

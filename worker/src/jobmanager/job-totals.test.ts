@@ -1,12 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { noTallies } from '../rpc/figures.ts';
 import type { SubtaskMetrics } from '../rpc/messages.ts';
+import { noHistograms } from '../runtime/histogram.ts';
 import { JobTotals } from './job-totals.ts';
 
 /** What the totals read of a heartbeat; every other figure is 0. */
 function beat(subtask: number, attempt: number, recordsProcessed: number): SubtaskMetrics {
-  const facts: Record<string, unknown> = { subtask, attempt, recordsProcessed, extra: {} };
+  const histograms = noHistograms();
+  histograms.endToEndSeconds.counts[1] = recordsProcessed;
+  histograms.endToEndSeconds.sum = recordsProcessed / 100;
+  const tallies = { ...noTallies(), webhook2xx: recordsProcessed };
+  const of = { subtask, attempt, recordsProcessed, tallies, histograms };
+  const facts: Record<string, unknown> = { ...of, extra: {} };
   return new Proxy(facts, {
     get: (target, name) => target[String(name)] ?? 0,
   }) as unknown as SubtaskMetrics;
@@ -28,6 +35,12 @@ test('the rate is of what all tasks processed, over attempts and late heartbeats
         now += 10;
         totals.update(beat(subtask, attempt, processed), now);
         if (ends) totals.endAttempt(attempt);
+        // All kinds of counters are one: nothing of an ended attempt is lost or counted twice.
+        const { recordsProcessed } = totals.counters();
+        assert.equal(totals.tallies().webhook2xx, recordsProcessed);
+        const { counts, sum } = totals.histograms().endToEndSeconds;
+        assert.equal(counts[1], recordsProcessed);
+        assert.ok(Math.abs(sum - recordsProcessed / 100) < 1e-6);
       }
       // One more heartbeat a step later than all others: the newest sample is of now.
       now += 1_000;

@@ -3,7 +3,10 @@
  * of ended attempts are kept here and the running ones added. Gauges are the running tasks' alone.
  * What a task counted after its last heartbeat before it died is not known and not guessed.
  */
+import { noTallies, TALLIES, type Tallies } from '../rpc/figures.ts';
 import type { SubtaskMetrics } from '../rpc/messages.ts';
+import { addHistograms, type Histograms, noHistograms } from '../runtime/histogram.ts';
+import { TaskRates } from './task-rates.ts';
 
 const COUNTERS = [
   'cpuSeconds',
@@ -51,7 +54,10 @@ const SAMPLE_STEP_MS = RATE_WINDOW_MS / MAX_SAMPLES;
 
 export class JobTotals {
   readonly #ended: Counters = zeros(COUNTERS);
+  readonly #endedTallies: Tallies = noTallies();
+  readonly #endedHistograms: Histograms = noHistograms();
   readonly #running = new Map<number, SubtaskMetrics>();
+  readonly #rates = new TaskRates(COUNTERS);
   /** Heartbeats under way when an attempt ended must not count it a second time. */
   #endedAttempt = 0;
   /** `counters().recordsProcessed`, kept along: summing it up per heartbeat is quadratic. */
@@ -68,6 +74,7 @@ export class JobTotals {
     if (before !== undefined && before.attempt > metrics.attempt) return;
     if (before !== undefined && before.attempt < metrics.attempt) this.#end(before);
     this.#running.set(metrics.subtask, metrics);
+    this.#rates.add(metrics, metrics, now);
     const counted = before?.attempt === metrics.attempt ? before.recordsProcessed : 0;
     this.#processed += metrics.recordsProcessed - counted;
     this.#sample(now);
@@ -80,6 +87,7 @@ export class JobTotals {
       if (metrics.attempt > attempt) continue;
       this.#end(metrics);
       this.#running.delete(subtask);
+      this.#rates.remove(subtask);
     }
   }
 
@@ -88,6 +96,21 @@ export class JobTotals {
     for (const metrics of this.#running.values()) {
       for (const name of COUNTERS) sum[name] += metrics[name];
     }
+    return sum;
+  }
+
+  tallies(): Tallies {
+    const sum = { ...this.#endedTallies };
+    for (const { tallies } of this.#running.values()) {
+      for (const name of TALLIES) sum[name] += tallies[name];
+    }
+    return sum;
+  }
+
+  histograms(): Histograms {
+    const sum = noHistograms();
+    addHistograms(sum, this.#endedHistograms);
+    for (const { histograms } of this.#running.values()) addHistograms(sum, histograms);
     return sum;
   }
 
@@ -121,6 +144,11 @@ export class JobTotals {
     return ((last.processed - first.processed) * 1000) / (last.at - first.at);
   }
 
+  /** Per second, of a running task; null before its second heartbeat. */
+  ratesOf(subtask: number): Counters | null {
+    return this.#rates.of(subtask);
+  }
+
   /** Running tasks, by subtask. */
   subtasks(): SubtaskMetrics[] {
     return [...this.#running.values()].sort((a, b) => a.subtask - b.subtask);
@@ -138,6 +166,8 @@ export class JobTotals {
 
   #end(metrics: SubtaskMetrics): void {
     for (const name of COUNTERS) this.#ended[name] += metrics[name];
+    for (const name of TALLIES) this.#endedTallies[name] += metrics.tallies[name];
+    addHistograms(this.#endedHistograms, metrics.histograms);
   }
 }
 

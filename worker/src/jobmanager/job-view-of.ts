@@ -1,10 +1,12 @@
 /** Gathers the view from the running parts. */
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Bounds } from '../runtime/bound.ts';
 import type { Env } from '../runtime/env.ts';
 import type { CheckpointDriver } from './checkpoint-driver.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
 import type { JobLifecycle } from './job-lifecycle.ts';
+import type { JobSeries } from './job-series.ts';
 import type { JobStateMachine } from './job-state.ts';
 import type { JobTotals } from './job-totals.ts';
 import type { JobView } from './job-view.ts';
@@ -28,6 +30,7 @@ export interface ViewParts {
   history: CheckpointHistory;
   exceptions: JobExceptions;
   totals: JobTotals;
+  series: JobSeries;
   scripts: ScriptSwitch;
   splits: SplitBook;
 }
@@ -57,44 +60,54 @@ export function viewOf(parts: ViewParts): JobView {
     scaling: { wanted, rescales, events },
     restarts: lifecycle.restarts,
     replacements: lifecycle.replacements,
-    tasks: tasks.map(({ subtask, status, taskManager, deployedAt, runningAt }) => {
-      const { id, host } = taskManager;
-      return { subtask, status, taskManagerId: id, host, deployedAt, runningAt };
+    tasks: tasks.map(({ taskManager, ...task }) => {
+      const { subtask, attempt, status, deployedAt, runningAt } = task;
+      const where = { taskManagerId: taskManager.id, host: taskManager.host };
+      return { subtask, attempt, status, ...where, deployedAt, runningAt };
     }),
     taskManagers: parts.taskManagers.all().map((taskManager) => {
-      const { id, host, pid, slots, shuffle, metrics, lastHeardAt } = taskManager;
+      const { id, host, pid, slots, shuffle, metrics, cpu, lastHeardAt } = taskManager;
       const dataPort = shuffle.port;
       const used = tasks.filter((task) => task.taskManager === taskManager).length;
       const sinceHeartbeatMs = Math.round(monotonic - lastHeardAt);
       const freeSlots = slots - used;
-      return { id, host, pid, dataPort, slots, freeSlots, sinceHeartbeatMs, metrics };
+      const figures = { sinceHeartbeatMs, metrics, coresUsed: cpu.cores };
+      return { id, host, pid, dataPort, slots, freeSlots, ...figures };
     }),
     checkpoints: parts.history,
     exceptions: parts.exceptions.list(),
     counters: totals.counters(),
+    tallies: totals.tallies(),
+    histograms: totals.histograms(),
+    series: parts.series,
     gauges: totals.gauges(),
     eventsPerSecond: totals.eventsPerSecond(monotonic),
     lag: totals.lag(parallelism),
     subtasks: totals.subtasks(),
+    ratesOf: (subtask) => totals.ratesOf(subtask),
     filter: {
       version: scripts.active.version,
       wanted: scripts.wanted.version,
       refused: scripts.refused?.fault ?? null,
       refusedVersion: scripts.refused?.version ?? null,
     },
-    bounds: {
-      rpc_queued_bytes: parts.taskManagers.queued,
-      checkpoint_requests_queued: parts.driver.queued,
-      checkpoint_history_entries: parts.history.kept,
-      checkpoint_summary_entries: parts.history.summarized,
-      job_exceptions: parts.exceptions.kept,
-      scaling_events: parts.scaling.kept,
-      job_log_records: journal.recordsKept,
-    },
+    bounds: boundsOf(parts),
     splits: {
       total: splits.positions.length,
       held: splits.held,
       expiredHolds: splits.expiredHolds,
     },
+  };
+}
+
+function boundsOf(parts: ViewParts): Bounds {
+  return {
+    rpc_queued_bytes: parts.taskManagers.queued,
+    checkpoint_requests_queued: parts.driver.queued,
+    checkpoint_history_entries: parts.history.kept,
+    checkpoint_summary_entries: parts.history.summarized,
+    job_exceptions: parts.exceptions.kept,
+    scaling_events: parts.scaling.kept,
+    job_log_records: parts.journal.recordsKept,
   };
 }

@@ -1,11 +1,17 @@
 /** What the REST API and the metrics may know of the job: plain data, taken in one turn. */
 import type { CopyProgress } from '../checkpoint/copy-objects.ts';
+import type { DisposalReport } from '../checkpoint/disposal.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Tallies } from '../rpc/figures.ts';
 import type { ScriptVersion, SubtaskMetrics, TaskManagerMetrics } from '../rpc/messages.ts';
 import type { Bounds } from '../runtime/bound.ts';
+import type { Histograms } from '../runtime/histogram.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { CheckpointHistory } from './checkpoint-history.ts';
 import type { JobExceptions } from './job-exceptions.ts';
+import type { Inspection } from './job-inspection.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
+import type { JobSeries } from './job-series.ts';
 import type { JobStatus } from './job-state.ts';
 import type { Counters, Gauges } from './job-totals.ts';
 import type { RecordedEnd } from './journal.ts';
@@ -13,6 +19,7 @@ import type { ScalingEvent } from './scaling.ts';
 
 export interface TaskView {
   subtask: number;
+  attempt: number;
   status: 'DEPLOYING' | 'RUNNING' | 'CANCELING';
   taskManagerId: string;
   host: string;
@@ -31,6 +38,8 @@ export interface TaskManagerView {
   freeSlots: number;
   sinceHeartbeatMs: number;
   metrics: TaskManagerMetrics | null;
+  /** Cores that its process keeps busy; null before its second heartbeat. */
+  coresUsed: number | null;
 }
 
 export interface FilterView {
@@ -75,10 +84,16 @@ export interface JobView {
   checkpoints: CheckpointHistory;
   exceptions: ReturnType<JobExceptions['list']>;
   counters: Counters;
+  tallies: Tallies;
+  histograms: Histograms;
+  /** The last hour. */
+  series: JobSeries;
   gauges: Gauges;
   eventsPerSecond: number;
   lag: number | null;
   subtasks: SubtaskMetrics[];
+  /** Of a running task's counters, per second; null before its second heartbeat. */
+  ratesOf(subtask: number): Counters | null;
   filter: FilterView;
   /** Bounded places of the JobManager (I7). */
   bounds: Bounds;
@@ -107,6 +122,8 @@ export interface SavepointTaken {
 /** What REST may ask of the job. Rejections are TriggerJobErrors. */
 export interface JobControl {
   view(): JobView;
+  /** null: the job has ended. */
+  readonly inspection: Inspection | null;
   savepoint(request?: SavepointRequest): Promise<SavepointTaken>;
   /** What the request with this id made, whoever led then; null = nothing that is complete. */
   findSavepoint(triggerId: string): Promise<SavepointTaken | null>;
@@ -118,11 +135,19 @@ export interface JobControl {
   /** Deletes a savepoint, whoever made it. NOT_A_SAVEPOINT, SAVEPOINT_UNFINISHED. */
   disposeSavepoint(location: string): Promise<void>;
   checkpoint(): Promise<number>;
+  /** The newest lines of its log. TASKMANAGER_SILENT. */
+  taskManagerLog(id: string): Promise<LogText>;
   /**
    * Asks for another parallelism, for good; resolves when that is stored. Beyond the slots it is
    * reached when they come. Rejects with PARALLELISM for what can't be.
    */
   rescale(parallelism: number): Promise<void>;
+  /**
+   * Ends the job, if it has not ended, and deletes all that it has stored, for good (disposal.ts).
+   * May be asked of any JobManager of the run, and again. Rejects with RUN_MISSING where there are
+   * no runs, RUN_SUPERSEDED, and what the store throws.
+   */
+  dispose(): Promise<DisposalReport>;
   /** Resolves when the job has ended. */
   stop(options: { finalCheckpoint: boolean }): Promise<void>;
   cancel(): Promise<void>;

@@ -1,8 +1,8 @@
 /** What a JobManager is given: by its process, by the simulation, by tests. */
 import type { Logger } from 'pino';
-import type { RunClaim } from '../checkpoint/log.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { OpenOptions } from '../checkpoint/open-store.ts';
+import type { RunClaim } from '../checkpoint/run-claim.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { RpcServer } from '../rpc/server.ts';

@@ -3,16 +3,21 @@
  * takeover and choice of the checkpoint (start-point.ts) -> RPC listens -> the job's loop
  * (job-lifecycle.ts) with its checkpoints (checkpoint-driver.ts) -> outcome.
  */
+import type { DisposalReport } from '../checkpoint/disposal.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import { RpcServer } from '../rpc/server.ts';
 import { refusalLog } from '../rpc/transport.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { Split } from '../source/source.ts';
 import { CheckpointDriver } from './checkpoint-driver.ts';
 import { CheckpointHistory } from './checkpoint-history.ts';
+import { disposeStored, runOf } from './job-disposal.ts';
 import { JobExceptions } from './job-exceptions.ts';
+import { JobInspection } from './job-inspection.ts';
 import { JobLifecycle, type JobOutcome } from './job-lifecycle.ts';
 import { JobSavepoints } from './job-savepoints.ts';
+import { JobSeries } from './job-series.ts';
 import { JobStateMachine } from './job-state.ts';
 import { JobTotals } from './job-totals.ts';
 import type {
@@ -52,6 +57,7 @@ class RunningJobManager implements JobManager {
   readonly #job: JobStateMachine;
   readonly #history = new CheckpointHistory();
   readonly #totals = new JobTotals();
+  readonly #series = new JobSeries();
   readonly #exceptions = new JobExceptions();
   readonly #scripts: ScriptSwitch;
   readonly #done = Promise.withResolvers<JobOutcome>();
@@ -63,6 +69,7 @@ class RunningJobManager implements JobManager {
     reattachment: Reattachment | null;
     scaling: JobScaling;
     savepoints: JobSavepoints;
+    inspection: JobInspection;
     server: Pick<RpcServer, 'port' | 'close'>;
   } | null = null;
   #splits: SplitBook | null = null;
@@ -90,28 +97,26 @@ class RunningJobManager implements JobManager {
   }
 
   async start(): Promise<void> {
-    const { env, log, plan, store, openStore, writer, script, from } = this.#options;
+    const { env, log, plan, from = null, run = null, after = null } = this.#options;
     const start = await findStart({
-      env,
+      ...this.#options,
       logger: log,
-      plan,
-      store,
-      openStore,
-      writer,
-      from: from ?? null,
-      run: this.#options.run ?? null,
-      script,
-      after: this.#options.after ?? null,
+      from,
+      run,
+      after,
       onLeading: async (leaderEpoch, confirm) => {
         await this.#options.onLeading?.(leaderEpoch, confirm);
       },
       openSplits: (known) => this.#openSplits(known),
     });
-    const { manifest, ref } = start.checkpoint;
-    this.#history.inherit(manifest, ref.name, null);
+    this.#history.inherit(start.checkpoint.manifest, start.checkpoint.ref.name, null);
     const driver = this.#openDriver(start);
     const taskManagers = this.#openTaskManagers(start);
-    const reattachment = start.reattach ? this.#openReattachment(start, taskManagers) : null;
+    const expected = expectedOf(plan, start.attempt);
+    const candidates = () => taskManagers.all();
+    const reattachment = start.reattach
+      ? new Reattachment({ env, log, expected, candidates })
+      : null;
     const wanted = await wantedAtStart(plan, start.journal, log);
     const scaling = scalingOf(this.#options, start.journal, driver, taskManagers, wanted);
     const lifecycle = new JobLifecycle(
@@ -143,33 +148,30 @@ class RunningJobManager implements JobManager {
       onRefused: refusalLog(env, log, 'rpc'),
     });
     const savepoints = this.#openSavepoints(start, driver, lifecycle);
-    const parts = { start, driver, taskManagers, lifecycle, scaling, savepoints, server };
-    this.#parts = { ...parts, reattachment };
+    const { journal } = start;
+    const looked = { ...this.#options, journal, lifecycle, scripts: this.#scripts };
+    const inspection = new JobInspection(looked);
+    const parts = { driver, taskManagers, lifecycle, scaling, savepoints, server };
+    this.#parts = { start, ...parts, inspection, reattachment };
     this.#job.move(start.reattach ? 'RECONCILING' : 'CREATED', env.now());
     start.splits.start();
     this.#watchScript();
     savepoints.startPeriodic();
+    this.#series.start(env, () => this.view());
     lifecycle.run(start.checkpoint).then(this.#done.resolve, this.#done.reject);
   }
 
   view(): JobView {
-    const { start, driver, lifecycle, scaling, taskManagers } = this.#started;
-    return viewOf({
-      env: this.#options.env,
-      plan: this.#options.plan,
-      storeUrl: this.#options.store.url,
-      journal: start.journal,
-      job: this.#job,
-      driver,
-      lifecycle,
-      scaling,
-      taskManagers,
-      history: this.#history,
-      exceptions: this.#exceptions,
-      totals: this.#totals,
-      scripts: this.#scripts,
-      splits: start.splits,
-    });
+    const { start, ...parts } = this.#started;
+    const { journal, splits } = start;
+    const told = { ...parts, journal, splits, storeUrl: this.#options.store.url, job: this.#job };
+    const kept = { history: this.#history, exceptions: this.#exceptions, totals: this.#totals };
+    const shown = { series: this.#series, scripts: this.#scripts };
+    return viewOf({ ...this.#options, ...told, ...kept, ...shown });
+  }
+
+  get inspection(): JobInspection {
+    return this.#started.inspection;
   }
 
   changeScript(script: ScriptVersion): void {
@@ -189,6 +191,10 @@ class RunningJobManager implements JobManager {
 
   stopWithSavepoint(request: StopRequest): Promise<SavepointTaken> {
     return this.#started.savepoints.stop(request);
+  }
+
+  taskManagerLog(id: string): Promise<LogText> {
+    return this.#started.taskManagers.logOf(id);
   }
 
   disposeSavepoint(location: string): Promise<void> {
@@ -221,6 +227,12 @@ class RunningJobManager implements JobManager {
     await this.#done.promise;
   }
 
+  async dispose(): Promise<DisposalReport> {
+    runOf(this.#options);
+    if (!this.#job.terminal) await this.cancel();
+    return disposeStored(this.#options);
+  }
+
   async handOver(): Promise<void> {
     this.#watch?.close();
     await this.#started.driver.handOver();
@@ -228,8 +240,10 @@ class RunningJobManager implements JobManager {
 
   retire(): void {
     this.#watch?.close();
+    this.#series.close();
     this.#parts?.scaling.close();
     this.#parts?.savepoints.close();
+    this.#parts?.inspection.close();
     this.#parts?.driver.close();
   }
 
@@ -309,11 +323,10 @@ class RunningJobManager implements JobManager {
     driver: CheckpointDriver,
     lifecycle: JobLifecycle,
   ): JobSavepoints {
-    const { env, log, plan, openStore, store } = this.#options;
+    const storeUrl = this.#options.store.url;
     const history = this.#history;
-    const storeUrl = store.url;
-    const job = { plan, journal, driver, lifecycle, history, storeUrl };
-    return new JobSavepoints({ env, log, openStore, ...job });
+    const job = { journal, driver, lifecycle, history, storeUrl };
+    return new JobSavepoints({ ...this.#options, ...job });
   }
 
   #openTaskManagers(start: StartPoint): TaskManagers {
@@ -332,6 +345,7 @@ class RunningJobManager implements JobManager {
           this.#parts?.reattachment?.look();
           this.#parts?.scaling.slotsChanged();
           this.#parts?.lifecycle.current?.lost(taskManager, reason);
+          this.#parts?.inspection.queries.lost(taskManager);
         },
         admits: (running) => this.#parts?.reattachment?.admits(running) ?? false,
         discoveredAt: () => this.#splits?.discoveredAt ?? null,
@@ -348,13 +362,16 @@ class RunningJobManager implements JobManager {
   }
 
   #onReport(taskManager: TaskManager, report: Report): void {
-    const { driver, lifecycle } = this.#started;
+    const { driver, lifecycle, inspection } = this.#started;
     switch (report.type) {
       case 'heartbeat': {
         const now = this.#options.env.monotonic();
         for (const subtask of report.metrics.subtasks) this.#totals.update(subtask, now);
         return;
       }
+      case 'answer':
+        inspection.queries.answered(taskManager, report);
+        return;
       case 'ack':
       case 'decline':
       case 'drained':
@@ -364,12 +381,6 @@ class RunningJobManager implements JobManager {
         if (report.type === 'peer-lost') this.#started.reattachment?.look();
         lifecycle.report(taskManager, report);
     }
-  }
-
-  #openReattachment(start: StartPoint, taskManagers: TaskManagers): Reattachment {
-    const { env, log, plan } = this.#options;
-    const expected = expectedOf(plan, start.attempt);
-    return new Reattachment({ env, log, expected, candidates: () => taskManagers.all() });
   }
 
   #watchScript(): void {

@@ -52,6 +52,8 @@ export interface Journal {
   readonly wantedParallelism: AskedParallelism | null;
   /** Resolves when no restart of the JobManager can forget it. Rejections are as of `publish`. */
   want(parallelism: AskedParallelism | null): Promise<void>;
+  /** Manifests of the retained checkpoints, oldest first. */
+  readonly retained: readonly ObjectRef[];
   /** Records of the log in memory. */
   readonly recordsKept: Bound;
   /**

@@ -13,6 +13,8 @@ import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.ts';
 
+/** Without blockOwnerDeletion, which would need a right to the owner's finalizers. */
+const OWNER = { apiVersion: 'triggerjob.io/v1alpha1', kind: 'TriggerJob' };
 /** A Lease is some hundred bytes; managedFields add some thousand. */
 const MAX_ANSWER_BYTES = 256 * 1024;
 
@@ -46,6 +48,8 @@ export interface KubeLeasesOptions {
   url: string;
   namespace: string;
   name: string;
+  /** The TriggerJob that it goes with; null = it stays. */
+  owner: { name: string; uid: string } | null;
   /** Of one request, to the last byte of its answer. */
   timeoutMs: number;
   /** Directory with `token` and `ca.crt`. */
@@ -100,6 +104,7 @@ export class KubeLeases implements Leases {
       kind: 'Lease',
       metadata: {
         ...(lease.metadata ?? { name, namespace }),
+        ...this.#owners(lease.metadata),
         annotations: { ...annotationsOf(lease.metadata ?? {}), ...lease.annotations },
       },
       spec: {
@@ -110,6 +115,15 @@ export class KubeLeases implements Leases {
         ...(renewedAt !== null && { renewTime: renewedAt }),
       },
     };
+  }
+
+  /** In place of a TriggerJob of that name that was deleted: the Lease would go with it. */
+  #owners(metadata: JsonObject | null): JsonObject {
+    const { owner } = this.#options;
+    if (owner === null) return {};
+    const others = Array.isArray(metadata?.['ownerReferences']) ? metadata['ownerReferences'] : [];
+    const kept = others.filter((one) => !isJsonObject(one) || one['kind'] !== OWNER.kind);
+    return { ownerReferences: [...kept, { ...OWNER, ...owner }] };
   }
 
   async #request(

@@ -57,10 +57,11 @@ async function setUp(t: TestContext) {
       env,
       writer: name,
       retained: 1,
-      run: { number: run, start: null },
+      run: { number: run, start: null, first: true },
     });
     const { url, serviceAccountDir } = api;
     const leases = new KubeLeases({
+      owner: { name: 'job', uid: 'uid-of-the-job' },
       ...{ env, url, serviceAccountDir, namespace: 'default', name: NAME, timeoutMs: 400 },
     });
     const address = { rpc: `${name}:1`, rest: `http://${name}:2` };
@@ -70,7 +71,7 @@ async function setUp(t: TestContext) {
       leases,
       plan: PLAN,
       address,
-      standing: () => standingOf(store, env, run),
+      standing: () => standingOf(store, env, { number: run, start: null }),
     });
     const lost: string[] = [];
     const abort = new AbortController();
@@ -178,14 +179,15 @@ test('without the API server a leader still ends by what the log says', async (t
   assert.deepEqual(one.lost, ['LEADERSHIP_LOST']);
 });
 
-test('a conflict that is only an annotation is written over, and keeps it', async (t) => {
+test('a conflict that is only an annotation is written over, and keeps what it has', async (t) => {
   const { api, member, more } = await setUp(t);
   const one = member('one');
   await one.lead();
   api.change(NAME, ({ metadata }) => {
     assert.ok(isJsonObject(metadata));
     metadata['annotations'] = { note: 'mine' };
-    metadata['ownerReferences'] = [{ name: 'job' }];
+    const gone = { kind: 'TriggerJob', name: 'job', uid: 'of-the-one-before' };
+    metadata['ownerReferences'] = [{ name: 'another' }, gone];
   });
   await more(3);
   assert.deepEqual(one.lost, []);
@@ -193,7 +195,9 @@ test('a conflict that is only an annotation is written over, and keeps it', asyn
   assert.ok(isJsonObject(annotations));
   assert.equal(annotations['note'], 'mine');
   assert.equal(annotations['triggerjob.io/leader-epoch'], '1');
-  assert.deepEqual(ownerReferences, [{ name: 'job' }]);
+  const kind = { apiVersion: 'triggerjob.io/v1alpha1', kind: 'TriggerJob' };
+  const own = { ...kind, name: 'job', uid: 'uid-of-the-job' };
+  assert.deepEqual(ownerReferences, [{ name: 'another' }, own]);
 });
 
 test('a Lease that is deleted under its holder comes back, and nobody else takes it', async (t) => {

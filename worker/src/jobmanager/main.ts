@@ -5,8 +5,8 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
-import type { RunClaim } from '../checkpoint/log.ts';
 import { openStore } from '../checkpoint/open-store.ts';
+import type { RunClaim } from '../checkpoint/run-claim.ts';
 import type { RunStart } from '../checkpoint/snapshot.ts';
 import { compileFilter } from '../filter/compile.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
@@ -16,6 +16,8 @@ import type { ScriptVersion } from '../rpc/messages.ts';
 import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { keptIn } from '../runtime/log.ts';
+import { LogTail } from '../runtime/log-tail.ts';
 import { createSplitEnumerator, loadSource } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
 import { startJobManager } from './jobmanager.ts';
@@ -63,10 +65,15 @@ export interface JobManagerRunOptions {
   /** The operator's count of deployments (checkpoint/log.ts), and what this one begins with. */
   run?: number | null;
   start?: RunStart | null;
+  /** Of the run's TriggerJob, ms; and whether no run before it has stored anything (RunClaim). */
+  jobCreatedAt?: number | null;
+  first?: boolean;
   /** Tokens of REST clients that may change something, one a line. */
   restTokenFile?: string | null;
   /** Name of the Lease by which the leader is elected, in the job's namespace; null = the store. */
   lease?: string | null;
+  /** uid of the TriggerJob that the Lease goes with; null = it stays. */
+  leaseOwner?: string | null;
 }
 
 /**
@@ -78,14 +85,18 @@ export interface JobManagerRunOptions {
 export async function runJobManager(options: JobManagerRunOptions): Promise<void> {
   const env = realEnv;
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
-  const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' });
+  const tail = new LogTail(env, 'jobmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
+  const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' }, keptIn(tail));
   const plan = await planOf(options);
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });
+  const openOther: SeatDeps['openStore'] = (url, how) => openStore(url, env, { s3, ...how });
   const { portFile = null, onSigterm = 'stop-job', onEnd = 'exit' } = options;
   const run = runOf(options);
-  const seat = await openSeat(options, { env, log, plan, store, run });
+  const ownLog = () => tail.read();
+  const more = { openStore: openOther, run, ownLog };
+  const seat = await openSeat(options, { env, log, plan, store, ...more });
   // Installed before anyone can know this process: a signal from here on is a stop, never a kill.
   const stop = () => seat.stopJob();
   const leave = () => (onSigterm === 'release' ? seat.release() : seat.stopJob());
@@ -108,7 +119,7 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
         env,
         log,
         store,
-        openStore: (url, how) => openStore(url, env, { s3, ...how }),
+        openStore: openOther,
         openEnumerator: (source, known) => createSplitEnumerator(source, env, { known }),
         // Asked for once: a later leader goes on with what the first one did.
         from: followed ? null : parseFrom(options.from ?? null),
@@ -139,17 +150,17 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
 
 async function openSeat(
   options: JobManagerRunOptions,
-  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store'> & { run: RunClaim | null },
+  parts: Pick<SeatDeps, 'env' | 'log' | 'plan' | 'store' | 'openStore' | 'run' | 'ownLog'>,
 ): Promise<Seat> {
-  const { env, log, plan, run } = parts;
+  const { env, log, plan } = parts;
   const { secretFile = null, restTokenFile = null, lease = null, advertiseHost = null } = options;
+  const { leaseOwner = null } = options;
   const onFault = (fault: string) => log.warn(fault);
   return Seat.open({
     ...parts,
-    run: run?.number ?? null,
     keys: keysFor(plan.internalTls, secretFile, env, onFault),
     advertiseHost,
-    leases: lease === null ? null : await leasesOf(plan, lease, env),
+    leases: lease === null ? null : await leasesOf(plan, lease, leaseOwner, env),
     restTokens: restTokenFile === null ? null : new RestTokens(restTokenFile, env, onFault),
     onFatal: (error) => {
       log.fatal({ error: messageOf(error) }, `this JobManager ends: ${messageOf(error)}`);
@@ -158,8 +169,9 @@ async function openSeat(
   });
 }
 
-function runOf({ run = null, start = null, onEnd }: JobManagerRunOptions): RunClaim | null {
-  if (run !== null) return { number: run, start };
+function runOf(options: JobManagerRunOptions): RunClaim | null {
+  const { run = null, start = null, onEnd, jobCreatedAt, first = false } = options;
+  if (run !== null) return { number: run, start, jobCreatedAt: jobCreatedAt ?? 0, first };
   if (start === null && onEnd !== 'stay') return null;
   throw new TriggerJobError(
     'RUN_MISSING',
@@ -168,7 +180,12 @@ function runOf({ run = null, start = null, onEnd }: JobManagerRunOptions): RunCl
 }
 
 /** Loaded only in a cluster, like the API server's address. */
-async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> {
+async function leasesOf(
+  plan: JobPlan,
+  name: string,
+  ownerUid: string | null,
+  env: Env,
+): Promise<Leases> {
   const { apiServerOf, KubeLeases } = await import('./kube-leases.ts');
   const url = apiServerOf(process.env);
   if (url === null) {
@@ -181,6 +198,7 @@ async function leasesOf(plan: JobPlan, name: string, env: Env): Promise<Leases> 
     url,
     namespace: plan.namespace,
     name,
+    owner: ownerUid === null ? null : { name: plan.name, uid: ownerUid },
     // Room for two more tries before the lease is lost.
     timeoutMs: Math.ceil(plan.leaderElection.renewDeadlineMs / 3),
     serviceAccountDir: process.env['TRIGGERJOB_SERVICE_ACCOUNT_DIR'] ?? SERVICE_ACCOUNT_DIR,

@@ -1,8 +1,9 @@
 /** Runs, the operator's count of deployments: what one begins with, and that its end is the end. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { JobLog, type RunClaim } from '../checkpoint/log.ts';
+import { JobLog } from '../checkpoint/log.ts';
 import { SAVEPOINT_METADATA } from '../checkpoint/paths.ts';
+import type { RunClaim } from '../checkpoint/run-claim.ts';
 import type { RunStart } from '../checkpoint/snapshot.ts';
 import { realEnv } from '../runtime/env.ts';
 import { endedJob } from './ended-job.ts';
@@ -42,6 +43,10 @@ function holdEnd({ store }: TestCluster) {
   return { gate: gate.resolve, reached: reached.promise };
 }
 
+const partsOf = ({ store, openStore }: TestCluster) => {
+  return { env: realEnv, plan: testPlan(), store, openStore, run: run(1) };
+};
+
 const kinds = (made: TestCluster) => recordsOf(made).map(({ kind }) => kind);
 const restored = (made: TestCluster) =>
   recordsOf(made).flatMap((record) => (record.kind === 'restore' ? [record.checkpointId] : []));
@@ -70,15 +75,15 @@ test('an ended run is never started again; the next one goes on from its stop', 
   await runs(second);
   assert.equal(restored(made).at(-1), taken.checkpointId);
   await assert.rejects(made.start({ run: run(1) }), { code: 'RUN_SUPERSEDED' });
-  assert.equal((await standingOf(made.store, realEnv, 1)).kind, 'superseded');
-  assert.equal((await standingOf(made.store, realEnv, 2)).kind, 'free');
+  assert.equal((await standingOf(made.store, realEnv, run(1))).kind, 'superseded');
+  assert.equal((await standingOf(made.store, realEnv, run(2))).kind, 'free');
 });
 
 test('a JobManager that finds its run ended shows how', async (t) => {
   const { made, taken } = await stopped(t);
-  const standing = await standingOf(made.store, realEnv, 1);
+  const standing = await standingOf(made.store, realEnv, run(1));
   assert.ok(standing.kind === 'ended');
-  const deps = { env: realEnv, plan: testPlan(), store: made.store };
+  const deps = partsOf(made);
   const control = await endedJob(deps, standing);
   const view = control.view();
   assert.deepEqual([view.status, view.run, view.terminal], ['FINISHED', 1, true]);
@@ -107,9 +112,9 @@ test('cancelled and failed jobs are ended too, each with its outcome', async (t)
       [2, 'failed', null],
     ],
   );
-  const standing = await standingOf(made.store, realEnv, 2);
+  const standing = await standingOf(made.store, realEnv, run(2));
   assert.ok(standing.kind === 'ended');
-  const deps = { env: realEnv, plan: testPlan(), store: made.store };
+  const deps = partsOf(made);
   const { status, exceptions } = (await endedJob(deps, standing)).view();
   assert.equal(status, 'FAILED');
   assert.match(exceptions.entries[0]?.code ?? '', /./);

@@ -8,12 +8,14 @@
 import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { RunClaim } from '../checkpoint/run-claim.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { type RestServer, startRest } from '../rest/rest-server.ts';
 import type { RestTokens } from '../rest/rest-tokens.ts';
 import type { TransportKeys } from '../rpc/transport-secret.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import { endedJob } from './ended-job.ts';
 import { FrontDoor } from './front-door.ts';
 import type { JobOutcome } from './job-lifecycle.ts';
@@ -30,16 +32,19 @@ export interface SeatDeps {
   log: Logger;
   plan: JobPlan;
   store: ObjectStore;
+  openStore: JobManagerOptions['openStore'];
   /** Who may connect; null = whoever can reach the port. */
   keys: TransportKeys | null;
   /** Name or address under which others reach this process; null = as the plan binds it. */
   advertiseHost: string | null;
-  /** The operator's count of deployments; null = not deployed by it. */
-  run: number | null;
+  /** Of the operator's deployment; null = not deployed by it. */
+  run: RunClaim | null;
   /** The Lease that decides who leads; null = the store decides, or the only JobManager leads. */
   leases: Leases | null;
   /** Of REST clients that may change something; null = anybody may. */
   restTokens: RestTokens | null;
+  /** The newest lines of this process's log. */
+  ownLog?: () => Promise<LogText>;
   /** This leader must end at once (P39): nothing is closed in order. */
   onFatal(error: unknown): void;
 }
@@ -183,6 +188,7 @@ export class Seat {
         return this.#ended === null ? (this.#election?.leader?.rest ?? null) : null;
       },
       tokens: this.#deps.restTokens,
+      ...(this.#deps.ownLog !== undefined && { ownLog: this.#deps.ownLog }),
     });
     const at = (bound: string, port: number) =>
       `${advertiseHost ?? (isWildcard(bound) ? hostname() : bound)}:${port}`;

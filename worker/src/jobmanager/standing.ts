@@ -6,12 +6,19 @@
 import { JobLog } from '../checkpoint/log.ts';
 import { readState } from '../checkpoint/log-record.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
-import type { LogRecord, ObjectRef } from '../checkpoint/snapshot.ts';
+import {
+  compareRuns,
+  type EndRecord,
+  hasEnded,
+  orderOf,
+  type RunClaim,
+} from '../checkpoint/run-claim.ts';
+import type { ObjectRef } from '../checkpoint/snapshot.ts';
 import type { Env } from '../runtime/env.ts';
 
 /** The newest checkpoint, and what the end left to be shown. */
 export interface EndedRun {
-  record: LogRecord & { kind: 'end' };
+  record: EndRecord;
   lineage: string;
   newest: ObjectRef | null;
   restarts: number;
@@ -23,11 +30,12 @@ export type Standing =
   | { kind: 'superseded'; run: number }
   | ({ kind: 'ended' } & EndedRun);
 
-export async function standingOf(store: ObjectStore, env: Env, run: number): Promise<Standing> {
+export async function standingOf(store: ObjectStore, env: Env, own: RunClaim): Promise<Standing> {
   const log = new JobLog({ store, env, writer: 'standby', retained: 1 });
   const records = await log.readTail();
-  const { leaderEpoch, run: newest, end, lineage, line } = readState(records);
-  if (end !== null && end.run >= run) {
+  const state = readState(records);
+  const { leaderEpoch, run: newest, end, lineage, line } = state;
+  if (end !== null && hasEnded(end, own)) {
     const restore = records.findLast((record) => record.kind === 'restore');
     return {
       kind: 'ended',
@@ -37,7 +45,8 @@ export async function standingOf(store: ObjectStore, env: Env, run: number): Pro
       restarts: restore?.deployment?.restarts ?? 0,
     };
   }
-  return newest > run ? { kind: 'superseded', run: newest } : { kind: 'free', leaderEpoch };
+  if (compareRuns(state, orderOf(own)) <= 0) return { kind: 'free', leaderEpoch };
+  return { kind: 'superseded', run: newest };
 }
 
 /** Index of the log's last record, by two reads where it is still `hint`. */

@@ -3,12 +3,13 @@
  * checkpoint, newest checkpoint, or a first start with its initial manifest (P25, P42, P43).
  */
 import type { Logger } from 'pino';
-import { JobLog, type RunClaim } from '../checkpoint/log.ts';
+import { JobLog } from '../checkpoint/log.ts';
 import { type LogState, readState } from '../checkpoint/log-record.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { OpenOptions } from '../checkpoint/open-store.ts';
 import { leaderPath } from '../checkpoint/paths.ts';
 import { loadCheckpoint, recoverJob } from '../checkpoint/recover.ts';
+import { compareRuns, orderOf, type RunClaim } from '../checkpoint/run-claim.ts';
 import { restoreSavepoint } from '../checkpoint/savepoint.ts';
 import type { LogRecord, Manifest, RecordedDeployment } from '../checkpoint/snapshot.ts';
 import type { JobPlan, SourcePlan } from '../plan/job-plan.ts';
@@ -91,7 +92,8 @@ export async function findStart(
   const known = readState(before);
   const plan = await planOfStart(request, log, before, known);
   const ended = known.end !== null || (await endedBefore(store, known.leaderEpoch));
-  const drawn = before.length === 0 ? await drawLineage({ ...request, plan }) : '';
+  const begins = before.length === 0 || known.end?.kind === 'disposed';
+  const drawn = begins ? await drawLineage({ ...request, plan }) : '';
   await log.takeover({ lineage: drawn, restoredFrom: plan.restoreSavepoint }, request.after);
   await request.onLeading(log.leaderEpoch, () => log.confirmEnd());
   const { lineage } = log.state;
@@ -136,9 +138,11 @@ async function planOfStart(
   { plan, run, openStore }: StartRequest,
   log: JobLog,
   tail: readonly LogRecord[],
-  { run: newest, usedSavepoints, owedSavepoint }: LogState,
+  state: LogState,
 ): Promise<JobPlan> {
-  const start = run !== null && run.number > newest ? run.start : null;
+  const { usedSavepoints, owedSavepoint } = state;
+  const order = run === null ? 0 : compareRuns(orderOf(run), state);
+  const start = run !== null && order > 0 ? run.start : null;
   const wanted = plan.restoreSavepoint;
   let unused = wanted !== null && !usedSavepoints.has(wanted);
   // Records of older releases do not repeat what was restored before the tail.
@@ -146,7 +150,7 @@ async function planOfStart(
   if (unused && !told) unused = !readState(await log.readAll()).usedSavepoints.has(wanted ?? '');
   if (start === null) {
     // What is owed to the run comes before what only stands in the spec.
-    const owed = run?.number === newest && owedSavepoint !== null;
+    const owed = run !== null && order === 0 && owedSavepoint !== null;
     return { ...plan, restoreSavepoint: unused && !owed ? wanted : null };
   }
   if (unused && !(start.kind === 'savepoint' && start.location === wanted)) {

@@ -6,6 +6,7 @@
  */
 import type { Logger } from 'pino';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
+import { contains } from '../exchange/key-groups.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import type {
   AttemptMember,
@@ -135,6 +136,11 @@ export class TaskAttempt {
 
   tasks(): readonly TaskState[] {
     return [...this.#tasks.values()];
+  }
+
+  /** The subtask whose state a key group is in. */
+  ownerOf(keyGroup: number): number {
+    return this.#ranges.findIndex((range) => contains(range, keyGroup));
   }
 
   get allRunning(): boolean {

@@ -10,14 +10,18 @@ import type { Command, Report, RunningAttempt, TaskManagerMetrics } from '../rpc
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import type { Bound } from '../runtime/bound.ts';
+import { CpuMeter } from '../runtime/cpu-meter.ts';
 import { type Env, sleep, type Timer } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 
 /** Looks at heartbeats this often within one timeout. */
 const CHECKS_PER_TIMEOUT = 4;
 /** How long they may take to end after `shutdown`. */
 const SHUTDOWN_LIMIT_MS = 10_000;
 const SHUTDOWN_POLL_MS = 20;
+/** A TaskManager that lives and says nothing of its log: it deploys, or its disk hangs. */
+const LOG_LIMIT_MS = 2_000;
 
 export interface TaskManager {
   readonly id: string;
@@ -31,6 +35,8 @@ export interface TaskManager {
   /** Monotonic, ms. */
   lastHeardAt: number;
   metrics: TaskManagerMetrics | null;
+  /** Of its process. */
+  readonly cpu: CpuMeter;
   /** What it ran when it registered, kept current until the attempt is adopted or given up. */
   readonly running: RunningAttempt | null;
   /** false: the connection is gone; `onLost` follows or has come. */
@@ -56,6 +62,8 @@ interface Member extends TaskManager {
   readonly connection: TaskManagerConnection;
   /** Attempt whose end is awaited before it may be given work; null = it is at hand. */
   ending: number | null;
+  /** Who has asked for its log. */
+  readonly wantLog: ((log: LogText | null) => void)[];
 }
 
 export class TaskManagers {
@@ -150,6 +158,22 @@ export class TaskManagers {
     if (member === taskManager) this.#lose(member, reason);
   }
 
+  /** The newest lines of its log. Rejects with TASKMANAGER_SILENT; asks once for all who ask. */
+  async logOf(id: string): Promise<LogText> {
+    const member = this.#members.get(id);
+    const { promise, resolve } = Promise.withResolvers<LogText | null>();
+    const limit = this.#env.timer(LOG_LIMIT_MS, () => resolve(null));
+    if (member?.wantLog.push(resolve) === 1) {
+      member.send({ type: 'tell-log', leaderEpoch: this.#leaderEpoch });
+    }
+    const log = await promise;
+    limit.cancel();
+    if (log !== null) return log;
+    // The next one who asks must not wait for the answer to this one.
+    member?.wantLog.splice(0);
+    throw new TriggerJobError('TASKMANAGER_SILENT', `${id} tells nothing of its log`);
+  }
+
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
@@ -175,8 +199,10 @@ export class TaskManagers {
       registeredAt: this.#env.now(),
       lastHeardAt: this.#env.monotonic(),
       metrics: null,
+      cpu: new CpuMeter(),
       running: foreign ? null : running,
       ending: foreign ? running.attempt : null,
+      wantLog: [],
       connection,
       send: (command) => connection.send(command),
     };
@@ -221,8 +247,13 @@ export class TaskManagers {
     member.lastHeardAt = this.#env.monotonic();
     if (report.type === 'heartbeat') {
       member.metrics = report.metrics;
+      member.cpu.add(report.metrics.cpuSeconds, member.lastHeardAt);
       const discoveredAt = this.#events.discoveredAt();
       member.connection.send({ type: 'alive', leaderEpoch: this.#leaderEpoch, discoveredAt });
+    }
+    if (report.type === 'log') {
+      for (const tell of member.wantLog.splice(0)) tell(report.log);
+      return;
     }
     noteReport(member.running, report);
     if (report.type !== 'register') this.#events.onReport(member, report);

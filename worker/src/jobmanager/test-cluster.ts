@@ -138,6 +138,12 @@ export class TestCluster {
   /** Opening one waits for it. */
   opening: Promise<void> = Promise.resolve();
 
+  readonly openStore: JobManagerOptions['openStore'] = async (url, { readOnly = false } = {}) => {
+    await this.opening;
+    if (this.refuse?.test(url)) throw new Error(`${url} is refused`);
+    return this.#savepointStore(url, readOnly);
+  };
+
   /** Starts a JobManager; a second one takes over the same store. */
   async start(options: Partial<JobManagerOptions> = {}): Promise<JobManager> {
     const manager = await startJobManager({
@@ -148,11 +154,7 @@ export class TestCluster {
       env: realEnv,
       log: pino({ level: 'silent' }),
       store: this.store,
-      openStore: async (url, { readOnly = false } = {}) => {
-        await this.opening;
-        if (this.refuse?.test(url)) throw new Error(`${url} is refused`);
-        return this.#savepointStore(url, readOnly);
-      },
+      openStore: this.openStore,
       openEnumerator: () => this.enumerator,
       writer: 'test',
       ...options,

@@ -135,7 +135,8 @@ export const lostNodeTimeout = () =>
   defaulted(
     duration(
       'A pod that waits this long for the lost node of its volume gets a new, empty volume; its ' +
-        'state comes from the checkpoint.',
+        'state comes from the checkpoint. Also: from a deleted pod that stays on a node that is ' +
+        'not ready to condition Stalled (PodStuck).',
       '10m',
       { min: SECOND_MS },
     ),
@@ -172,7 +173,8 @@ export const kubernetesFields = {
   deletionPolicy: defaulted(
     choice(
       'What becomes of the state when the TriggerJob is deleted: Retain leaves the checkpoints, ' +
-        'Savepoint takes a savepoint first, Delete removes the checkpoints; savepoints stay.',
+        'Savepoint takes a savepoint first, Delete removes the checkpoints and the savepoints ' +
+        'that this job took in savepoints.directory; an Event names what could not be removed.',
       ['Retain', 'Savepoint', 'Delete'],
     ),
     'Retain',

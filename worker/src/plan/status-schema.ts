@@ -151,6 +151,7 @@ export const statusSchema = block('What the operator sees and does. Written by i
   ),
   deployedSpec: words('The spec that runs, as JSON; what a bad one is compared with.', '{}'),
   deployedGeneration: count('metadata.generation of deployedSpec.', 3),
+  podsGeneration: count('metadata.generation that the pods were last made anew for.', 3),
   stableSpec: words('The spec that was healthy last, as JSON; where a rollback goes.', '{}'),
   stableGeneration: count('metadata.generation of stableSpec.', 3),
   rejectedGeneration: count('metadata.generation that was taken back; not tried again.', 4),

@@ -3,11 +3,12 @@ import {
   type CheckpointEntry,
   isSavepoint,
   type Summary,
+  summarize,
 } from '../jobmanager/checkpoint-history.ts';
 import type { CheckpointKind } from '../jobmanager/coordinator-model.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
-import { VERTEX_IDS } from './flink-json.ts';
+import { VERTEX_IDS, vertexOf } from './flink-vertices.ts';
 
 const NO_FIGURES: Summary = { min: 0, max: 0, avg: 0, p50: 0, p90: 0, p95: 0, p99: 0, p999: 0 };
 
@@ -88,6 +89,70 @@ export function checkpointDetails(entry: CheckpointEntry): JsonObject {
   return {
     ...checkpoint(entry),
     tasks: Object.fromEntries(VERTEX_IDS.map((id) => [id, task])),
+  };
+}
+
+/** Of one vertex: the slot's snapshot is that of all four. Throws RestError 404. */
+export function checkpointSubtasks(
+  entry: CheckpointEntry,
+  params: Readonly<Record<string, string>>,
+): JsonObject {
+  vertexOf(params);
+  const { acks } = entry;
+  const over = (of: (ack: CheckpointEntry['acks'][number]) => number) =>
+    summaryJson(summarize(acks.map((ack) => Math.round(of(ack)))));
+  const none = summaryJson(NO_FIGURES);
+  const details = checkpointDetails(entry)['tasks'] as JsonObject;
+  const subtasks = Array.from({ length: entry.tasks }, (_, index) => {
+    const ack = acks.find(({ subtask }) => subtask === index);
+    return ack === undefined
+      ? { className: 'pending', index, status: 'pending_or_failed' }
+      : acknowledged(entry, ack);
+  });
+  return {
+    ...(details[vertexOf(params).id] as JsonObject),
+    summary: {
+      checkpointed_size: over(({ figures }) => figures.uploadedBytes),
+      state_size: over(({ figures }) => figures.stateBytes),
+      end_to_end_duration: over(({ at }) => at - entry.triggeredAt),
+      checkpoint_duration: {
+        sync: over(({ figures }) => figures.syncMs),
+        async: over(({ figures }) => figures.asyncMs),
+      },
+      alignment: {
+        buffered: none,
+        processed: none,
+        persisted: none,
+        duration: over(({ figures }) => figures.alignmentMs),
+      },
+      start_delay: over(({ figures }) => figures.startDelayMs),
+    },
+    subtasks,
+  };
+}
+
+function acknowledged(
+  { triggeredAt }: CheckpointEntry,
+  { subtask, at, figures }: CheckpointEntry['acks'][number],
+): JsonObject {
+  return {
+    className: 'completed',
+    index: subtask,
+    status: 'completed',
+    ack_timestamp: at,
+    end_to_end_duration: at - triggeredAt,
+    checkpointed_size: figures.uploadedBytes,
+    state_size: figures.stateBytes,
+    checkpoint: { sync: Math.round(figures.syncMs), async: Math.round(figures.asyncMs) },
+    alignment: {
+      buffered: 0,
+      processed: 0,
+      persisted: 0,
+      duration: Math.round(figures.alignmentMs),
+    },
+    start_delay: Math.round(figures.startDelayMs),
+    unaligned_checkpoint: false,
+    aborted: false,
   };
 }
 

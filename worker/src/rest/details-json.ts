@@ -48,7 +48,12 @@ export function details(view: JobView): JsonObject {
     filter: { ...view.filter },
     failure: newest === undefined ? null : `${newest.code}: ${newest.message}`,
     ledgerImbalance: gauges.ledgerImbalance,
-    subtasks: subtasks.map((subtask) => ({ ...subtask, extra: { ...subtask.extra } })),
+    subtasks: subtasks.map(({ histograms: _, tallies, extra, ledger, ...figures }) => ({
+      ...figures,
+      tallies: { ...tallies },
+      extra: { ...extra },
+      ledger: { ...ledger },
+    })),
   };
 }
 

@@ -1,9 +1,11 @@
 /** The job in the shapes and names of Flink's REST API, so that its users' tools work. Pure. */
-import { createHash } from 'node:crypto';
 import type { JobStatus } from '../jobmanager/job-state.ts';
 import type { JobView } from '../jobmanager/job-view.ts';
-import type { SubtaskMetrics } from '../rpc/messages.ts';
+import type { RestartStrategyPlan } from '../plan/job-plan.ts';
 import type { JsonObject } from '../runtime/json.ts';
+import { ioMetrics, SLOT_SHARING_GROUP, VERTICES, type Vertex } from './flink-vertices.ts';
+import { listed } from './metric-ids.ts';
+import { RestError } from './rest-error.ts';
 
 /** The release whose REST shapes these are; Flink's tools read it to decide what they may ask. */
 const FLINK_VERSION = '1.20.0';
@@ -23,7 +25,7 @@ const STATUSES: readonly JobStatus[] = [
   'RECONCILING',
 ];
 
-const TASK_STATES = [
+export const TASK_STATES = [
   'CREATED',
   'SCHEDULED',
   'DEPLOYING',
@@ -35,27 +37,7 @@ const TASK_STATES = [
   'FAILED',
   'RECONCILING',
 ] as const;
-type TaskState = (typeof TASK_STATES)[number];
-
-/** The four vertices and what flows through them. */
-const VERTICES = [
-  { name: 'Source', reads: 'recordsRead', writes: 'recordsRead', bytes: 'bytesRead' },
-  { name: 'UserStateManager', reads: 'recordsRead', writes: 'recordsProcessed', bytes: null },
-  { name: 'EventFilter', reads: 'recordsProcessed', writes: 'matched', bytes: null },
-  { name: 'ActionExecutor', reads: 'matched', writes: 'delivered', bytes: null },
-] as const satisfies readonly {
-  name: string;
-  reads: keyof SubtaskMetrics;
-  writes: keyof SubtaskMetrics;
-  bytes: keyof SubtaskMetrics | null;
-}[];
-
-/** 32 hex digits, the same for every job. */
-function vertexId(name: string): string {
-  return createHash('sha256').update(name).digest('hex').slice(0, 32);
-}
-
-export const VERTEX_IDS: readonly string[] = VERTICES.map((vertex) => vertexId(vertex.name));
+export type TaskState = (typeof TASK_STATES)[number];
 
 export function overview(view: JobView): JsonObject {
   const slots = view.taskManagers.reduce((sum, { slots }) => sum + slots, 0);
@@ -108,7 +90,13 @@ export function jobsOverview(view: JobView): JsonObject {
         'last-modification': Math.max(...STATUSES.map((status) => view.enteredAt(status))),
         tasks: {
           total: VERTICES.length * view.parallelism,
-          ...taskCounts(view, VERTICES.length),
+          // In small letters here, and only here.
+          ...Object.fromEntries(
+            taskCounts(view).map(([state, tasks]) => [
+              state.toLowerCase(),
+              tasks * VERTICES.length,
+            ]),
+          ),
         },
       },
     ],
@@ -121,12 +109,13 @@ export function job(view: JobView): JsonObject {
     name: view.plan.name,
     isStoppable: false,
     state: view.status,
+    'job-type': 'STREAMING',
     'start-time': view.startedAt,
     ...times(view),
     maxParallelism: view.plan.maxParallelism,
     now: view.now,
     timestamps: Object.fromEntries(STATUSES.map((status) => [status, view.enteredAt(status)])),
-    vertices: VERTICES.map((_, index) => vertex(view, index)),
+    vertices: VERTICES.map((one) => vertex(view, one)),
     'status-counts': Object.fromEntries(
       TASK_STATES.map((state) => [state, vertexState(view) === state ? VERTICES.length : 0]),
     ),
@@ -134,42 +123,31 @@ export function job(view: JobView): JsonObject {
   };
 }
 
-export function taskManagers(view: JobView): JsonObject {
-  return {
-    taskmanagers: view.taskManagers.map((taskManager) => ({
-      id: taskManager.id,
-      path: `${taskManager.host}:${taskManager.pid}`,
-      dataPort: taskManager.dataPort,
-      jmxPort: -1,
-      // Wall time of the last heartbeat, as Flink means it in spite of the name.
-      timeSinceLastHeartbeat: view.now - taskManager.sinceHeartbeatMs,
-      slotsNumber: taskManager.slots,
-      freeSlots: taskManager.freeSlots,
-      totalResource: {},
-      freeResource: {},
-      hardware: {
-        cpuCores: 0,
-        physicalMemory: view.plan.memory.processBytes,
-        freeMemory: Math.max(
-          0,
-          view.plan.memory.processBytes - (taskManager.metrics?.rssBytes ?? 0),
-        ),
-        managedMemory: view.plan.memory.managedBytes,
-      },
-      memoryConfiguration: {},
-      blocked: false,
-    })),
-  };
-}
+/** What Flink shows of them where `maxExceptions` does not say. */
+const SHOWN_EXCEPTIONS = 20;
 
-export function exceptions(view: JobView): JsonObject {
-  const { first, entries, truncated } = view.exceptions;
-  const newest = entries[0];
+/** `failureLabelFilter`: key:value, of all that is shown. Throws RestError 400. */
+export function exceptions(view: JobView, query: URLSearchParams): JsonObject {
+  const { first, entries: known } = view.exceptions;
+  const limit = Number(query.get('maxExceptions') ?? SHOWN_EXCEPTIONS);
+  if (!Number.isInteger(limit) || limit < 0) {
+    throw new RestError(400, 'maxExceptions must be a number from 0');
+  }
+  const filters = listed(query, 'failureLabelFilter') ?? [];
+  const wrong = filters.find((filter) => !/^[^:]+:[^:]+$/.test(filter));
+  if (wrong !== undefined) throw new RestError(400, `failureLabelFilter ${wrong}: use key:value`);
+  const matching = known.filter((entry) =>
+    filters.every((filter) => filter === `attempt:${entry.attempt}`),
+  );
+  const entries = matching.slice(0, limit);
+  const truncated = view.exceptions.truncated || entries.length < matching.length;
+  const newest = known[0];
   const all = entries.map((entry) => ({
     exceptionName: entry.code,
     stacktrace: entry.message,
     timestamp: entry.at,
     taskName: entry.subtask === null ? null : `subtask ${entry.subtask}`,
+    location: entry.taskManagerId,
     endpoint: entry.taskManagerId,
     taskManagerId: entry.taskManagerId,
     failureLabels: { attempt: String(entry.attempt) },
@@ -191,12 +169,14 @@ function times(view: JobView): JsonObject {
   return { 'end-time': end, duration: (end < 0 ? view.now : end) - view.startedAt };
 }
 
-function vertex(view: JobView, index: number): JsonObject {
-  const { name, reads, writes, bytes } = VERTICES[index] ?? VERTICES[0];
+function vertex(view: JobView, one: Vertex): JsonObject {
+  const { id, name } = one;
   const { counters } = view;
   const started = view.tasks.reduce((at, task) => Math.max(at, task.deployedAt), -1);
   return {
-    id: vertexId(name),
+    id,
+    // One slot runs a subtask of each.
+    slotSharingGroupId: SLOT_SHARING_GROUP,
     name,
     maxParallelism: view.plan.maxParallelism,
     parallelism: view.parallelism,
@@ -204,31 +184,18 @@ function vertex(view: JobView, index: number): JsonObject {
     'start-time': started,
     'end-time': -1,
     duration: started < 0 ? -1 : view.now - started,
-    tasks: taskCounts(view, 1),
-    metrics: {
-      'read-bytes': bytes === null ? 0 : counters[bytes],
-      'read-bytes-complete': true,
-      'write-bytes': 0,
-      'write-bytes-complete': true,
-      'read-records': counters[reads],
-      'read-records-complete': true,
-      'write-records': counters[writes],
-      'write-records-complete': true,
-      'accumulated-backpressured-time': Math.round(counters.backPressuredMs),
-      'accumulated-idle-time': Math.round(counters.idleMs),
-      'accumulated-busy-time': Math.round(counters.busyMs),
-    },
+    tasks: Object.fromEntries(taskCounts(view)),
+    metrics: ioMetrics(one, counters),
   };
 }
 
-function taskCounts(view: JobView, times: number): JsonObject {
+/** By state, of one vertex. */
+function taskCounts(view: JobView): [TaskState, number][] {
   const lost = view.parallelism - view.tasks.length;
-  return Object.fromEntries(
-    TASK_STATES.map((state) => {
-      const here = view.tasks.filter((task) => task.status === state).length;
-      return [state.toLowerCase(), (here + (state === missingState(view) ? lost : 0)) * times];
-    }),
-  );
+  return TASK_STATES.map((state) => {
+    const here = view.tasks.filter((task) => task.status === state).length;
+    return [state, here + (state === missingState(view) ? lost : 0)];
+  });
 }
 
 /** State of subtasks that no TaskManager has: Flink's for a job in that state. */
@@ -252,12 +219,58 @@ function vertexState(view: JobView): TaskState {
   return view.tasks.some((task) => task.status === 'CANCELING') ? 'CANCELING' : 'INITIALIZING';
 }
 
+export function plan(view: JobView): JsonObject {
+  return { plan: jobPlan(view) };
+}
+
+/** What Flink's page shows of a job's settings; ours are those that its users look for. */
+export function jobConfig(view: JobView): JsonObject {
+  const { plan } = view;
+  const settings: JsonObject = {
+    'execution.checkpointing.interval': plan.checkpointing.intervalMs,
+    'execution.checkpointing.timeout': plan.checkpointing.timeoutMs,
+    'execution.checkpointing.min-pause': plan.checkpointing.minPauseMs,
+    'execution.checkpointing.dir': plan.checkpointing.directory,
+    'execution.checkpointing.savepoint-dir': plan.savepointDirectory,
+    'pipeline.max-parallelism': plan.maxParallelism,
+    'restart-strategy.type': plan.restartStrategy.type,
+    'state.backend.type': 'rocksdb',
+    source: plan.source.kind,
+    keyBy: plan.keyBy,
+    'state.ttl': plan.state.ttlMs,
+    'filter.language': plan.filter.language,
+    'filter.version': view.filter.version,
+    action: plan.action.kind,
+    deadLetter: plan.deadLetter.kind,
+  };
+  return {
+    jid: view.jobId,
+    name: plan.name,
+    'execution-config': {
+      'execution-mode': 'PIPELINED',
+      'restart-strategy': restartText(plan.restartStrategy),
+      'job-parallelism': view.parallelism,
+      'object-reuse-mode': true,
+      'user-config': Object.fromEntries(
+        Object.entries(settings).map(([name, value]) => [name, String(value)]),
+      ),
+    },
+  };
+}
+
+/** For people. */
+function restartText(strategy: RestartStrategyPlan): string {
+  const { type, ...rest } = strategy;
+  const parts = Object.entries(rest).map(([name, value]) => `${name} ${value}`);
+  return parts.length === 0 ? type : `${type} (${parts.join(', ')})`;
+}
+
 function jobPlan(view: JobView): JsonObject {
-  const nodes = VERTICES.map(({ name }, index) => {
+  const nodes = VERTICES.map(({ id, name }, index) => {
     const before = VERTICES[index - 1];
     const ship = index === 1 ? 'HASH' : 'FORWARD';
     return {
-      id: vertexId(name),
+      id,
       parallelism: view.parallelism,
       operator: '',
       operator_strategy: '',
@@ -268,7 +281,7 @@ function jobPlan(view: JobView): JsonObject {
           : [
               {
                 num: 0,
-                id: vertexId(before.name),
+                id: before.id,
                 ship_strategy: ship,
                 exchange: 'pipelined_bounded',
               },
@@ -277,4 +290,34 @@ function jobPlan(view: JobView): JsonObject {
     };
   });
   return { jid: view.jobId, name: view.plan.name, type: 'STREAMING', nodes };
+}
+
+/** There are none, as in a Flink job that makes none. */
+export function accumulators(): JsonObject {
+  return {
+    'job-accumulators': [],
+    'user-task-accumulators': [],
+    'serialized-user-task-accumulators': {},
+  };
+}
+
+const APPLICATION_STATUS: Partial<Record<JobStatus, string>> = {
+  FINISHED: 'SUCCEEDED',
+  CANCELED: 'CANCELED',
+  FAILED: 'FAILED',
+};
+
+/** What a client that waits for the job's end polls. */
+export function executionResult(view: JobView): JsonObject {
+  const status = APPLICATION_STATUS[view.status];
+  if (status === undefined) return { status: { id: 'IN_PROGRESS' } };
+  return {
+    status: { id: 'COMPLETED' },
+    'job-execution-result': {
+      id: view.jobId,
+      'application-status': status,
+      'accumulator-results': {},
+      'net-runtime': view.enteredAt(view.status) - view.startedAt,
+    },
+  };
 }

@@ -4,7 +4,7 @@
  */
 import type { JobView } from '../jobmanager/job-view.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.ts';
-import { VERTEX_IDS } from './flink-json.ts';
+import { VERTEX_IDS } from './flink-vertices.ts';
 import { RestError } from './rest-error.ts';
 
 /** With a single slot the job still runs. */

@@ -9,8 +9,12 @@ import type { JobControl, JobView } from '../jobmanager/job-view.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { Forwarding } from './forward.ts';
+import { METRICS_TYPE } from './metrics.ts';
+import { ownMetrics } from './own-metrics.ts';
+import { ProcessMeter } from './process-meter.ts';
 import { RestError } from './rest-error.ts';
 import type { RestTokens } from './rest-tokens.ts';
 import { matchRoute, type Route, type RouteAnswer } from './router.ts';
@@ -21,6 +25,7 @@ const LEADER_PATH = '/api/v1/leader';
 /** Whether this process answers at all, and whether it is of use: leads, or knows who does. */
 const HEALTH_PATH = '/healthz';
 const READY_PATH = '/readyz';
+const METRICS_PATH = '/metrics';
 const MAX_BODY_BYTES = 64 * 1024;
 const MAX_CONNECTIONS = 256;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -40,32 +45,48 @@ export interface RestOptions {
   port: number;
   bindAddress: string;
   env: Env;
-  /** Of those who may change something; null or left out = anybody may. */
+  /**
+   * Of those who may change something; null or left out = whoever reaches it on loopback, and
+   * nobody where it listens beyond that.
+   */
   tokens?: RestTokens | null;
+  /** The newest lines of this process's log; left out = it keeps none. */
+  ownLog?: () => Promise<LogText>;
 }
+
+/** Of every answer: what a browser makes of it must run nothing and be in nobody's frame. */
+const SECURITY_HEADERS = {
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+};
 
 /**
  * Port 0 takes any free one. Rejects with REST_LISTEN, which names rest.port, when it can't be had.
  */
 export async function startRest(options: RestOptions): Promise<RestServer> {
-  const { jobManager, leader, port, bindAddress, env, tokens = null } = options;
+  const { jobManager, leader, port, bindAddress, env, tokens = null, ownLog = null } = options;
   const sockets = new Set<Socket>();
   const connections = () => ({ value: sockets.size, limit: MAX_CONNECTIONS });
   const forwarding = new Forwarding();
+  const meter = new ProcessMeter(env);
+  const local = isLoopback(bindAddress);
   const operations = {
     savepoints: new AsyncOperations(env),
     manual: new AsyncOperations(env),
     disposals: new AsyncOperations(env),
+    rescalings: new AsyncOperations(env),
   };
   let routes: { control: JobControl; routes: Route[] } | null = null;
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     const control = jobManager();
     if (control !== null && routes?.control !== control) {
-      routes = { control, routes: routesOf(control, operations, connections, leader) };
+      const parts = { control, operations, connections, leader, meter, ownLog, env };
+      routes = { control, routes: routesOf(parts) };
     }
     const view = control?.view() ?? null;
     const role = { routes: control && (routes?.routes ?? null), leader: leader(), view };
-    void respond({ ...role, tokens, forwarding }, request, response);
+    void respond({ ...role, tokens, local, forwarding }, request, response);
   });
   server.maxConnections = MAX_CONNECTIONS;
   server.on('connection', (socket: Socket) => {
@@ -107,6 +128,8 @@ interface Role {
   /** Of the job, if this process leads it or shows its end. */
   view: JobView | null;
   tokens: RestTokens | null;
+  /** Only this machine reaches it. */
+  local: boolean;
   forwarding: Forwarding;
 }
 
@@ -116,21 +139,35 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  // Also of what is streamed or passed on; an answer may say otherwise.
+  response.setHeaders(new Map(Object.entries(SECURITY_HEADERS)));
   let answer: RouteAnswer | null;
+  let text = '';
   try {
     answer = await handle(role, request, response);
+    text = textOf(answer);
   } catch (error) {
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
+    text = textOf(answer);
   }
   if (answer === null) return;
-  const text = typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
+  if (answer.stream !== undefined) {
+    answer.stream(response);
+    return;
+  }
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
     ...answer.headers,
   });
   response.end(text);
+}
+
+/** Throws where an object is nested too deep to be written. */
+function textOf(answer: RouteAnswer | null): string {
+  if (answer === null) return '';
+  return typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body);
 }
 
 /** null: answered already. */
@@ -143,11 +180,13 @@ async function handle(
   const url = new URL(request.url ?? '/', 'http://rest');
   const own = ownAnswer(role, url.pathname);
   if (own !== null) return own;
-  const { routes, leader, tokens, forwarding } = role;
+  const { routes, leader, forwarding } = role;
   const reads = method === 'GET' || method === 'HEAD';
-  if (!reads && tokens !== null && !tokens.admits(request.headers.authorization)) {
-    const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
-    return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
+  const refused = reads ? null : refusal(role, request);
+  if (refused !== null) return refused;
+  // Every process is scraped by itself: the leader's figures must not come twice.
+  if (routes === null && url.pathname === METRICS_PATH) {
+    return { status: 200, body: await ownMetrics(false), contentType: METRICS_TYPE };
   }
   if (routes === null) return forwarding.forward(request, response, leader);
   const match = matchRoute(routes, method, url.pathname);
@@ -155,8 +194,31 @@ async function handle(
   if (match.kind === 'wrong-method') {
     throw new RestError(405, `${method} is not possible here; use ${match.allowed.join(', ')}`);
   }
-  const body = method === 'GET' ? {} : await readBody(request);
-  return match.handler({ params: match.params, query: url.searchParams, body });
+  const denied = match.route.needsToken === true ? refusal(role, request) : null;
+  if (denied !== null) return denied;
+  const { maxBodyBytes = MAX_BODY_BYTES } = match.route;
+  const body = reads ? {} : await readBody(request, maxBodyBytes);
+  return match.route.handler({ params: match.params, query: url.searchParams, body });
+}
+
+/** Why who asks may change nothing; null = he may. */
+function refusal({ tokens, local }: Role, { headers }: IncomingMessage): RouteAnswer | null {
+  if (tokens === null) {
+    if (local) return null;
+    const errors = [
+      'This JobManager listens beyond loopback and knows no token, so it changes nothing and ' +
+        "shows no user's data: start it with --rest-token-file FILE " +
+        '(openssl rand -hex 32 makes one), or with spec.jobManager.rest.bindAddress: 127.0.0.1',
+    ];
+    return { status: 403, body: { errors } };
+  }
+  if (tokens.admits(headers.authorization)) return null;
+  const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
+  return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
+}
+
+function isLoopback(address: string): boolean {
+  return /^(127\.\d+\.\d+\.\d+|::1|localhost)$/.test(address);
 }
 
 /** What every JobManager answers for itself. */
@@ -178,13 +240,15 @@ function ownAnswer({ leader, view }: Role, path: string): RouteAnswer | null {
   }
 }
 
-async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {
+async function readBody(
+  request: IncomingMessage,
+  maxBytes: number,
+): Promise<Record<string, unknown>> {
   const parts: Buffer[] = [];
   let bytes = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     bytes += part.length;
-    if (bytes > MAX_BODY_BYTES)
-      throw new RestError(413, `the body is over ${MAX_BODY_BYTES} bytes`);
+    if (bytes > maxBytes) throw new RestError(413, `the body is over ${maxBytes} bytes`);
     parts.push(part);
   }
   if (bytes === 0) return {};

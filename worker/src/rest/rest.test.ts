@@ -5,13 +5,12 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { summarize } from '../jobmanager/checkpoint-history.ts';
-import { FakeTaskManager } from '../jobmanager/fake-task-manager.ts';
-import { TestCluster } from '../jobmanager/test-cluster.ts';
 import { realEnv } from '../runtime/env.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { startRest } from './rest-server.ts';
 import { RestTokens } from './rest-tokens.ts';
 import { matchRoute } from './router.ts';
+import { serveJob } from './test-rest.ts';
 
 /** What these tests read, of whatever answer: the assertions say which of it must be there. */
 interface Answer {
@@ -51,32 +50,7 @@ interface Operation {
   'failure-cause': { 'stack-trace': string };
 }
 
-async function serve(t: TestContext) {
-  const cluster = new TestCluster();
-  t.after(() => cluster.close());
-  const manager = await cluster.start();
-  const tm = await FakeTaskManager.connect(manager.rpcPort, 2);
-  while (manager.view().status !== 'RUNNING') await delay(2);
-  const options = {
-    jobManager: () => manager,
-    leader: () => null,
-    bindAddress: '127.0.0.1',
-    env: realEnv,
-  };
-  const rest = await startRest({ ...options, port: 0 });
-  t.after(() => rest.close());
-  const call = async (
-    path: string,
-    init?: RequestInit,
-  ): Promise<{ status: number; body: Answer }> => {
-    const response = await fetch(`http://127.0.0.1:${rest.port}${path}`, init);
-    return { status: response.status, body: (await response.json()) as Answer };
-  };
-  const get = async (path: string): Promise<Answer> => (await call(path)).body;
-  const post = (path: string, body: object = {}) =>
-    call(path, { method: 'POST', body: JSON.stringify(body) });
-  return { cluster, manager, tm, rest, call, get, post, options };
-}
+const serve = (t: TestContext) => serveJob<Answer>(t);
 
 async function completed(get: (path: string) => Promise<Answer>, path: string): Promise<Operation> {
   for (let i = 0; i < 400; i += 1) {
@@ -195,6 +169,19 @@ test('cancel with a savepoint; its disposal, once or twice, and of nothing else'
   assert.match(refused['failure-cause']['stack-trace'], /is no savepoint/);
 });
 
+test('the disposal of all that a job has stored: of a job of the operator alone', async (t) => {
+  const { manager, get, post } = await serve(t);
+  const base = `/jobs/${manager.jobId}`;
+  assert.equal((await post('/jobs/another/disposal')).status, 404);
+  assert.equal((await post(`${base}/disposal`, { triggerId: 'all' })).status, 202);
+  const refused = await completed(get, `${base}/disposal/all`);
+  assert.match(refused['failure-cause']['stack-trace'], /only the operator's jobs/);
+  manager.dispose = () => Promise.resolve({ deleted: 3, savepoints: 1, left: ['x is damaged'] });
+  await post(`${base}/disposal`, { triggerId: 'again' });
+  const done = { deleted: 3, savepoints: 1, left: ['x is damaged'] };
+  assert.deepEqual(await completed(get, `${base}/disposal/again`), done);
+});
+
 test('PATCH mode=cancel ends the job without a final checkpoint', async (t) => {
   const { manager, call } = await serve(t);
   const answer = await call(`/jobs/${manager.jobId}?mode=cancel`, { method: 'PATCH' });
@@ -283,7 +270,7 @@ test('a standby asks the leader for everybody, with method, body and status', as
     [202, { 'request-id': 'through-the-standby' }],
   );
   assert.equal((await fetch(`${url}/jobs/none`)).status, 404);
-  assert.match(await (await fetch(`${url}/metrics`)).text(), /triggerjob_matched_total/);
+  assert.match(await (await fetch(`${url}/metrics`)).text(), /^triggerjob_jobmanager_leading 0$/m);
   const role = async (at: string) => (await fetch(`${at}/api/v1/leader`)).json();
   assert.deepEqual(await role(url), { role: 'standby', leader: own, leaderEpoch: null });
   assert.deepEqual(await role(own), { role: 'leader', leader: null, leaderEpoch: 1 });

@@ -1,5 +1,7 @@
 /** Paths to handlers. `:name` matches one segment; every path also works below /v1. Pure. */
 
+import type { ServerResponse } from 'node:http';
+
 export interface RouteRequest {
   params: Readonly<Record<string, string>>;
   query: URLSearchParams;
@@ -13,6 +15,8 @@ export interface RouteAnswer {
   body: object | string;
   contentType?: string;
   headers?: Readonly<Record<string, string>>;
+  /** Writes the whole answer itself, as long as it lasts. */
+  stream?: (response: ServerResponse) => void;
 }
 
 export type Handler = (request: RouteRequest) => RouteAnswer | Promise<RouteAnswer>;
@@ -21,20 +25,25 @@ export interface Route {
   method: 'GET' | 'POST' | 'PUT' | 'PATCH';
   path: string;
   handler: Handler;
+  /** It shows data of users, or a GET changes something: it needs what a write needs. */
+  needsToken?: boolean;
+  /** Else the server's. */
+  maxBodyBytes?: number;
 }
 
 export type Match =
-  | { kind: 'found'; handler: Handler; params: Record<string, string> }
+  | { kind: 'found'; route: Route; params: Record<string, string> }
   | { kind: 'wrong-method'; allowed: string[] }
   | { kind: 'unknown' };
 
-export function matchRoute(routes: readonly Route[], method: string, path: string): Match {
+export function matchRoute(routes: readonly Route[], asked: string, path: string): Match {
+  const method = asked === 'HEAD' ? 'GET' : asked;
   const segments = split(path.startsWith('/v1/') ? path.slice(3) : path);
   const allowed: string[] = [];
   for (const route of routes) {
     const params = matchPath(split(route.path), segments);
     if (params === null) continue;
-    if (route.method === method) return { kind: 'found', handler: route.handler, params };
+    if (route.method === method) return { kind: 'found', route, params };
     allowed.push(route.method);
   }
   return allowed.length > 0 ? { kind: 'wrong-method', allowed } : { kind: 'unknown' };

@@ -1,30 +1,49 @@
 /** Which path answers what. Errors thrown here become {"errors": [...]} with their status. */
 import type { JobControl, JobView, SavepointRequest } from '../jobmanager/job-view.ts';
 import type { Bound, Bounds } from '../runtime/bound.ts';
+import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject } from '../runtime/json.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { AsyncOperations, Progress } from './async-operations.ts';
-import { checkpointConfig, checkpointDetails, checkpoints } from './checkpoint-json.ts';
 import { details } from './details-json.ts';
-import * as flink from './flink-json.ts';
-import { metricsText } from './metrics.ts';
-import { askedParallelism, resourceRequirements } from './resource-requirements.ts';
+import { figuresRoutes } from './figures-routes.ts';
+import { FLINK_ANSWERS } from './flink-routes.ts';
+import { inspectRoutes } from './inspect-routes.ts';
+import { checkJob, checkRunning } from './job-checks.ts';
+import { logRoutes } from './log-routes.ts';
+import { metricAnswers } from './metric-routes.ts';
+import { METRICS_TYPE, metricsText } from './metrics.ts';
+import { openApi } from './openapi.ts';
+import { ownMetrics } from './own-metrics.ts';
+import type { ProcessMeter } from './process-meter.ts';
+import { askedParallelism } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
 import { status } from './status-json.ts';
 
-/** `connections`: of the server that answers these. `leader`: where the leader's API is. */
-export function routesOf(
-  control: JobControl,
-  operations: Operations,
-  connections: () => Bound,
-  leader: () => string | null,
-): Route[] {
+export interface RouteParts {
+  control: JobControl;
+  operations: Operations;
+  /** Of the server that answers. */
+  connections: () => Bound;
+  /** Where the leader's API is. */
+  leader: () => string | null;
+  /** Of the process that answers. */
+  meter: ProcessMeter;
+  ownLog: (() => Promise<LogText>) | null;
+  env: Env;
+}
+
+export function routesOf(parts: RouteParts): Route[] {
+  const { control, operations, connections, leader, meter, ownLog, env } = parts;
   const bounds = (): Bounds => ({
     rest_connections: connections(),
     rest_savepoint_operations: operations.savepoints.kept,
     rest_checkpoint_operations: operations.manual.kept,
     rest_disposal_operations: operations.disposals.kept,
+    rest_rescaling_operations: operations.rescalings.kept,
+    ...control.inspection?.bounds,
   });
   const get = (path: string, answer: (view: JobView, request: RouteRequest) => object): Route => ({
     method: 'GET',
@@ -35,36 +54,34 @@ export function routesOf(
       return { status: 200, body: answer(view, request) };
     },
   });
-  return [
-    get('/overview', flink.overview),
-    get('/config', flink.config),
-    get('/jobs', flink.jobs),
-    get('/jobs/overview', flink.jobsOverview),
-    get('/jobs/:jobid', flink.job),
-    get('/jobs/:jobid/status', (view) => ({ status: view.status })),
-    get('/jobs/:jobid/checkpoints', checkpoints),
-    get('/jobs/:jobid/checkpoints/config', checkpointConfig),
-    get('/jobs/:jobid/checkpoints/details/:cid', (view, { params }) => {
-      const entry = view.checkpoints.find(Number(params['cid']));
-      if (entry !== undefined) return checkpointDetails(entry);
-      throw new RestError(404, `Could not find checkpointing statistics for ${params['cid']}.`);
-    }),
-    get('/jobs/:jobid/exceptions', flink.exceptions),
-    get('/jobs/:jobid/resource-requirements', resourceRequirements),
-    get('/taskmanagers', flink.taskManagers),
+  const routes: Route[] = [
+    // Before the paths with a name in the same place.
+    ...Object.entries(metricAnswers(meter)).map(([path, answer]) => get(path, answer)),
+    ...Object.entries(FLINK_ANSWERS).map(([path, answer]) => get(path, answer)),
     get('/api/v1/details', details),
     get('/api/v1/status', (view) => status(view, leader())),
     {
       method: 'GET',
       path: '/metrics',
       handler: async () => {
-        const { contentType, text } = await metricsText(control.view(), bounds());
-        return { status: 200, body: text, contentType };
+        const job = metricsText(control.view(), bounds(), meter.read());
+        return { status: 200, body: job + (await ownMetrics(true)), contentType: METRICS_TYPE };
       },
     },
+    ...figuresRoutes(control),
+    ...logRoutes(control, ownLog),
     ...actions(control, operations),
     ...disposal(control, operations),
+    ...jobDisposal(control, operations),
+    ...rescaling(control, operations),
+    ...inspectRoutes(control, env),
   ];
+  const described: Route = {
+    method: 'GET',
+    path: '/api/v1/openapi.json',
+    handler: () => ({ status: 200, body: openApi([...routes, described]) }),
+  };
+  return [...routes, described];
 }
 
 /** Operations that clients trigger and ask for: one book for each kind, as trigger ids are. */
@@ -72,6 +89,7 @@ export interface Operations {
   savepoints: AsyncOperations;
   manual: AsyncOperations;
   disposals: AsyncOperations;
+  rescalings: AsyncOperations;
 }
 
 function actions(control: JobControl, operations: Operations): Route[] {
@@ -176,6 +194,41 @@ function changes(control: JobControl): Route[] {
       handler: (request) => rescale(control, request),
     },
     { method: 'PATCH', path: '/jobs/:jobid', handler: (request) => cancel(control, request) },
+    // For clients that can only GET; a token is asked for all the same (rest-server.ts).
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/yarn-cancel',
+      needsToken: true,
+      handler: (request) => cancel(control, request),
+    },
+  ];
+}
+
+/** Flink's way to rescale before there were resource requirements. */
+function rescaling(control: JobControl, { rescalings }: Operations): Route[] {
+  return [
+    {
+      method: 'PATCH',
+      path: '/jobs/:jobid/rescaling',
+      handler: (request) => {
+        const parallelism = Number(request.query.get('parallelism') ?? Number.NaN);
+        if (!Number.isInteger(parallelism) || parallelism < 1) {
+          throw new RestError(400, 'parallelism must be a number from 1');
+        }
+        return accept(control, rescalings, request, async () => {
+          await control.rescale(parallelism);
+          return {};
+        });
+      },
+    },
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/rescaling/:triggerid',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(rescalings, request, failureCause);
+      },
+    },
   ];
 }
 
@@ -202,13 +255,40 @@ function disposal(control: JobControl, { disposals }: Operations): Route[] {
           await control.disposeSavepoint(path);
           return {};
         });
-        return { status: 202, body: { 'request-id': id } };
+        // Flink's status for this one, unlike the others'.
+        return { status: 200, body: { 'request-id': id } };
       },
     },
     {
       method: 'GET',
       path: '/savepoint-disposal/:triggerid',
       handler: (request) => outcome(disposals, request, failureCause),
+    },
+  ];
+}
+
+/** Of all that the job has stored; the job ends by it. Whoever asks again starts it again. */
+function jobDisposal(control: JobControl, { disposals }: Operations): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/jobs/:jobid/disposal',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        const id = disposals.start(text(request, 'triggerId'), async () => {
+          const { deleted, savepoints, left } = await control.dispose();
+          return { deleted, savepoints, left };
+        });
+        return { status: 202, body: { 'request-id': id } };
+      },
+    },
+    {
+      method: 'GET',
+      path: '/jobs/:jobid/disposal/:triggerid',
+      handler: (request) => {
+        checkJob(control.view(), request.params['jobid'] ?? '');
+        return outcome(disposals, request, failureCause);
+      },
     },
   ];
 }
@@ -265,16 +345,6 @@ function failureCause(failure: string): JsonObject {
 /** Flink's serialized throwable, as far as its tools read it. */
 function cause(failure: string): JsonObject {
   return { class: 'TriggerJobError', 'stack-trace': failure, 'serialized-throwable': '' };
-}
-
-function checkJob(view: JobView, jobId: string): void {
-  if (jobId !== view.jobId) throw new RestError(404, `Job ${jobId} not found`);
-}
-
-/** Flink's operator depends on 404 for a missing job and 409 for one that has ended. */
-function checkRunning(view: JobView, request: RouteRequest): void {
-  checkJob(view, request.params['jobid'] ?? '');
-  if (view.terminal) throw new RestError(409, `Job ${view.jobId} is already ${view.status}`);
 }
 
 /** Longer ones are no ids; what is kept of them is bounded. */

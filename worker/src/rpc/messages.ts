@@ -3,16 +3,21 @@
  * (frame.ts). The TaskManager connects. Commands bear the leaderEpoch; a TaskManager refuses an
  * older one than it has seen (P38).
  */
-import type { KeyGroupRange, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
+import type { KeyGroupRange, Ledger, SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Histograms } from '../runtime/histogram.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { SplitPosition } from '../source/source.ts';
+import type { Tallies, TaskManagerFigures } from './figures.ts';
+import type { SlotAnswer, SlotQuery } from './inspection.ts';
 
 /**
  * 2: the exchange between TaskManagers. 3: sources that are held. 4: re-attachment, heartbeats are
- * answered. 5: lost tasks are replaced alone.
+ * answered. 5: lost tasks are replaced alone. 6: histograms in heartbeats; logs, and subtasks are
+ * asked what people want to know.
  */
-export const RPC_VERSION = 5;
+export const RPC_VERSION = 6;
 
 /** What one deployment of one subtask needs. */
 export interface TaskDeployment {
@@ -157,6 +162,17 @@ export type Command =
       subtask: number;
       splits: SplitPosition[];
     }
+  /** Answered by `log`. */
+  | { type: 'tell-log'; leaderEpoch: number }
+  /** Answered by `answer` with this id, by whoever runs the subtask in that attempt. */
+  | {
+      type: 'query';
+      leaderEpoch: number;
+      attempt: number;
+      subtask: number;
+      id: string;
+      query: SlotQuery;
+    }
   /**
    * End the process after finishing what runs; sent at a graceful stop, after the final checkpoint.
    */
@@ -233,13 +249,13 @@ export type Report =
       code: string;
       error: string;
     }
-  | { type: 'canceled'; taskManagerId: string; attempt: number };
+  | { type: 'canceled'; taskManagerId: string; attempt: number }
+  /** null: it can't be read. */
+  | { type: 'log'; taskManagerId: string; log: LogText | null }
+  | { type: 'answer'; taskManagerId: string; attempt: number; id: string; answer: SlotAnswer };
 
 /** Sent with each heartbeat. Counters are totals since the attempt's start. */
-export interface TaskManagerMetrics {
-  rssBytes: number;
-  cpuSeconds: number;
-  heapBytes: number;
+export interface TaskManagerMetrics extends TaskManagerFigures {
   subtasks: SubtaskMetrics[];
   /** Connections with other TaskManagers, of the running attempt. */
   shuffle: ShuffleMetrics;
@@ -291,6 +307,8 @@ export interface SubtaskMetrics {
   busyMs: number;
   backPressuredMs: number;
   idleMs: number;
+  /** Of the subtask's key groups since the job's first start, as in a checkpoint (P35). */
+  ledger: Ledger;
   /** accepted minus the rest of the ledger; 0 unless a bug (I9). */
   ledgerImbalance: number;
   restoreMs: number;
@@ -298,6 +316,10 @@ export interface SubtaskMetrics {
   pauseCount: number;
   pauseP99Ms: number;
   pauseMaxMs: number;
+  tallies: Tallies;
+  histograms: Histograms;
+  /** Of the slot's thread, over the last seconds; 0 where it is not measured. */
+  eventLoopLagP99Ms: number;
   /** Everything else worth a metric, by name. */
   extra: Record<string, number>;
 }

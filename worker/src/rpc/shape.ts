@@ -39,6 +39,8 @@ const REPORT_FIELDS: Readonly<Record<Report['type'], Fields>> = {
   failed: { ...TASK, subtask: 'number', code: 'string', error: 'string' },
   'peer-lost': { ...TASK, peer: 'string', code: 'string', error: 'string' },
   canceled: TASK,
+  log: { taskManagerId: 'string', log: 'object or null' },
+  answer: { ...TASK, id: 'string', answer: 'object' },
 };
 
 const LEADER = { leaderEpoch: 'number' } as const;
@@ -76,6 +78,14 @@ const COMMAND_FIELDS: Readonly<Record<Command['type'], Fields>> = {
   abort: { ...LEADER, attempt: 'number', checkpointId: 'number' },
   'hold-sources': { ...LEADER, attempt: 'number', held: 'boolean' },
   'add-splits': { ...LEADER, attempt: 'number', subtask: 'number', splits: 'array' },
+  'tell-log': LEADER,
+  query: {
+    ...LEADER,
+    attempt: 'number',
+    subtask: 'number',
+    id: 'string',
+    query: 'object',
+  },
   shutdown: LEADER,
 };
 

@@ -198,6 +198,8 @@ export class SimTaskManager {
         for (const { task } of this.#of(command.attempt)) task.holdSource(command.held);
         return;
       case 'notify':
+      // Nobody looks at a simulated job.
+      case 'query':
         return;
     }
   }
@@ -324,6 +326,12 @@ export class SimTaskManager {
         rssBytes: 0,
         cpuSeconds: 0,
         heapBytes: 0,
+        heapTotalBytes: 0,
+        externalBytes: 0,
+        memoryLimitBytes: 0,
+        cores: 1,
+        eventLoopLagP99Ms: 0,
+        system: null,
         subtasks: this.#slots.map(({ task }) => task.metrics(0)),
         shuffle: { links: 0, bytesSent: 0, framesSent: 0, queuedBytes: 0, staleFrames: 0 },
       },

@@ -24,6 +24,7 @@ import { Permits } from '../http/permits.ts';
 import type { ProfileApiPlan } from '../plan/job-plan.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import { HISTOGRAM_BOUNDS, Histogram } from '../runtime/histogram.ts';
 import { type BreakerLimits, CircuitBreaker } from './circuit-breaker.ts';
 import { PARTS, ProfileAttempt, SMALL_ANSWER_BYTES } from './http-profile-api-attempt.ts';
 import { type FoundPart, judgePart, type PartFault } from './http-profile-api-part.ts';
@@ -72,6 +73,7 @@ class HttpProfileApi implements ProfileApi {
   readonly #headers: Record<string, string>;
   readonly #breaker: CircuitBreaker;
   readonly #closing = new AbortController();
+  readonly attemptSeconds = new Histogram(HISTOGRAM_BOUNDS.profileSeconds);
   readonly #counts = {
     requests: 0,
     found: 0,
@@ -221,7 +223,9 @@ class HttpProfileApi implements ProfileApi {
     this.#counts.requests += PARTS.length;
     this.#attempts.add(attempt);
     const request = { path, headers: this.#headers, timeoutMs };
+    const startedAt = this.#env.monotonic();
     const answers = await attempt.run(this.#env, this.#pool, request);
+    this.attemptSeconds.observe((this.#env.monotonic() - startedAt) / 1000);
     this.#attempts.delete(attempt);
     this.#closing.signal.throwIfAborted();
     const now = this.#env.now();

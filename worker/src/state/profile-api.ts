@@ -1,4 +1,5 @@
 /** The contract of the Profile API client (http-profile-api.ts): what a user starts with. */
+import type { HistogramCounts } from '../runtime/histogram.ts';
 
 /** Raw JSON texts as the API sent them; `history` oldest first, one text per event. */
 export interface ProfileAnswer {
@@ -22,5 +23,7 @@ export interface ProfileApi {
   fetch(userId: string): Promise<ProfileAnswer | ProfileFailure>;
   /** Counters since the start: requests, errors, retries, inFlight, breaker (0 closed, 1 open). */
   stats(): Record<string, number>;
+  /** `profileSeconds` of its attempts, three requests at once each; failed ones too. */
+  readonly attemptSeconds?: HistogramCounts;
   close(): Promise<void>;
 }

@@ -1,8 +1,10 @@
 /** What live users have left in the backend: profiles and closed chunks. */
 import { invariant } from '../runtime/errors.ts';
-import { CHUNK, PROFILE, rowKey, userPrefix } from './rows.ts';
+import { CHUNK, HEAD, PROFILE, rowKey, userPrefix } from './rows.ts';
 import type { RowReader, UserState } from './user-state.ts';
 import type { WriteBuffer } from './write-buffer.ts';
+
+export type UserPlace = Pick<UserState, 'keyGroup' | 'id'>;
 
 export class StoredRows implements RowReader {
   readonly #pending: WriteBuffer;
@@ -20,7 +22,16 @@ export class StoredRows implements RowReader {
     return this.#read(users.map(({ keyGroup, id }) => rowKey(userPrefix(keyGroup, id), PROFILE)));
   }
 
-  chunks({ keyGroup, id }: UserState, seqs: readonly number[]): Buffer[] {
+  /** undefined: there is no such user. */
+  headOf({ keyGroup, id }: UserPlace): Buffer | undefined {
+    return this.#pending.getMany([rowKey(userPrefix(keyGroup, id), HEAD)])[0];
+  }
+
+  profileOf({ keyGroup, id }: UserPlace): Buffer {
+    return this.#read([rowKey(userPrefix(keyGroup, id), PROFILE)])[0]!;
+  }
+
+  chunks({ keyGroup, id }: UserPlace, seqs: readonly number[]): Buffer[] {
     const prefix = userPrefix(keyGroup, id);
     return this.#read(seqs.map((seq) => rowKey(prefix, CHUNK, seq)));
   }

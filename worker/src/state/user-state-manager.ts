@@ -8,6 +8,7 @@
  */
 import type { Env } from '../runtime/env.ts';
 import { invariant } from '../runtime/errors.ts';
+import { HISTOGRAM_BOUNDS, Histogram } from '../runtime/histogram.ts';
 import type { StateBackend } from './backend.ts';
 import { DeltaLog, type DeltaLogOptions } from './delta-log.ts';
 import { ExpiryIndex, type ExpiryMark } from './expiry-index.ts';
@@ -71,6 +72,8 @@ export class UserStateManager {
   #misses = 0;
   #expired = 0;
   #truncatedEvents = 0;
+  /** Sizes of users, as they are written. */
+  readonly userBytes = new Histogram(HISTOGRAM_BOUNDS.userBytes);
   readonly expiry: ExpiryIndex;
   /** Reads what a live user has left in the backend. */
   readonly stored: StoredRows;
@@ -317,6 +320,7 @@ export class UserStateManager {
 
   #takeRows(user: UserState, delta: DeltaLog): void {
     for (const row of user.takeRows()) this.#put(delta, user.keyGroup, row);
+    this.userBytes.observe(user.storedBytes);
     user.dirtyIn = 0;
     this.#account(user);
     const grain = this.expiry.grainOf(user.lastAccess);

@@ -283,6 +283,11 @@ export class UserState {
     this.#history.release();
   }
 
+  /** Its rows as they would be written now, chunks apart; for who looks, so nothing changes. */
+  rowsNow(): { head: Buffer; profile: Buffer | null } {
+    return { head: this.#encodeHead(), profile: this.#texts?.encode() ?? null };
+  }
+
   #encodeHead(): Buffer {
     const history = this.#history;
     const head = {

@@ -89,6 +89,7 @@ function rig(log: Log, options: { batch: number; credit: number }) {
     keyBy: 'user_id',
     maxParallelism: GROUPS,
     allowedSkewMs: 60_000,
+    inspection: null,
     bufferTimeoutMs: 1,
     restored: false,
     liveTimestamps: true,

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { DeadLetter, Delivery, DeliveryOutcome } from '../action/action.ts';
+import { imbalance } from '../checkpoint/conservation.ts';
 import { type DataFrame, FrameBuilder } from '../exchange/frame.ts';
 import { keyGroupOf } from '../exchange/key-groups.ts';
 import { compileFilter } from '../filter/compile.ts';
@@ -15,9 +16,11 @@ import { MemoryBackend } from '../state/memory-backend.ts';
 import type { ProfileAnswer, ProfileFailure } from '../state/profile-api.ts';
 import { PROFILE, parseKey } from '../state/rows.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
-import { EventProcessor, type IncomingRecord } from './event-processor.ts';
-import { GroupLedger, imbalance } from './ledger.ts';
+import type { IncomingRecord } from './accepted-record.ts';
+import { EventProcessor } from './event-processor.ts';
+import { GroupLedger } from './ledger.ts';
 import { Outbox } from './outbox.ts';
+import { SlotInspection } from './slot-inspection.ts';
 
 const GROUPS = 16;
 /** One subtask of two. */
@@ -64,6 +67,7 @@ class Rig {
   readonly backend = new MemoryBackend();
   readonly manager: UserStateManager;
   readonly outbox: Outbox;
+  readonly inspection: SlotInspection;
   readonly processor: EventProcessor;
   progress = 0;
   #offset = 0;
@@ -97,8 +101,18 @@ class Rig {
         write: async (entry) => void this.deadLetters.push(entry),
         close: async () => {},
       },
-      onDone: (entry, result) => this.ledger.add(result, entry.keyGroup),
+      onDone: (entry, result) => {
+        this.ledger.add(result, entry.keyGroup);
+        if (this.inspection.taps.open.fired) this.inspection.tapFired(entry, result);
+      },
       onFault,
+    });
+    this.inspection = new SlotInspection({
+      env: realEnv,
+      plan: PLAN,
+      subtask: 0,
+      range: RANGE,
+      manager: this.manager,
     });
     this.processor = new EventProcessor({
       plan: PLAN,
@@ -110,6 +124,7 @@ class Rig {
       profileApi: options.api === false ? null : this.#api(),
       ledger: this.ledger,
       filter: options.filter ?? TRIGGERABLE,
+      inspection: this.inspection,
       mutant: null,
       onProgress: () => {
         this.progress++;
@@ -522,4 +537,91 @@ test('P50: a record that was accepted before is cut out of its frame, unparsed',
   assert.deepEqual([processed, repeats], [3, 2]);
   assert.equal(rig.ledger.totals(0, 0).accepted, 3);
   assert.deepEqual(rig.processor.accepted.positions(), [{ split: SPLIT.index, offset: 3 }]);
+});
+
+test('people see a user, its parked events, deliveries, decisions; nothing changes', async () => {
+  const rig = new Rig();
+  const [a] = OWN;
+  const parts = { processor: rig.processor, outbox: rig.outbox };
+  const ask = (userId: string, keyGroup = keyGroupOf(userId, GROUPS)) => {
+    const limits = { historyLimit: 10, maxBytes: 1 << 20 };
+    return rig.inspection.answer({ kind: 'user', userId, keyGroup, ...limits }, parts);
+  };
+  const of = (userId: string) => {
+    const answer = ask(userId);
+    assert.ok(answer.kind === 'user', JSON.stringify(answer));
+    return answer;
+  };
+  rig.arrive(rig.event(a), rig.event(a, { triggerable: true }));
+  const waiting = of(a);
+  assert.deepEqual([waiting.found, waiting.parked, waiting.decisions], [null, 2, []]);
+  assert.equal(rig.fetches.length, 1, 'a look asks the Profile API for nothing');
+  await rig.answer();
+  rig.arrive(rig.event(a, { triggerable: true }));
+  const before = rig.manager.stats;
+  const { found, parked, outbox, decisions } = of(a);
+  assert.deepEqual([parked, outbox, found?.historyEvents], [0, 2, 4]);
+  assert.deepEqual(
+    decisions.map(({ offset, verdict }) => [offset, verdict]),
+    [
+      [2, 'match'],
+      [1, 'match'],
+      [0, 'no-match'],
+    ],
+  );
+  assert.deepEqual(JSON.parse(found!.history)[0], { old: 1 });
+  assert.equal(JSON.parse(found!.visit!).event_count, 10);
+  assert.deepEqual(rig.manager.stats, before);
+  await rig.deliver();
+  assert.equal(of(a).outbox, 1);
+  assert.equal(of('nobody-knows').found, null);
+  const foreign = ask(FOREIGN[0]);
+  assert.deepEqual([foreign.kind, foreign.kind === 'failed' && foreign.code], ['failed', 'moved']);
+  const early = rig.inspection.answer({ kind: 'hot-keys', by: 'events', top: 1 }, null);
+  assert.deepEqual(early.kind === 'failed' && early.code, 'restoring');
+  const hot = rig.inspection.answer({ kind: 'hot-keys', by: 'events', top: 5 }, parts);
+  assert.ok(hot.kind === 'hot-keys');
+  assert.deepEqual(
+    hot.keys.map(({ userId, events, stateBytes }) => [userId, events, stateBytes]),
+    [[a, 3, of(a).found!.bytes]],
+  );
+});
+
+test('a tap shows each stage of a record, with the verdict and why it was dropped', async () => {
+  const rig = new Rig({ filter: filterOf('event.n > 3 && event.triggerable') });
+  const [a, b] = OWN;
+  const parts = { processor: rig.processor, outbox: rig.outbox };
+  const stages = ['keyed', 'enriched', 'matched', 'fired', 'dropped'] as const;
+  const fetch = () =>
+    stages.flatMap((stage) => {
+      const tap = { id: stage, stage, userId: null };
+      const answer = rig.inspection.answer({ kind: 'tap', tap }, parts);
+      assert.ok(answer.kind === 'tapped');
+      return answer.records.map((record) => ({ ...record, at: 0 }));
+    });
+  fetch();
+  rig.arrive(rig.event(a), rig.event(b, { n: 9, triggerable: true }));
+  await rig.answer();
+  await rig.answer();
+  rig.arrive(rig.event(a, { n: 5 }), rig.record('{"user_id":', 1));
+  await rig.deliver();
+  const seen = fetch().map(({ stage, userId, offset, verdict, reason, event, user }) => {
+    const parsed = JSON.parse(event) as { n?: number } | string;
+    const n = typeof parsed === 'string' ? parsed : parsed.n;
+    return [stage, userId, offset, n, verdict, reason?.slice(0, 30) ?? null, user];
+  });
+  const country = '{"country":"US"}';
+  assert.deepEqual(seen, [
+    ['keyed', a, 0, 0, null, null, undefined],
+    ['keyed', b, 1, 9, null, null, undefined],
+    ['keyed', a, 2, 5, null, null, undefined],
+    ['enriched', a, 0, 0, null, null, country],
+    ['enriched', b, 1, 9, null, null, country],
+    ['enriched', a, 2, 5, null, null, country],
+    ['matched', b, 1, 9, 'match', null, undefined],
+    ['fired', b, 1, 9, 'match', null, undefined],
+    ['dropped', a, 0, 0, 'no-match', 'the filter did not match', undefined],
+    ['dropped', null, 3, '{"user_id":', null, 'to the dead letter: value is n', undefined],
+    ['dropped', a, 2, 5, 'error', '&& needs a boolean, not nil, a', undefined],
+  ]);
 });

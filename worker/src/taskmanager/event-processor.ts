@@ -15,42 +15,23 @@ import { contains, keyGroupOf } from '../exchange/key-groups.ts';
 import type { CompiledFilter } from '../filter/filter.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { invariant } from '../runtime/errors.ts';
-import type { JsonObject } from '../runtime/json.ts';
 import type { Split } from '../source/source.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
 import { fieldSetOf } from '../state/profile-fields.ts';
 import type { UserState } from '../state/user-state.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
+import {
+  type AcceptedRecord,
+  type IncomingRecord,
+  parkedSize,
+  type RecordPlace,
+} from './accepted-record.ts';
 import { enrichedBody } from './enriched-body.ts';
 import { ProbeScope, UserScope } from './filter-scopes.ts';
 import type { GroupLedger } from './ledger.ts';
 import type { Outbox } from './outbox.ts';
+import type { SlotInspection } from './slot-inspection.ts';
 import { decodeUserEvent } from './user-event.ts';
-
-/** A record on its way: routed, its time fixed (P36). */
-interface RecordPlace {
-  split: Split;
-  keyGroup: number;
-  offset: number;
-  time: number;
-  timestamp: number;
-}
-
-/** A record that is kept as it came: parked in a restored checkpoint. */
-export interface IncomingRecord extends RecordPlace {
-  value: Buffer | null;
-}
-
-/** A record whose value was checked. Its text lies in `source`, which is its own once parked. */
-export interface AcceptedRecord extends RecordPlace {
-  userId: string;
-  parsed: JsonObject;
-  source: Buffer;
-  start: number;
-  end: number;
-  /** As the look before the batch's multi-get found it. */
-  user: UserState | undefined;
-}
 
 export interface ProcessorDeps {
   plan: JobPlan;
@@ -61,6 +42,7 @@ export interface ProcessorDeps {
   profileApi: ProfileApi | null;
   ledger: GroupLedger;
   filter: CompiledFilter;
+  inspection: SlotInspection;
   /** Of this task; above 1, events may be replayed (P33). */
   attempt: number;
   /** A deliberate defect, for tests of the checkers only. */
@@ -78,10 +60,6 @@ export interface ProcessorStats {
   /** Records that were accepted before, from a source that has a successor (P50). */
   repeats: number;
 }
-
-/** Heap bytes of a parked record per byte of its value: text, parsed object, fields. */
-const PARKED_FACTOR = 4;
-const PARKED_BYTES = 300;
 
 const NOTHING: ProfileAnswer = { kind: 'found', profile: '{}', visit: '{}', history: [] };
 
@@ -157,6 +135,11 @@ export class EventProcessor {
     return this.#loading.has(userId) || this.#deps.outbox.holds(userId);
   }
 
+  /** The user's events that wait for its profile. */
+  parkedOf(userId: string): number {
+    return this.#loading.get(userId)?.length ?? 0;
+  }
+
   /** Parked records in an order that keeps each user's. */
   parkedRecords(): AcceptedRecord[] {
     return [...this.#loading.values()].flat();
@@ -199,8 +182,9 @@ export class EventProcessor {
   }
 
   #handleBatch(records: readonly AcceptedRecord[], count: number): void {
-    const { manager } = this.#deps;
+    const { manager, inspection } = this.#deps;
     this.#stats.processed += count;
+    inspection.begin();
     let missing: Map<string, number> | null = null;
     for (const record of records) {
       record.user = manager.cached(record.userId);
@@ -211,6 +195,7 @@ export class EventProcessor {
     if (missing !== null) manager.load(missing);
     this.#readAhead(records);
     for (const record of records) this.#handleOne(record);
+    inspection.handled(records);
     manager.settle();
   }
 
@@ -268,12 +253,19 @@ export class EventProcessor {
     }
     const user = undefined;
     const text = { source, start, end };
-    records.push({ split, keyGroup, offset, time, timestamp, userId, parsed, ...text, user });
+    const record = { split, keyGroup, offset, time, timestamp, userId, parsed, ...text, user };
+    records.push(record);
+    const { inspection } = this.#deps;
+    if (inspection.taps.open.keyed) inspection.tapKeyed(record);
   }
 
   #deadLetter(place: RecordPlace, source: Buffer, start: number, end: number, error: string): void {
     const body = Buffer.from(source.subarray(start, Math.max(start, end)));
     const delivery = this.#delivery(place, '', body, 'dead-letter');
+    const { inspection } = this.#deps;
+    if (inspection.taps.open.dropped) {
+      inspection.tapRefused({ ...place, source, start, end }, null, error);
+    }
     this.#deps.outbox.add(place.keyGroup, delivery, { stage: 'state', error, attempts: 0 });
   }
 
@@ -346,6 +338,8 @@ export class EventProcessor {
         const delivery = this.#delivery(record, userId, record.source, 'dead-letter');
         const failure = { stage: 'state', error: answer.error, attempts: 1 } as const;
         this.#deps.outbox.add(record.keyGroup, delivery, failure);
+        const { inspection } = this.#deps;
+        if (inspection.taps.open.dropped) inspection.tapRefused(record, userId, answer.error);
       }
       return;
     }
@@ -356,10 +350,14 @@ export class EventProcessor {
   }
 
   #judge(user: UserState, record: AcceptedRecord): void {
-    const { manager, ledger } = this.#deps;
+    const { manager, ledger, inspection } = this.#deps;
+    const { open } = inspection.taps;
+    if (open.enriched) inspection.tapEnriched(user, record);
     this.#scope.event = record.parsed;
     this.#scope.state = user;
     const verdict = this.#filter.evaluate(this.#scope);
+    inspection.decisions.note(user.id, record, verdict, this.#filter.version);
+    if (open.matched || open.dropped) inspection.tapJudged(record, verdict);
     if (verdict.match) {
       this.#stats.matched++;
       const replayUntil = this.#replayUntil.get(record.split.index) ?? this.#unannounced;
@@ -390,7 +388,3 @@ export class EventProcessor {
 }
 
 const NO_BYTES = Buffer.alloc(0);
-
-function parkedSize(record: AcceptedRecord): number {
-  return (record.end - record.start) * PARKED_FACTOR + PARKED_BYTES;
-}

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GroupLedger, imbalance } from './ledger.ts';
+import { imbalance } from '../checkpoint/conservation.ts';
+import { GroupLedger } from './ledger.ts';
 
 test('counts belong to their key group and sum up', () => {
   const ledger = new GroupLedger(16);

@@ -46,8 +46,3 @@ export class GroupLedger {
     };
   }
 }
-
-export function imbalance(ledger: Ledger): number {
-  const { accepted, noMatch, delivered, deadLettered, parked, inOutbox } = ledger;
-  return accepted - noMatch - delivered - deadLettered - parked - inOutbox;
-}

@@ -7,6 +7,7 @@ import { SecretFile, type TransportKeys } from '../rpc/transport-secret.ts';
 import { realEnv, sleep } from '../runtime/env.ts';
 import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
+import { LogTail } from '../runtime/log-tail.ts';
 import { serveHealth } from './health-server.ts';
 import { claimLocalState, processIsAlive } from './local-state.ts';
 import { TaskManager } from './taskmanager.ts';
@@ -36,10 +37,9 @@ const FIND_LIMIT_MS = 60_000;
 
 /** Resolves at a shutdown by the JobManager; rejects when the process must end with a failure. */
 export async function runTaskManager(role: TaskManagerRole): Promise<void> {
-  const log = createLog(
-    'taskmanager',
-    role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
-  );
+  const level = role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info';
+  const tail = new LogTail(realEnv, 'taskmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
+  const log = createLog('taskmanager', level, tail);
   // Before it waits for anything, since a probe does not.
   let manager: TaskManager | null = null;
   const unknown = { registered: false, slots: role.slots, tasks: 0 };
@@ -74,6 +74,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     localStateDir: local,
     mutant: process.env['TRIGGERJOB_TEST_MUTANT'] ?? null,
     slotCacheBytes: cacheBytes === undefined ? null : Number(cacheBytes),
+    ownLog: () => tail.read().catch(() => null),
   });
   try {
     await manager.run();

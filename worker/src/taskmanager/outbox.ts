@@ -77,6 +77,12 @@ export class Outbox {
     return this.#queues.has(userId);
   }
 
+  /** The user's deliveries that wait or are under way. */
+  countOf(userId: string): number {
+    const waiting = this.#queues.get(userId);
+    return waiting === undefined ? 0 : waiting.length + 1;
+  }
+
   add(keyGroup: number, delivery: Delivery, failure: OutboxFailure | null): void {
     this.#admit({ seq: this.#nextSeq++, keyGroup, delivery, failure });
     this.#start();
@@ -155,8 +161,8 @@ export class Outbox {
     const next = this.#queues.get(key)?.shift();
     if (next === undefined) this.#queues.delete(key);
     else this.#ready.push(next);
-    this.bodies.give(entry.delivery.body);
     this.#options.onDone(entry, result);
+    this.bodies.give(entry.delivery.body);
     this.#start();
   }
 }

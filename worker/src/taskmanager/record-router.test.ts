@@ -1,16 +1,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ChannelSender } from '../exchange/channel-sender.ts';
+import { realEnv } from '../runtime/env.ts';
 import { RecordColumns } from '../source/record-columns.ts';
 import type { SplitPosition } from '../source/source.ts';
-import { RecordRouter } from './record-router.ts';
+import { RecordRouter, type RecordRouterOptions } from './record-router.ts';
+import { RecordTaps } from './record-tap.ts';
 
 const WALL_MS = 1_800_000_000_000;
 const HOUR_MS = 3_600_000;
 const SKEW_MS = 1_000;
 
 /** `wallMs`, `elapsedMs`: what the clocks say when a record of `timestamp` is routed. */
-function clockAfter(timestamp: number, wallMs: number, elapsedMs: number): number {
+function clockAfter(
+  timestamp: number,
+  wallMs: number,
+  elapsedMs: number,
+  inspection: RecordRouterOptions['inspection'] = null,
+): number {
   let [wall, monotonic] = [WALL_MS, 77];
   const router = new RecordRouter({
     env: {
@@ -25,6 +32,7 @@ function clockAfter(timestamp: number, wallMs: number, elapsedMs: number): numbe
     keyBy: 'user_id',
     maxParallelism: 1,
     allowedSkewMs: SKEW_MS,
+    inspection,
   });
   [wall, monotonic] = [wallMs, 77 + elapsedMs];
   const value = Buffer.from('{"user_id":"u1"}');
@@ -45,4 +53,20 @@ test('a wall clock that is set back does not make what is read now older', () =>
   const now = WALL_MS + 60_000;
   assert.equal(clockAfter(now, now - HOUR_MS, 60_000), now);
   assert.equal(clockAfter(now + HOUR_MS, now - HOUR_MS, 60_000), now + SKEW_MS);
+});
+
+test('who taps the source sees each record with its place; nobody, and nothing is asked', () => {
+  const seen: [string, number, number, string][] = [];
+  const taps = new RecordTaps(realEnv, 1);
+  const inspection: RecordRouterOptions['inspection'] = {
+    taps,
+    tapSource: (split, keyGroup, { bytes, starts, ends }, row) => {
+      seen.push([split.id, keyGroup, row, bytes.toString('utf8', starts[row], ends[row])]);
+    },
+  };
+  clockAfter(WALL_MS, WALL_MS, 0, inspection);
+  assert.deepEqual(seen, []);
+  taps.fetch({ id: '1', stage: 'source', userId: null });
+  clockAfter(WALL_MS, WALL_MS, 0, inspection);
+  assert.deepEqual(seen, [['events-0', 0, 0, '{"user_id":"u1"}']]);
 });

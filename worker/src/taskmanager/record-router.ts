@@ -9,6 +9,7 @@ import type { Env } from '../runtime/env.ts';
 import { KeyRouter } from '../source/key-router.ts';
 import type { RecordColumns } from '../source/record-columns.ts';
 import type { SplitPosition } from '../source/source.ts';
+import type { SlotInspection } from './slot-inspection.ts';
 
 export interface RecordRouterOptions {
   env: Env;
@@ -18,6 +19,8 @@ export interface RecordRouterOptions {
   keyBy: string;
   maxParallelism: number;
   allowedSkewMs: number;
+  /** null: nobody looks at what is read. */
+  inspection: Pick<SlotInspection, 'taps' | 'tapSource'> | null;
 }
 
 /** By subtask: 1 = records for it are sent, 0 = they are passed over. */
@@ -54,6 +57,8 @@ export class RecordRouter {
     const { index } = position.split;
     // P36: the split's running maximum, a record's time capped. One look at the clock per turn.
     const cap = this.#cap();
+    const { inspection } = this.#options;
+    const tap = inspection?.taps.open.source === true ? inspection : null;
     let row = first;
     for (; row < until; row++) {
       const offset = offsets[row]!;
@@ -67,6 +72,7 @@ export class RecordRouter {
         const sender = senders[target]!;
         if (!sender.append(index, keyGroup, offset, time, timestamp, records, start, end)) break;
       }
+      if (tap !== null) tap.tapSource(position.split, keyGroup, records, row);
       if (timestamp > cap && timestamp > position.clock) this.skewed++;
       position.clock = time;
       position.offset = offset + 1;

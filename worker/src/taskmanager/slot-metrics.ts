@@ -1,11 +1,14 @@
 /** One subtask's figures for the heartbeat, gathered from its parts. */
 import type { ActionExecutor } from '../action/action.ts';
+import { imbalance } from '../checkpoint/conservation.ts';
 import type { ChannelSender } from '../exchange/channel-sender.ts';
 import { channelCredit } from '../exchange/credit.ts';
 import type { InputGate } from '../exchange/input-gate.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Tallies } from '../rpc/figures.ts';
 import type { SubtaskMetrics, TaskDeployment } from '../rpc/messages.ts';
 import { type Bounds, flattened } from '../runtime/bound.ts';
+import { type Histograms, noHistogram } from '../runtime/histogram.ts';
 import { HELD_BYTES } from '../source/kafka-fetcher.ts';
 import type { SplitReader } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
@@ -14,9 +17,11 @@ import type { UserStateManager } from '../state/user-state-manager.ts';
 import { KEEP_BYTES } from './body-pool.ts';
 import { OWED_LIMIT_BYTES } from './checkpointer.ts';
 import type { EventProcessor } from './event-processor.ts';
-import { type GroupLedger, imbalance } from './ledger.ts';
+import type { GroupLedger } from './ledger.ts';
 import { MAX_UNDER_WAY, type Outbox } from './outbox.ts';
 import type { PauseMeter } from './pause-meter.ts';
+import type { SlotFigures } from './slot-figures.ts';
+import type { SlotInspection } from './slot-inspection.ts';
 import type { SourceStats } from './source-task.ts';
 
 export interface SlotMetricParts {
@@ -39,6 +44,8 @@ export interface SlotMetricParts {
   stateBytes: number;
   restoreMs: number;
   pauses: PauseMeter;
+  figures: SlotFigures;
+  inspection: SlotInspection;
   ports: {
     profileApi: ProfileApi | null;
     action: ActionExecutor;
@@ -57,6 +64,7 @@ export function slotMetrics(parts: SlotMetricParts): SubtaskMetrics {
   const parked = processor.parked + parts.deferred;
   const ledger = parts.ledger.totals(parked, outbox.size);
   const api = ports.profileApi?.stats() ?? {};
+  const backend = ports.backend.stats();
   const busyMs = source.busyMs + parts.stateBusyMs;
   return {
     subtask: task.subtask,
@@ -89,17 +97,58 @@ export function slotMetrics(parts: SlotMetricParts): SubtaskMetrics {
     busyMs,
     backPressuredMs: source.backPressuredMs,
     idleMs: Math.max(0, parts.uptimeMs - busyMs - source.backPressuredMs),
+    ledger,
     ledgerImbalance: imbalance(ledger),
     restoreMs: parts.restoreMs,
     pauseCount: pauses.stats.count,
     pauseP99Ms: pauses.stats.p99Ms,
     pauseMaxMs: pauses.stats.maxMs,
-    extra: extras(parts, api),
+    tallies: tallies(parts, api, backend),
+    histograms: histograms(parts),
+    eventLoopLagP99Ms: 0,
+    extra: extras(parts, api, backend),
   };
 }
 
-function extras(parts: SlotMetricParts, api: Record<string, number>): Record<string, number> {
-  const backend = parts.ports.backend.stats();
+function tallies(
+  { figures, ports }: SlotMetricParts,
+  api: Record<string, number>,
+  backend: Record<string, number>,
+): Tallies {
+  const action = ports.action.stats();
+  return {
+    webhook2xx: action['status2xx'] ?? 0,
+    webhook3xx: action['status3xx'] ?? 0,
+    webhook4xx: action['status4xx'] ?? 0,
+    webhook5xx: action['status5xx'] ?? 0,
+    webhookTimeout: action['timeouts'] ?? 0,
+    webhookNetwork: action['networkErrors'] ?? 0,
+    webhookRefused: action['refusedAddresses'] ?? 0,
+    webhookRetries: action['retries'] ?? 0,
+    ...figures.deadLetters,
+    profileRetries: api['retries'] ?? 0,
+    profileBreakerOpened: api['breakerOpened'] ?? 0,
+    compactionSeconds: backend['rocksdb_compaction_seconds'] ?? 0,
+    compactionWrittenBytes: backend['rocksdb_compaction_written_bytes'] ?? 0,
+  };
+}
+
+/** Copies: what is told is of one moment. */
+function histograms({ figures, manager, ports }: SlotMetricParts): Histograms {
+  const copy = ({ counts, sum }: Histograms['userBytes']) => ({ counts: [...counts], sum });
+  return {
+    endToEndSeconds: copy(figures.endToEnd),
+    webhookSeconds: copy(ports.action.attemptSeconds ?? noHistogram('webhookSeconds')),
+    profileSeconds: copy(ports.profileApi?.attemptSeconds ?? noHistogram('profileSeconds')),
+    userBytes: copy(manager.userBytes),
+  };
+}
+
+function extras(
+  parts: SlotMetricParts,
+  api: Record<string, number>,
+  backend: Record<string, number>,
+): Record<string, number> {
   const extra: Record<string, number> = {
     skewed_records: parts.source.skewedRecords,
     dirty_users: parts.manager.stats.dirty,
@@ -123,7 +172,7 @@ function bounds(
   api: Record<string, number>,
   backend: Record<string, number>,
 ): Bounds {
-  const { plan, senders, outbox, processor, manager, ports } = parts;
+  const { plan, senders, outbox, processor, manager, inspection, ports } = parts;
   const { memory } = plan;
   const credit = channelCredit(plan, senders.length);
   // One buffer of overdraft per channel: what stands before a barrier (P17).
@@ -155,6 +204,8 @@ function bounds(
       limit: plan.state.profileApi?.maxConcurrent ?? 0,
     },
     profile_answer_bytes: { value: api['answerBytes'] ?? 0, limit: api['answerRoomBytes'] ?? 0 },
+    tap_records: inspection.taps.kept,
+    followed_users: inspection.decisions.followed,
     action_in_flight: { value: action['inFlight'] ?? 0, limit: ports.action.maxInFlight },
   };
 }

@@ -26,6 +26,8 @@ import { EventProcessor } from './event-processor.ts';
 import { GroupLedger } from './ledger.ts';
 import { Outbox } from './outbox.ts';
 import { PauseMeter } from './pause-meter.ts';
+import { SlotFigures } from './slot-figures.ts';
+import { SlotInspection } from './slot-inspection.ts';
 import { SourceTask } from './source-task.ts';
 
 export interface SlotPorts {
@@ -82,6 +84,8 @@ export interface SlotParts {
   outbox: Outbox;
   processor: EventProcessor;
   pauses: PauseMeter;
+  figures: SlotFigures;
+  inspection: SlotInspection;
 }
 
 const DELTA_RUN_SHARE = 0.75;
@@ -103,11 +107,16 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   });
   const manager = buildManager(ports, config);
   const ledger = new GroupLedger(plan.maxParallelism);
+  const figures = new SlotFigures(ports.env);
+  const { env } = ports;
+  const inspection = new SlotInspection({ env, plan, ...task, manager });
   const outbox = new Outbox({
     action: ports.action,
     deadLetter: ports.deadLetter,
     onDone: (entry, result) => {
       ledger.add(result, entry.keyGroup);
+      figures.left(entry, result);
+      if (inspection.taps.open.fired) inspection.tapFired(entry, result);
       hooks.progress();
     },
     onFault: hooks.fault,
@@ -116,7 +125,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     aligner,
     gate: new InputGate(channels, aligner),
     senders,
-    source: buildSource(ports, config, senders, hooks.caughtUp),
+    source: buildSource(ports, config, senders, inspection, hooks.caughtUp),
     manager,
     ledger,
     outbox,
@@ -129,12 +138,15 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
       profileApi: ports.profileApi,
       ledger,
       filter: compileVersion(plan, config.script),
+      inspection,
       attempt: task.attempt,
       mutant: config.mutant,
       onProgress: hooks.progress,
       onFault: hooks.fault,
     }),
     pauses: new PauseMeter(ports.env),
+    figures,
+    inspection,
   };
 }
 
@@ -142,6 +154,7 @@ function buildSource(
   ports: SlotPorts,
   config: SlotConfig,
   senders: readonly ChannelSender[],
+  inspection: SlotInspection,
   onCaughtUp: () => void,
 ): SourceTask {
   const { plan, task, ranges, mutant } = config;
@@ -154,6 +167,7 @@ function buildSource(
     keyBy: plan.keyBy,
     maxParallelism: plan.maxParallelism,
     allowedSkewMs: plan.state.allowedSkewMs,
+    inspection,
     bufferTimeoutMs: plan.bufferTimeoutMs,
     restored: task.attempt > 1,
     liveTimestamps: plan.source.kind === 'kafka',

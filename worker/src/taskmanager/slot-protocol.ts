@@ -7,6 +7,7 @@ import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { Frame } from '../exchange/frame.ts';
 import type { Attempts } from '../exchange/wire.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { SlotAnswer, SlotQuery } from '../rpc/inspection.ts';
 import type {
   RunningTask,
   ScriptVersion,
@@ -42,6 +43,7 @@ export type SlotCommand =
   | { type: 'detach'; subtasks: number[] }
   | { type: 'replace'; attempts: number[] }
   | { type: 'replay'; positions: SplitPosition[]; goals: AcceptedPosition[] }
+  | { type: 'query'; id: string; query: SlotQuery }
   | { type: 'close' };
 
 export type SlotMessage =
@@ -49,6 +51,7 @@ export type SlotMessage =
   | { type: 'metrics'; metrics: SubtaskMetrics }
   /** The answer to `describe`, behind all commands before it. */
   | { type: 'described'; task: RunningTask }
+  | { type: 'answer'; id: string; answer: SlotAnswer }
   | { type: 'fault'; code: string; error: string }
   | { type: 'closed' };
 

@@ -8,6 +8,7 @@
 import type { AcceptedPosition } from '../exchange/accepted-offsets.ts';
 import type { DataFrame, Frame } from '../exchange/frame.ts';
 import type { Received } from '../exchange/input-gate.ts';
+import type { SlotAnswer, SlotQuery } from '../rpc/inspection.ts';
 import type { RunningTask, ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
 import { restoreState } from '../state/restore.ts';
@@ -238,6 +239,11 @@ export class SlotTask {
   /** For a leader that knows nothing of this task (P45). */
   describe(): RunningTask {
     return describeTask(this.#config.task, this.#parts.source.known(), this.#running);
+  }
+
+  /** What people ask; nothing changes by it. */
+  inspect(query: SlotQuery): SlotAnswer {
+    return this.#parts.inspection.answer(query, this.#running === null ? null : this.#parts);
   }
 
   metrics(cpuSeconds: number): SubtaskMetrics {

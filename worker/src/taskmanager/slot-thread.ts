@@ -13,6 +13,7 @@ import type { Frame } from '../exchange/frame.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
 import { type Env, realEnv } from '../runtime/env.ts';
 import { invariant, messageOf, TriggerJobError } from '../runtime/errors.ts';
+import { EventLoopLag } from '../runtime/event-loop-lag.ts';
 import { createLog } from '../runtime/log.ts';
 import { createSplitReader } from '../source/open.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
@@ -114,10 +115,12 @@ async function main(): Promise<void> {
   main.ref();
   const tell = (message: SlotMessage) => main.postMessage(message);
   const slot = await openTask(start, tell);
+  const lag = new EventLoopLag(() => realEnv.monotonic());
   const metrics = setIntervalOf(METRICS_MS, () => {
     const usage = process.threadCpuUsage();
     const cpuSeconds = (usage.user + usage.system) / 1e6;
-    tell({ type: 'metrics', metrics: slot.metrics(cpuSeconds) });
+    const eventLoopLagP99Ms = lag.p99Ms();
+    tell({ type: 'metrics', metrics: { ...slot.metrics(cpuSeconds), eventLoopLagP99Ms } });
   });
   main.on('message', (command: SlotCommand) => {
     if (command.type !== 'close') {
@@ -125,6 +128,7 @@ async function main(): Promise<void> {
       return;
     }
     metrics.cancel();
+    lag.close();
     slot
       .close()
       .catch(() => {})
@@ -167,6 +171,9 @@ function obey(
       return;
     case 'replace':
       slot.replace(command.attempts);
+      return;
+    case 'query':
+      tell({ type: 'answer', id: command.id, answer: slot.inspect(command.query) });
       return;
     case 'replay':
       slot.replay(command.positions, command.goals);

@@ -19,8 +19,11 @@ const CLOSE_LIMIT_MS = 5000;
  */
 const YOUNG_MB = 64;
 
+/** What the owner has to act on. */
+export type SlotEvent = Extract<SlotMessage, { type: 'report' | 'fault' | 'answer' }>;
+
 export interface SlotWorkerEvents {
-  said(message: Extract<SlotMessage, { type: 'report' | 'fault' }>): void;
+  said(message: SlotEvent): void;
   /** The thread ended without a word. */
   failed(code: string, error: string): void;
 }

@@ -109,6 +109,7 @@ function rig(
     keyBy: 'user_id',
     maxParallelism: GROUPS,
     allowedSkewMs: 60_000,
+    inspection: null,
     bufferTimeoutMs: 5,
     restored: false,
     liveTimestamps: true,

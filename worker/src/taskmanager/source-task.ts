@@ -202,7 +202,7 @@ export class SourceTask {
     if (this.#closed) return await reader.close();
     loss.catchUp = new CatchUp({
       reader,
-      router: new RecordRouter(this.#options),
+      router: new RecordRouter({ ...this.#options, inspection: null }),
       from,
       targets: loss.lost,
       live: (index) => this.#splits.get(index)!.position,

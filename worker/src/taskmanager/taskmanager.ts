@@ -12,6 +12,7 @@ import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
+import type { LogText } from '../runtime/log-tail.ts';
 import type { TaskManagerHealth } from './health-server.ts';
 import {
   type LeaderCommand,
@@ -19,9 +20,10 @@ import {
   LeaderLink,
   type Register,
 } from './leader-link.ts';
+import { ProcessWatch } from './process-figures.ts';
 import { SleepWatch } from './sleep-watch.ts';
-import type { SlotCommand, SlotMessage } from './slot-protocol.ts';
-import { SlotWorker } from './slot-worker.ts';
+import type { SlotCommand } from './slot-protocol.ts';
+import { type SlotEvent, SlotWorker } from './slot-worker.ts';
 import { TaskExchange } from './task-exchange.ts';
 
 export interface TaskManagerOptions {
@@ -40,6 +42,8 @@ export interface TaskManagerOptions {
   mutant: string | null;
   /** Overrides of the memory plan, for tests that need a small cache. */
   slotCacheBytes: number | null;
+  /** The newest lines of this process's log; null = they can't be read. */
+  ownLog(): Promise<LogText | null>;
 }
 
 const FIRST_HEARTBEAT_MS = 1000;
@@ -55,6 +59,7 @@ export class TaskManager {
   #heartbeatMs = FIRST_HEARTBEAT_MS;
   #heartbeat: Timer | null = null;
   readonly #sleep: SleepWatch;
+  readonly #process: ProcessWatch;
   #exchange: TaskExchange | null = null;
   /** The newest attempt that was deployed or told of: commands that bear another come too late. */
   #attempt = 0;
@@ -65,6 +70,7 @@ export class TaskManager {
     this.#options = options;
     const { env, log, jobManagers: addresses, connect } = options;
     this.#sleep = new SleepWatch(env);
+    this.#process = new ProcessWatch(env, options.localStateDir);
     this.#link = new LeaderLink({
       env,
       log,
@@ -100,6 +106,7 @@ export class TaskManager {
   async close(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     await this.#closeSlots();
     this.#link.close();
   }
@@ -108,6 +115,7 @@ export class TaskManager {
   async halt(): Promise<void> {
     this.#closing = true;
     this.#heartbeat?.cancel();
+    this.#process.close();
     this.#link.close();
     await Promise.all(this.#slots.map((slot) => slot.terminate()));
   }
@@ -189,11 +197,29 @@ export class TaskManager {
         slot?.post({ type: 'add-splits', splits });
         return;
       }
+      case 'tell-log':
+        this.#report({ type: 'log', log: await this.#options.ownLog() });
+        return;
+      case 'query':
+        this.#query(command);
+        return;
       case 'shutdown':
         await this.close();
         this.#end?.(null);
         return;
     }
+  }
+
+  /** Of a task that is not here any more, or not yet: the JobManager knows where to ask again. */
+  #query({ attempt, subtask, id, query }: Extract<LeaderCommand, { type: 'query' }>): void {
+    const slot = this.#slots.findLast((one) => one.subtask === subtask);
+    if (slot !== undefined && attempt === this.#attempt) {
+      slot.post({ type: 'query', id, query });
+      return;
+    }
+    const error = `subtask ${subtask} of attempt ${attempt} does not run here`;
+    const answer = { kind: 'failed', code: 'moved', error } as const;
+    this.#report({ type: 'answer', attempt, id, answer });
   }
 
   async #deploy(command: Deployment): Promise<void> {
@@ -267,9 +293,10 @@ export class TaskManager {
     }
   }
 
-  #fromSlot(slot: SlotWorker, message: Extract<SlotMessage, { type: 'report' | 'fault' }>): void {
+  #fromSlot(slot: SlotWorker, message: SlotEvent): void {
     if (!this.#slots.includes(slot)) return;
     if (message.type === 'report') this.#report(message.report);
+    else if (message.type === 'answer') this.#report({ ...message, attempt: this.#attempt });
     else this.#slotFailed(slot, message.code, message.error);
   }
 
@@ -323,15 +350,11 @@ export class TaskManager {
   }
 
   #tell(): void {
-    const usage = process.cpuUsage();
-    const memory = process.memoryUsage();
     this.#report({
       type: 'heartbeat',
       leaderEpoch: this.#link.leaderEpoch,
       metrics: {
-        rssBytes: memory.rss,
-        cpuSeconds: (usage.user + usage.system) / 1e6,
-        heapBytes: memory.heapUsed,
+        ...this.#process.figures(),
         subtasks: this.#slots.flatMap(({ metrics }) => (metrics === null ? [] : [metrics])),
         shuffle: this.#exchange?.stats ?? NO_SHUFFLE,
       },

@@ -35,8 +35,13 @@ export interface VariableRef {
 }
 
 interface Base {
-  /** `line:column` in the script, for messages. */
+  /** `line:column` in the script, for messages: an operator's place, not its first operand's. */
   readonly where: string;
+  /** The node's own text in the script: UTF-16 offsets, `to` is behind its last character. */
+  readonly from: number;
+  readonly to: number;
+  /** Where it starts with the brackets around it, which are its parent's text. */
+  readonly outer: number;
   readonly height: number;
 }
 

@@ -4,6 +4,8 @@
  */
 import type { FilterScope, ScopeName } from '../filter.ts';
 import { type SourceText, syntaxError } from '../syntax-error.ts';
+import type { Program } from './ast.ts';
+import { compileWatched, type Evaluate, type Watch } from './compile-expression.ts';
 import { compileBody } from './compile-statement.ts';
 import type { Complaint } from './cursor.ts';
 import { Frame } from './frame.ts';
@@ -23,6 +25,26 @@ interface AviatorProgram {
 }
 
 export function compileAviator(source: SourceText, stepBudget: number): AviatorProgram {
+  const program = parsed(source, stepBudget);
+  return {
+    reads: program.reads,
+    userPaths: program.userPaths,
+    complaint: program.complaint,
+    run: runner(program, compileBody(program.body), stepBudget),
+  };
+}
+
+/** The same program, each of its expressions and statements shown to `watch` as it runs. */
+export function watchAviator(
+  source: SourceText,
+  stepBudget: number,
+  watch: Watch,
+): AviatorProgram['run'] {
+  const program = parsed(source, stepBudget);
+  return runner(program, compileWatched(program.body, watch), stepBudget);
+}
+
+function parsed(source: SourceText, stepBudget: number): Program {
   const program = parseProgram(source);
   if (program.cost > stepBudget) {
     const hint = `raise stepBudget above ${program.cost}`;
@@ -33,19 +55,17 @@ export function compileAviator(source: SourceText, stepBudget: number): AviatorP
       hint,
     );
   }
-  const evaluate = compileBody(program.body);
+  return program;
+}
+
+function runner(program: Program, evaluate: Evaluate, stepBudget: number): AviatorProgram['run'] {
   const frame = new Frame(stepBudget - program.cost, program.slots, new PatternCache());
-  return {
-    reads: program.reads,
-    userPaths: program.userPaths,
-    complaint: program.complaint,
-    run(scope) {
-      frame.begin(scope);
-      try {
-        return evaluate(frame);
-      } finally {
-        frame.end();
-      }
-    },
+  return (scope) => {
+    frame.begin(scope);
+    try {
+      return evaluate(frame);
+    } finally {
+      frame.end();
+    }
   };
 }

@@ -19,7 +19,7 @@ import {
 } from './arithmetic.ts';
 import type { BinaryOperator, Constant, Lambda, Node } from './ast.ts';
 import { compare, equal } from './compare.ts';
-import { compileStatement } from './compile-statement.ts';
+import { compileStatement, statementOf } from './compile-statement.ts';
 import { type Frame, RUNNING, type Variables } from './frame.ts';
 import { builtinOf, functionValue } from './functions.ts';
 import { elementAt } from './functions-collection.ts';
@@ -29,7 +29,33 @@ import { Fault, FunctionValue, Pattern, property, typeName, type Value } from '.
 
 export type Evaluate = (frame: Frame) => Value;
 
+/**
+ * Put around each node's closure while a script is compiled to be traced; null: the closures are
+ * bare, and the path of every event knows nothing of tracing. Compiling is synchronous and no
+ * script compiles another.
+ */
+export type Watch = (node: Node, evaluate: Evaluate) => Evaluate;
+let watching: Watch | null = null;
+
+/** The body of a script, statement by statement as it is written, each node watched. */
+export function compileWatched(body: Node, watch: Watch): Evaluate {
+  watching = watch;
+  try {
+    return compileStatement(body);
+  } finally {
+    watching = null;
+  }
+}
+
+export function watched(node: Node, evaluate: Evaluate): Evaluate {
+  return watching === null ? evaluate : watching(node, evaluate);
+}
+
 export function compileExpression(node: Node): Evaluate {
+  return watched(node, expressionOf(node));
+}
+
+export function expressionOf(node: Node): Evaluate {
   switch (node.kind) {
     case 'constant': {
       const value = constantValue(node.value);
@@ -79,7 +105,7 @@ export function compileExpression(node: Node): Evaluate {
     case 'lambda':
       return compileLambda(node.lambda, node.where);
     default:
-      return compileStatement(node);
+      return statementOf(node);
   }
 }
 

@@ -4,7 +4,9 @@ import {
   compileChoice,
   compileExpression,
   type Evaluate,
+  expressionOf,
   notBoolean,
+  watched,
 } from './compile-expression.ts';
 import { BROKE, CONTINUED, type Frame, RETURNED, RUNNING, type Variables } from './frame.ts';
 import { putElement } from './functions-collection.ts';
@@ -58,6 +60,10 @@ function isExpression(node: Node): boolean {
 }
 
 export function compileStatement(node: Node): Evaluate {
+  return watched(node, statementOf(node));
+}
+
+export function statementOf(node: Node): Evaluate {
   switch (node.kind) {
     case 'block':
       return compileBlock(node.body, node.hasValue);
@@ -82,7 +88,7 @@ export function compileStatement(node: Node): Evaluate {
     case 'continue':
       return leaveWith(CONTINUED);
     default:
-      return compileExpression(node);
+      return expressionOf(node);
   }
 }
 

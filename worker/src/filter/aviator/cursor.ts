@@ -6,7 +6,9 @@ import type { Token } from './lexer.ts';
 import { MAX_TREE_HEIGHT } from './limits.ts';
 import { KEYWORDS, OPERATOR_HINTS, WORD_HINTS } from './names.ts';
 
-type Unplaced<T> = T extends unknown ? Omit<T, 'where' | 'height'> : never;
+type Unplaced<T> = T extends unknown
+  ? Omit<T, 'where' | 'from' | 'to' | 'outer' | 'height'>
+  : never;
 
 /** The names one function body (or the script) declares, block by block. */
 interface FunctionNames {
@@ -97,10 +99,15 @@ export class Cursor {
   node(at: number, fields: Unplaced<Node>, ...children: readonly Node[]): Node {
     this.context.cost++;
     let height = 1;
-    for (const child of children) height = Math.max(height, child.height + 1);
+    let from = at;
+    for (const child of children) {
+      height = Math.max(height, child.height + 1);
+      from = Math.min(from, child.outer);
+    }
     if (height > MAX_TREE_HEIGHT) this.#tooDeep(at);
     const { line, column } = lineAndColumn(this.context.lineStarts, at);
-    return { ...fields, where: `${line}:${column}`, height } as Node;
+    const to = this.#tokens[this.#index - 1]?.end ?? at;
+    return { ...fields, where: `${line}:${column}`, from, to, outer: from, height } as Node;
   }
 
   /**

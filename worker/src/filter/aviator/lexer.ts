@@ -9,8 +9,9 @@ export interface Token {
   readonly kind: TokenKind;
   /** The name, operator, pattern source, unescaped string or number text. */
   readonly text: string;
-  /** Offset in the script. */
+  /** Offset in the script, and the one behind its last character. */
   readonly at: number;
+  readonly end: number;
   /** Of a string: offset of each of its characters in the script, plus one for its end. */
   readonly offsets?: readonly number[];
 }
@@ -51,7 +52,7 @@ export function lex(source: SourceText, input: LexedText): Token[] {
     index = skipBlank(text, index);
     const at = input.offsetOf(index);
     if (index >= text.length) {
-      tokens.push({ kind: 'end', text: '', at });
+      tokens.push({ kind: 'end', text: '', at, end: at });
       return tokens;
     }
     const start = text[index];
@@ -83,7 +84,8 @@ function lexWord(source: SourceText, input: LexedText, index: number, tokens: To
   const { text } = input;
   const at = input.offsetOf(index);
   const push = (kind: TokenKind, word: string): number => {
-    tokens.push({ kind, text: word, at });
+    const end = input.offsetOf(index + word.length - 1) + 1;
+    tokens.push({ kind, text: word, at, end });
     return index + word.length;
   };
   const name = match(NAME, text, index);
@@ -128,7 +130,8 @@ function lexPattern(source: SourceText, input: LexedText, start: number, tokens:
   for (let index = start + 1; index < text.length; index++) {
     const character = text[index] as string;
     if (character === '/') {
-      tokens.push({ kind: 'regex', text: pattern, at: input.offsetOf(start) });
+      const end = input.offsetOf(index) + 1;
+      tokens.push({ kind: 'regex', text: pattern, at: input.offsetOf(start), end });
       return index + 1;
     }
     if (character === '\\' && index + 1 < text.length) {
@@ -152,7 +155,7 @@ function lexString(source: SourceText, input: LexedText, start: number, tokens: 
     offsets.push(input.offsetOf(index));
     if (character === quote) {
       const at = input.offsetOf(start);
-      tokens.push({ kind: 'string', text: value, at, offsets });
+      tokens.push({ kind: 'string', text: value, at, end: input.offsetOf(index) + 1, offsets });
       return index + 1;
     }
     if (character === '\\') {

@@ -152,7 +152,7 @@ function parsePrimary(p: Cursor): Node {
     if (p.isOp('='))
       p.fail(p.peek().at, 'an assignment cannot be a condition', 'write == to compare');
     p.expectOp(')', 'to close this bracket');
-    return inner;
+    return { ...inner, outer: token.at };
   }
   const hint = token.text === '->' ? 'a lambda is `lambda(x) -> x > 1 end`' : undefined;
   return p.fail(token, 'expected a value', hint);

@@ -1,9 +1,10 @@
-/** What Argo CD shows of a TriggerJob: argocd/health.lua, run by a Lua interpreter. */
+/** What Argo CD shows of a TriggerJob, and does with it: argocd/, run by a Lua interpreter. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
 
 /** What is used of the Lua interpreter, which comes without types. */
 interface Fengari {
@@ -20,10 +21,9 @@ interface Fengari {
 const fengari = createRequire(import.meta.url)('fengari') as Fengari;
 const { lauxlib, lua, lualib, to_luastring } = fengari;
 
-const SCRIPT = readFileSync(
-  fileURLToPath(new URL('../../argocd/health.lua', import.meta.url)),
-  'utf8',
-);
+const fileOf = (name: string): string =>
+  readFileSync(fileURLToPath(new URL(`../../argocd/${name}`, import.meta.url)), 'utf8');
+const HEALTH = fileOf('health.lua');
 
 type Json = string | number | boolean | Json[] | { [key: string]: Json };
 
@@ -37,16 +37,25 @@ function literal(value: Json): string {
   return `{${fields.join(', ')}}`;
 }
 
-/** As Argo CD calls it: `obj` is a global, the table that is returned says all. */
-function healthOf(object: Json): { status: string; message: string } {
+/**
+ * As Argo CD calls it: `obj` is a global, the table that is returned (`result` for `expression`)
+ * says all.
+ */
+function evaluated(script: string, object: Json, expression: string): string {
   const state = lauxlib.luaL_newstate();
   lualib.luaL_openlibs(state);
   const call = `obj = ${literal(object)}
-    local health = (function()\n${SCRIPT}\nend)()
-    return health.status .. "\\n" .. health.message`;
+    local result = (function()\n${script}\nend)()
+    return ${expression}`;
   const failed = lauxlib.luaL_dostring(state, to_luastring(call)) !== 0;
-  const [status = '', message = ''] = lua.lua_tojsstring(state, -1).split('\n');
-  assert.ok(!failed, `${status} ${message}`);
+  const text = lua.lua_tojsstring(state, -1);
+  assert.ok(!failed, text);
+  return text;
+}
+
+function healthOf(object: Json): { status: string; message: string } {
+  const text = evaluated(HEALTH, object, 'result.status .. "\\n" .. result.message');
+  const [status = '', message = ''] = text.split('\n');
   return { status, message };
 }
 
@@ -172,4 +181,45 @@ describe('the health of a TriggerJob in Argo CD', () => {
       assert.match(health.message, message);
     });
   }
+});
+
+describe('the actions on a TriggerJob in Argo CD', () => {
+  const { 'discovery.lua': discovery, definitions } = parse(fileOf('actions.yaml')) as {
+    'discovery.lua': string;
+    definitions: { name: string; 'action.lua': string }[];
+  };
+  const NAMES = ['savepoint', 'suspend', 'resume', 'restart'];
+  const enabled = (object: Json): string[] =>
+    NAMES.filter(
+      (name) => evaluated(discovery, object, `tostring(result["${name}"].disabled)`) === 'false',
+    );
+  const done = (name: string, object: Json, expression: string): string => {
+    const script = definitions.find((one) => one.name === name)?.['action.lua'] ?? '';
+    return evaluated(script, object, `tostring(result.${expression})`);
+  };
+  const suspended = { metadata: {}, spec: { suspend: true }, status: { state: 'Suspended' } };
+
+  it('are offered where they can be of use', () => {
+    assert.deepEqual(definitions.map(({ name }) => name).toSorted(), NAMES.toSorted());
+    const running = job({ state: 'Running' });
+    assert.deepEqual(enabled(running), ['savepoint', 'suspend', 'restart']);
+    assert.deepEqual(enabled(job({ state: 'Restarting' })), ['suspend', 'restart']);
+    assert.deepEqual(enabled(suspended), ['resume']);
+    assert.deepEqual(enabled({ metadata: {}, spec: {} }), ['suspend', 'restart']);
+    const deletionTimestamp = '2026-11-26T03:00:00Z';
+    assert.deepEqual(enabled(job({ state: 'Running' }, { deletionTimestamp })), []);
+  });
+
+  it('write what the operator acts on, and nothing else', () => {
+    for (const name of ['savepoint', 'restart']) {
+      const annotation = `metadata.annotations["triggerjob.io/${name}"]`;
+      const token = done(name, job({}), annotation);
+      assert.match(token, /^\d{10}$/);
+      const noted = job({}, { annotations: { mine: 'kept' } });
+      assert.equal(done(name, noted, 'metadata.annotations.mine'), 'kept');
+      assert.equal(done(name, noted, 'spec.suspend'), 'nil');
+    }
+    assert.equal(done('suspend', job({}), 'spec.suspend'), 'true');
+    assert.equal(done('resume', suspended, 'spec.suspend'), 'false');
+  });
 });

@@ -1,8 +1,9 @@
 /**
  * Promise: wherever the operator ends, whoever begins after it brings the job to the same end. On a
  * real kube-apiserver, etcd, StatefulSet controller and garbage collector, the operator is ended
- * right after each single one of its writes from a job's creation to its deletion, one job per
- * write, many beside each other. The write is done, its answer is lost, caches begin anew. Then:
+ * right after each single one of its writes from a job's creation to its deletion: all of them in
+ * one job, and one job per write, many beside each other (every third write in `npm test`, all in
+ * `npm run e2e:crash-points`). The write is done, its answer is lost, caches begin anew. Then:
  *
  * - one pair of StatefulSets; no pod of one run beside one of another; runs only go up
  * - no lost state: each run begins with all that was ever stored
@@ -149,6 +150,8 @@ async function played(
   return { faults, operator, points, seconds: (performance.now() - beganAt) / 1000 };
 }
 
+const WHOLE_RUN = process.env['TRIGGERJOB_CRASH_POINTS'] === 'all';
+const STRIDE = WHOLE_RUN ? 1 : 3;
 /** One job per write, so many at a time. */
 const AT_ONCE = 24;
 
@@ -199,7 +202,7 @@ describe('the operator ends after each of its writes', () => {
         flow: FLOWS[flow]!,
         point: index + 1,
         namespace: `crash-${flow}-${index + 1}`,
-      })),
+      })).filter(({ point }) => (point + flow) % STRIDE === 0),
     );
     const beganAt = performance.now();
     const { faults, ends } = await enumerated(points);

@@ -1,0 +1,89 @@
+/** An operator of another release, or with other settings, at jobs that run. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { desiredObjects } from '../desired/desired.ts';
+import type { StatefulSet } from '../kube/objects.ts';
+import { OPERATOR, SETTINGS } from '../model/model-world.ts';
+import { decide } from './decide.ts';
+import type { Settings } from './decision.ts';
+import { ago, factsOf, kindsOf, type Situation } from './facts-for-tests.ts';
+
+/** Another default image is the least of what another release changes. */
+const NEWER: Settings = {
+  ...SETTINGS,
+  desired: (spec, deployment) =>
+    desiredObjects(spec.job, deployment, { ...OPERATOR, workerImage: 'triggerjob-worker:9' }),
+};
+const ROTATED: Settings = {
+  ...SETTINGS,
+  desired: (spec, deployment) =>
+    desiredObjects(spec.job, deployment, { ...OPERATOR, hmacKeys: ['f'.repeat(32)] }),
+};
+
+const setsApplied = (situation: Situation, settings = NEWER) =>
+  decide(factsOf(situation), settings).actions.flatMap((action) =>
+    action.do === 'apply' && action.object.kind === 'StatefulSet'
+      ? [action.object as StatefulSet]
+      : [],
+  );
+const imageOf = (set: StatefulSet | undefined) => set?.spec?.template.spec?.containers[0]?.image;
+
+describe('pods that another operator would make otherwise', () => {
+  it('stay as they are, and the summary says so', () => {
+    const { actions, status } = decide(factsOf({}), NEWER);
+    assert.deepEqual(actions, []);
+    assert.match(status.summary ?? '', /until the job restarts/);
+    assert.doesNotMatch(decide(factsOf({}), SETTINGS).status.summary ?? '', /restarts/);
+  });
+
+  it('are scaled as they are', () => {
+    const sets = setsApplied({
+      spec: { taskManager: { replicas: 3 } },
+      metadata: { generation: 2 },
+    });
+    const [workers] = sets;
+    assert.deepEqual([sets.length, workers?.spec?.replicas], [1, 3]);
+    assert.equal(imageOf(workers), OPERATOR.workerImage);
+  });
+
+  it('are made anew with the next run, and with a change that replaces pods', () => {
+    const next = setsApplied({ status: { run: 2 }, deployed: {}, facts: liveOf({}) });
+    const change = { jobManager: { resources: { limits: { cpu: '2' } } } };
+    const rolling = setsApplied({ spec: change, metadata: { generation: 2 } });
+    for (const sets of [next, rolling]) {
+      assert.deepEqual(sets.map(imageOf), ['triggerjob-worker:9', 'triggerjob-worker:9']);
+    }
+  });
+
+  it('are rolled at once for a rotated key, whose secret they know no more', () => {
+    assert.equal(setsApplied({}, ROTATED).length, 2);
+  });
+
+  it('hold up no operation: it ends as if they were the newest', () => {
+    const operation = {
+      kind: 'Scale',
+      step: 'Stabilizing',
+      generation: 1,
+      startedAt: ago(9_000),
+      stepStartedAt: ago(9_000),
+    } as const;
+    assert.equal(decide(factsOf({ status: { operation } }), NEWER).status.operation, undefined);
+  });
+
+  it('are put right where they were changed by hand', () => {
+    const { find } = factsOf({});
+    const changed = (kind: string, name: string) => {
+      const found = structuredClone(find(kind, name));
+      const container = (found as StatefulSet | undefined)?.spec?.template?.spec?.containers[0];
+      if (container !== undefined) container.image = 'mine:1';
+      return found;
+    };
+    const { actions } = decide(factsOf({ facts: { find: changed } }), SETTINGS);
+    assert.deepEqual(kindsOf(actions), ['apply StatefulSet', 'apply StatefulSet']);
+  });
+});
+
+/** The objects of another situation. */
+function liveOf(situation: Situation): NonNullable<Situation['facts']> {
+  return { find: factsOf(situation).find };
+}

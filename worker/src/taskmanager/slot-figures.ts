@@ -1,0 +1,28 @@
+/** What leaves a slot's outbox: how long the event was on its way, and why it is a dead letter. */
+import type { Env } from '../runtime/env.ts';
+import { HISTOGRAM_BOUNDS, Histogram } from '../runtime/histogram.ts';
+import type { OutboxEntry, OutboxResult } from './outbox.ts';
+
+export class SlotFigures {
+  /** From the record's timestamp, which is when Kafka appended it unless its producer says else. */
+  readonly endToEnd = new Histogram(HISTOGRAM_BOUNDS.endToEndSeconds);
+  readonly deadLetters = { deadPoison: 0, deadProfile: 0, deadAction: 0 };
+  readonly #env: Env;
+
+  constructor(env: Env) {
+    this.#env = env;
+  }
+
+  left({ delivery, failure }: OutboxEntry, result: OutboxResult): void {
+    if (result === 'deadLettered') {
+      // Nothing was tried for a record that can't be read.
+      if (failure === null) this.deadLetters.deadAction++;
+      else if (failure.attempts === 0) this.deadLetters.deadPoison++;
+      else this.deadLetters.deadProfile++;
+      return;
+    }
+    if (delivery.timestamp < 0) return;
+    // A producer's clock may be ahead of ours.
+    this.endToEnd.observe(Math.max(0, this.#env.now() - delivery.timestamp) / 1000);
+  }
+}
