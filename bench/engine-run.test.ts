@@ -99,7 +99,7 @@ describe('measured run', () => {
     assert.deepEqual([wrong, eventsPerSecond, fillSeconds > 0], [null, 20, true]);
   });
 
-  it('kills after a checkpoint and takes the recovery; the count of events may be unknown', async () => {
+  it('kills after a checkpoint and takes the recovery, without a count of events', async () => {
     const run = new ScriptedRun([{ ...right, events: null }]);
     const written: number[] = [];
     const paced = {
