@@ -117,12 +117,18 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
   };
 }
 
-/** kafkajs's own wait gives up on a broker that is too busy to know the new topic at once. */
+/**
+ * kafkajs's own wait gives up on a broker that is too busy to know the new topic at once, and
+ * metadata name a leader before it leads: only then it tells offsets, and takes records.
+ */
 async function untilLed(admin: Admin, topic: string): Promise<void> {
   for (const deadline = Date.now() + START_TIMEOUT_MS; ; await delay(50)) {
     try {
       const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
-      if (topics[0]?.partitions.every(({ leader }) => leader >= 0)) return;
+      if (topics[0]?.partitions.every(({ leader }) => leader >= 0)) {
+        await admin.fetchTopicOffsets(topic);
+        return;
+      }
     } catch (error) {
       const { retriable } = error as { retriable?: boolean };
       if (retriable !== true || Date.now() > deadline) throw error;
