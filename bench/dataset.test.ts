@@ -2,7 +2,15 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
-import { EventStream, historyJson, mix, profileJson, userId, visitJson } from './dataset.ts';
+import {
+  EventStream,
+  historyEvents,
+  historyJson,
+  mix,
+  profileJson,
+  userId,
+  visitJson,
+} from './dataset.ts';
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
@@ -59,6 +67,22 @@ describe('benchmark data', () => {
     assert.equal(firstUsers.size, 1_000);
     const expected = '647c7de860e3dc7334be32b6d18afa43be9233a27fe23aa716fd9a2eb21a7de5';
     assert.deepEqual([hash.digest('hex'), fired, firedSum], [expected, 403, 1_939_349]);
+    assert.deepEqual(stream.expected, { events: 10_000, fired, firedSum });
+  });
+
+  it('makes the stream by Zipf, and says what fires in it', () => {
+    const stream = new EventStream(1_000, 'zipf');
+    const hash = createHash('sha256');
+    for (let i = 0; i < 10_000; i++) hash.update(`${stream.next().json}\n`);
+    const expected = 'f093aa025964d74bd9b77286483afbaccdc4d8e5116fdbadb2185f9a9df64d27';
+    assert.equal(hash.digest('hex'), expected);
+    assert.deepEqual(stream.expected, { events: 10_000, fired: 404, firedSum: 2_026_983 });
+  });
+
+  it('pads the history of a heavy user', () => {
+    const [plain, padded] = [historyEvents(7).join(), historyEvents(7, 1_000).join()];
+    assert.equal(padded.length, plain.length + 100 * 1_000);
+    assert.equal(padded.replaceAll(/x{1000}/g, ''), plain);
   });
 
   it('refuses a number of users that its permutation does not cover', () => {

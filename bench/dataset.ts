@@ -50,32 +50,85 @@ interface EventFields {
   page: number;
   ts: number;
   triggerable: boolean;
+  /** Follows the page: makes an event of any size. */
+  padding?: string;
 }
 
-function eventJson({ id, user, seq, type, page, ts, triggerable }: EventFields): string {
+function eventJson(fields: EventFields): string {
+  const { id, user, seq, type, page, ts, triggerable, padding = '' } = fields;
   return (
     `{"event_id":${id},"user_id":"${userId(user)}","seq":${seq},"type":"${type}",` +
-    `"page":"/p/${hex8(page)}","ts":${ts},"triggerable":${triggerable}}`
+    `"page":"/p/${hex8(page)}${padding}","ts":${ts},"triggerable":${triggerable}}`
   );
+}
+
+function isInUs(user: number): boolean {
+  return mix(user, 1) % 5 === 0;
+}
+
+/** How the events after each user's first one are spread over the users. */
+export type Distribution = 'uniform' | 'zipf';
+
+/** What a job that handles all of the stream must find: the filter asks for triggerable and US. */
+export interface Expected {
+  events: number;
+  fired: number;
+  /** Of the ids of the fired events. */
+  firedSum: number;
+}
+
+/** Zipf's law with exponent 1: sums of 1/rank. */
+function zipfSums(users: number): Float64Array {
+  const sums = new Float64Array(users);
+  let sum = 0;
+  for (let rank = 0; rank < users; rank++) {
+    sum += 1 / (rank + 1);
+    sums[rank] = sum;
+  }
+  return sums;
 }
 
 /** One stream of events; `next` makes event 0, 1, 2, ... The first `users` events are one each. */
 export class EventStream {
+  readonly expected: Expected = { events: 0, fired: 0, firedSum: 0 };
   readonly #users: number;
   readonly #sequences: Int32Array;
+  readonly #zipf: Float64Array | null;
   #next = 0;
 
-  constructor(users: number) {
+  constructor(users: number, distribution: Distribution = 'uniform') {
     if (users % STRIDE === 0) throw new Error(`users must not be a multiple of ${STRIDE}`);
     this.#users = users;
     this.#sequences = new Int32Array(users);
+    this.#zipf = distribution === 'zipf' ? zipfSums(users) : null;
   }
 
   next(): { user: number; json: string } {
     const id = this.#next++;
-    const users = this.#users;
-    const user = id < users ? (id * STRIDE + 13) % users : mix(SEED, id) % users;
+    const user = this.#userOf(id);
     return { user, json: this.#event(id, user) };
+  }
+
+  #userOf(id: number): number {
+    const users = this.#users;
+    if (id < users) return this.#permuted(id);
+    const hash = mix(SEED, id);
+    return this.#zipf === null ? hash % users : this.#permuted(this.#rank(this.#zipf, hash));
+  }
+
+  #permuted(index: number): number {
+    return (index * STRIDE + 13) % this.#users;
+  }
+
+  #rank(sums: Float64Array, hash: number): number {
+    const wanted = (hash / 2 ** 32) * sums.at(-1)!;
+    let [low, high] = [0, sums.length - 1];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (sums[middle]! > wanted) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 
   /** The next event, of a user of the caller's choice. */
@@ -86,6 +139,12 @@ export class EventStream {
   #event(id: number, user: number): string {
     const seq = this.#sequences[user]!;
     this.#sequences[user] = seq + 1;
+    const triggerable = mix(SECOND_SEED, id) % 10_000 < TRIGGERABLE_PER_10K;
+    this.expected.events += 1;
+    if (triggerable && isInUs(user)) {
+      this.expected.fired += 1;
+      this.expected.firedSum += id;
+    }
     return eventJson({
       id,
       user,
@@ -93,14 +152,14 @@ export class EventStream {
       type: pick(EVENT_TYPES, mix(id, 11)),
       page: mix(id, 12),
       ts: FIRST_EVENT_MS + id,
-      triggerable: mix(SECOND_SEED, id) % 10_000 < TRIGGERABLE_PER_10K,
+      triggerable,
     });
   }
 }
 
 /** About 1.8 KB. */
 export function profileJson(n: number): string {
-  const country = mix(n, 1) % 5 === 0 ? 'US' : pick(OTHER_COUNTRIES, mix(n, 7));
+  const country = isInUs(n) ? 'US' : pick(OTHER_COUNTRIES, mix(n, 7));
   const tags = joined(10, (i) => `"${hex8(mix(n, 100 + i))}"`);
   const attrs = joined(38, (i) => {
     const words = [0, 1, 2, 3].map((j) => hex8(mix(n, 200 + i * 4 + j)));
@@ -128,10 +187,15 @@ export function visitJson(n: number): string {
   );
 }
 
-/** About 13 KB: the events before the stream, oldest first, with negative ids. */
-export function historyJson(n: number): string {
-  const events = joined(HISTORY_EVENTS, (i) =>
+/**
+ * About 13 KB: the events before the stream, oldest first, with negative ids. `paddingBytes` more
+ * of each event make a user of any size.
+ */
+export function historyEvents(n: number, paddingBytes = 0): string[] {
+  const padding = 'x'.repeat(paddingBytes);
+  return Array.from({ length: HISTORY_EVENTS }, (_, i) =>
     eventJson({
+      padding,
       id: i - HISTORY_EVENTS,
       user: n,
       seq: i - HISTORY_EVENTS,
@@ -141,5 +205,8 @@ export function historyJson(n: number): string {
       triggerable: mix(n, 800 + i) % 5 === 0,
     }),
   );
-  return `[${events}]`;
+}
+
+export function historyJson(n: number): string {
+  return `[${historyEvents(n).join(',')}]`;
 }

@@ -60,13 +60,17 @@ export class JobProcess {
   readonly #child: ChildProcess;
   readonly #url: string;
   readonly #output: string;
+  /** When the first of its processes began, ms since the epoch. */
+  readonly startedAt = Date.now();
   #jobId = '';
 
   private constructor(child: ChildProcess, url: string, output: string) {
     this.#child = child;
     this.#url = url;
     this.#output = output;
-    process.once('exit', () => child.kill('SIGKILL'));
+    const killAtExit = () => child.kill('SIGKILL');
+    process.once('exit', killAtExit);
+    child.once('exit', () => process.removeListener('exit', killAtExit));
   }
 
   /** Resolves when the job runs. `env` goes to its processes. */
@@ -105,6 +109,10 @@ export class JobProcess {
 
   get rest(): string {
     return this.#url;
+  }
+
+  get hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
   /**
@@ -169,7 +177,7 @@ export class JobProcess {
   }
 
   async #endBy(signal: NodeJS.Signals): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    if (this.hasEnded) return;
     const exited = once(this.#child, 'exit');
     this.#child.kill(signal);
     await exited;

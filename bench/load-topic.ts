@@ -1,5 +1,5 @@
 /** Fills the topic before a measurement begins: four partitions, key = user id, no compression. */
-import { EventStream, userId } from './dataset.ts';
+import { type Distribution, EventStream, type Expected, userId } from './dataset.ts';
 import { BatchBuilder, TopicWriter } from './topic-writer.ts';
 
 export const PARTITIONS = 4;
@@ -17,11 +17,11 @@ export class TopicLoader {
   readonly #open: readonly BatchBuilder[];
   readonly #inFlight: Promise<void>[] = [];
 
-  private constructor(writer: TopicWriter, users: number, partitions: number) {
+  private constructor(writer: TopicWriter, stream: EventStream, users: number, partitions: number) {
     this.#writer = writer;
     this.#open = Array.from({ length: partitions }, () => new BatchBuilder(BATCH_BYTES));
     this.#users = users;
-    this.#stream = new EventStream(users);
+    this.#stream = stream;
   }
 
   static async connect(
@@ -29,8 +29,15 @@ export class TopicLoader {
     topic: string,
     users: number,
     partitions = PARTITIONS,
+    distribution: Distribution = 'uniform',
   ): Promise<TopicLoader> {
-    return new TopicLoader(await TopicWriter.connect(bootstrap, topic), users, partitions);
+    const stream = new EventStream(users, distribution);
+    return new TopicLoader(await TopicWriter.connect(bootstrap, topic), stream, users, partitions);
+  }
+
+  /** Of all that was written. */
+  get expected(): Expected {
+    return { ...this.#stream.expected };
   }
 
   /** Appends the next `count` events of the stream. */

@@ -17,13 +17,13 @@ export interface Pace {
 const TICK_MS = 10;
 
 export class PacedStream {
-  readonly #loader: TopicLoader;
+  readonly #loader: Pick<TopicLoader, 'write'>;
   readonly #pace: Pace;
   #running = true;
   readonly #done: Promise<void>;
   written = 0;
 
-  constructor(loader: TopicLoader, pace: Pace) {
+  constructor(loader: Pick<TopicLoader, 'write'>, pace: Pace) {
     this.#loader = loader;
     this.#pace = pace;
     this.#done = this.#run();

@@ -1,9 +1,25 @@
 /**
  * A process of its own: the Profile API of the benchmarks' users, and a webhook receiver at /hook
- * that only counts. Tells its port over IPC and ends with its parent.
+ * that only counts which events came. Tells its port over IPC, then what it counted when it is
+ * asked, and ends with its parent.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { historyJson, profileJson, visitJson } from './dataset.ts';
+import { eventIdOf, FiredIds } from './fired-ids.ts';
+
+/** Of the parent; a HookReport answers each. */
+export interface ServerMessage {
+  type: 'report' | 'reset';
+}
+
+/** What came to /hook since the last reset. */
+export interface HookReport {
+  fired: number;
+  firedSum: number;
+  repeated: number;
+  /** ms since the epoch; null: nothing came. */
+  firstAt: number | null;
+}
 
 const PARTS: Record<string, (user: number) => string> = {
   profile: profileJson,
@@ -19,6 +35,22 @@ const USER_PATH = /^\/users\/u(\d{10})\/(profile|visit|history)$/;
 const MAX_KEPT = 9_000;
 const kept = new Map<string, Buffer>();
 
+let hooked = new FiredIds();
+let firstAt: number | null = null;
+
+/** All of a body is read, its first bytes are looked at. */
+function take(request: IncomingMessage, response: ServerResponse): void {
+  let isFirst = true;
+  request.on('data', (chunk: Buffer) => {
+    if (isFirst) hooked.add(eventIdOf(chunk));
+    isFirst = false;
+  });
+  request.on('end', () => {
+    firstAt ??= Date.now();
+    response.writeHead(204).end();
+  });
+}
+
 function bodyOf(path: string, user: string, part: string): Buffer {
   const known = kept.get(path);
   if (known !== undefined) return known;
@@ -29,8 +61,7 @@ function bodyOf(path: string, user: string, part: string): Buffer {
 
 function answer(request: IncomingMessage, response: ServerResponse): void {
   if (request.method === 'POST') {
-    request.resume();
-    request.on('end', () => response.writeHead(204).end());
+    take(request, response);
     return;
   }
   const path = request.url ?? '';
@@ -48,5 +79,13 @@ const server = createServer({ keepAliveTimeout: 60_000 }, answer);
 server.listen(0, '127.0.0.1', () => {
   const address = server.address();
   if (typeof address === 'object' && address !== null) process.send?.({ port: address.port });
+});
+process.on('message', ({ type }: ServerMessage) => {
+  if (type === 'reset') {
+    hooked = new FiredIds();
+    firstAt = null;
+  }
+  const { fired, firedSum, repeated } = hooked;
+  process.send?.({ fired, firedSum, repeated, firstAt } satisfies HookReport);
 });
 process.once('disconnect', () => process.exit(0));

@@ -1,5 +1,6 @@
 /** From what was done and the moments of all events to the figures of recovery.ts. Pure. */
 import type { CheckpointFigures } from './job-process.ts';
+import { quantile } from './quantile.ts';
 import type { Figure } from './report.ts';
 import { indexAt, seenIn, type ThreadTimes } from './slot-times.ts';
 
@@ -26,11 +27,6 @@ const CHECKPOINT_GOAL_MS = { p50: 500, p99: 2_000 };
 const RESCALE_GOAL_MS = 2_000;
 /** Of an event of a task that is at the head of its partitions again. */
 const LATE_MS = 500;
-
-function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
-}
 
 const ms = (name: string, value: number, atMost?: number): Figure => {
   return { name, value, unit: 'ms', ...(atMost !== undefined && { goal: { atMost } }) };

@@ -9,18 +9,20 @@ export interface Figure {
   goal?: { atLeast: number } | { atMost: number };
 }
 
-export function printMachine(benchmark: string): void {
+/** What ran, when, on what. */
+export function machineLines(benchmark: string): string[] {
   const cores = cpus();
   const memory = `${Math.round(totalmem() / 1024 ** 3)} GiB`;
-  print(
+  const load = loadavg().map((average) => average.toFixed(2));
+  return [
     `benchmark ${benchmark}, ${new Date().toISOString().slice(0, 16)}Z, Node ${process.version}`,
-  );
-  print(`machine: ${cores.length} x ${cores[0]?.model ?? '?'}, ${memory}, ${process.platform}`);
-  print(
-    `load average before: ${loadavg()
-      .map((load) => load.toFixed(2))
-      .join(' ')}`,
-  );
+    `machine: ${cores.length} x ${cores[0]?.model ?? '?'}, ${memory}, ${process.platform}`,
+    `load average before: ${load.join(' ')}`,
+  ];
+}
+
+export function printMachine(benchmark: string): void {
+  for (const line of machineLines(benchmark)) print(line);
 }
 
 export function printStep(text: string): void {

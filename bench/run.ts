@@ -1,12 +1,13 @@
 /**
  * `npm run bench -- NAME [--users N] [--events N] [--seconds S] [--action blackhole|webhook|debug]
  * [--profile FOLDER]`: one figure of BENCHMARKS.md. Prints what it finds and never fails for it.
+ * Without a NAME: all settings of side-by-side.ts, whose options then follow.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import type { ActionName } from './bed.ts';
+import type { ActionName } from './job-file.ts';
 import { printFigures, printMachine } from './report.ts';
 import { SCENARIOS } from './scenarios.ts';
 
@@ -32,12 +33,20 @@ const ACTIONS: readonly ActionName[] = ['blackhole', 'webhook', 'debug'];
 
 async function runProgram(name: string, path: string, args: readonly string[]): Promise<number> {
   printMachine(name);
+  return await start(path, args);
+}
+
+async function start(path: string, args: readonly string[]): Promise<number> {
   const child = spawn(process.execPath, [path, ...args], { stdio: 'inherit' });
   const [code] = await once(child, 'exit');
   return Number(code ?? 1);
 }
 
 async function main(): Promise<number> {
+  const first = process.argv[2];
+  if (first === undefined || first.startsWith('--')) {
+    return await start(program('./side-by-side.ts'), process.argv.slice(2));
+  }
   const own = PROGRAMS[process.argv[2] ?? ''];
   if (own !== undefined) return await runProgram(process.argv[2]!, own, process.argv.slice(3));
   const { values, positionals } = parseArgs({

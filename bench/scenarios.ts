@@ -1,5 +1,6 @@
 /** One function per figure: prepares its run, measures, returns what to print. */
-import { type ActionName, Bed, type JobSettings } from './bed.ts';
+import { Bed } from './bed.ts';
+import type { ActionName, JobSettings } from './job-file.ts';
 import { measureWindow, untilFilled, untilWarm, type WindowFigures } from './measured-window.ts';
 import { peakRssBytes } from './process-figures.ts';
 import { ProfileMarks } from './profile-marks.ts';

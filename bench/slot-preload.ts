@@ -1,7 +1,8 @@
 /**
  * Loaded into the measured processes with --import; does something in slot threads only:
- * TRIGGERJOB_BENCH_BLACK_HOLE puts black-hole.ts in the action's place, TRIGGERJOB_BENCH_PROFILE
- * names a folder: while the file `start` is in it and `stop` is not, the thread's CPU is profiled.
+ * TRIGGERJOB_BENCH_BLACK_HOLE puts black-hole.ts in the action's place, TRIGGERJOB_BENCH_SYNTHETIC
+ * synthetic-profiles.ts in that of the Profile API's client. TRIGGERJOB_BENCH_PROFILE names a
+ * folder: while the file `start` is in it and `stop` is not, the thread's CPU is profiled.
  */
 import { existsSync, writeFileSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
@@ -13,12 +14,12 @@ import { isMainThread, threadId } from 'node:worker_threads';
 const POLL_MS = 200;
 const SAMPLING_US = 500;
 
-function replaceAction(): void {
-  const url = new URL('./black-hole.ts', import.meta.url).href;
+/** What slot-thread.ts imports as `replaced` is `file` of this folder. */
+function replaceModule(replaced: string, file: string): void {
+  const url = new URL(file, import.meta.url).href;
   registerHooks({
     resolve(specifier, context, next) {
-      const ours =
-        specifier === '../action/open.ts' && context.parentURL?.endsWith('/slot-thread.ts');
+      const ours = specifier === replaced && context.parentURL?.endsWith('/slot-thread.ts');
       return ours === true ? { url, shortCircuit: true } : next(specifier, context);
     },
   });
@@ -73,7 +74,12 @@ function fileExists(path: string): Promise<void> {
 }
 
 if (!isMainThread) {
-  if (process.env['TRIGGERJOB_BENCH_BLACK_HOLE'] === '1') replaceAction();
+  if (process.env['TRIGGERJOB_BENCH_BLACK_HOLE'] === '1') {
+    replaceModule('../action/open.ts', './black-hole.ts');
+  }
+  if (process.env['TRIGGERJOB_BENCH_SYNTHETIC'] === '1') {
+    replaceModule('../state/http-profile-api.ts', './synthetic-profiles.ts');
+  }
   const folder = process.env['TRIGGERJOB_BENCH_PROFILE'];
   if (folder !== undefined) profile(folder).catch((error: unknown) => console.error(error));
 }

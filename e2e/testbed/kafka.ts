@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { Kafka, logLevel } from 'kafkajs';
+import { type Admin, Kafka, logLevel } from 'kafkajs';
 import { endProcess } from './end-process.ts';
 import { installJars } from './maven.ts';
 
@@ -95,8 +95,9 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
       const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
       await admin.createTopics({
         topics: [{ topic, numPartitions, replicationFactor: 1, configEntries }],
-        waitForLeaders: true,
+        waitForLeaders: false,
       });
+      await untilLed(admin, topic);
     },
     async deleteTopic(topic) {
       await admin.deleteTopics({ topics: [topic] });
@@ -114,6 +115,26 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * kafkajs's own wait gives up on a broker that is too busy to know the new topic at once, and
+ * metadata name a leader before it leads: only then it tells offsets, and takes records.
+ */
+async function untilLed(admin: Admin, topic: string): Promise<void> {
+  for (const deadline = Date.now() + START_TIMEOUT_MS; ; await delay(50)) {
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
+      if (topics[0]?.partitions.every(({ leader }) => leader >= 0)) {
+        await admin.fetchTopicOffsets(topic);
+        return;
+      }
+    } catch (error) {
+      const { retriable } = error as { retriable?: boolean };
+      if (retriable !== true || Date.now() > deadline) throw error;
+    }
+    if (Date.now() > deadline) throw new Error(`${topic} has partitions without a leader`);
+  }
 }
 
 function installKafka(): Promise<string> {

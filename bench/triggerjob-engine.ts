@@ -1,0 +1,194 @@
+/** TriggerJob under measurement: the processes of `triggerjob run`, seen by REST and fired log. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { isAlive } from '../e2e/testbed/end-process.ts';
+import {
+  CAUGHT_UP_WITHIN_MS,
+  type Checkpoint,
+  type Engine,
+  type EngineRun,
+  HEARTBEAT,
+  type Launch,
+  type Outcome,
+  type Processes,
+  type Progress,
+  RESTART_DELAY_MS,
+  type Recovery,
+  SLOTS,
+} from './engine.ts';
+import { FiredLog, type FiredRow } from './fired-log.ts';
+import { type JobSettings, jobFile } from './job-file.ts';
+import { JobProcess } from './job-process.ts';
+import { PARTITIONS } from './load-topic.ts';
+import type { ProfileService } from './profile-service.ts';
+import type { Setting } from './settings.ts';
+
+/** Elsewhere counters come with it: often. */
+const COUNTING_HEARTBEAT_MS = 250;
+const END_POLL_MS = 50;
+
+export const triggerjobEngine: Engine = {
+  name: 'TriggerJob',
+  async start(launch) {
+    const { setting, folder, bootstrap, topic, service } = launch;
+    const firedFolder = join(folder, 'fired');
+    await mkdir(firedFolder);
+    const file = join(folder, 'job.yaml');
+    const surroundings = { bootstrap, topic, serviceUrl: service.url };
+    await writeFile(file, JSON.stringify(jobFile(settingsOf(launch), surroundings), null, 2));
+    const { heavy } = setting;
+    const job = await JobProcess.start(file, folder, {
+      TRIGGERJOB_BENCH_BLACK_HOLE: setting.webhook ? '0' : '1',
+      TRIGGERJOB_BENCH_SYNTHETIC: setting.httpProfiles ? '0' : '1',
+      TRIGGERJOB_BENCH_FIRED: firedFolder,
+      ...(heavy !== null && { TRIGGERJOB_BENCH_HEAVY: `${heavy.every},${heavy.paddingBytes}` }),
+    });
+    const portFile = join(folder, 'state', 'jobmanager.json');
+    const { pid: jobManager } = JSON.parse(await readFile(portFile, 'utf8')) as { pid: number };
+    const taskManager = (await job.status()).taskManagers[0]!.pid;
+    const receiver = setting.webhook ? service : null;
+    return new TriggerjobRun(job, { jobManager, taskManager }, new FiredLog(firedFolder), receiver);
+  },
+};
+
+function settingsOf({ setting, checkpointIntervalMs }: Launch): JobSettings {
+  const { slotCache, processMebibytes, webhook, script } = setting;
+  return {
+    slots: SLOTS,
+    checkpointInterval: `${checkpointIntervalMs}ms`,
+    action: webhook ? 'webhook' : 'blackhole',
+    script,
+    spec: {
+      heartbeat: heartbeatOf(setting),
+      restartStrategy: {
+        type: 'fixed-delay',
+        fixedDelay: { attempts: 100, delay: `${RESTART_DELAY_MS}ms` },
+      },
+      taskManager: {
+        slots: SLOTS,
+        ...(slotCache !== null && { memory: { slotCache } }),
+        resources: { limits: { memory: `${processMebibytes}Mi` } },
+      },
+    },
+  };
+}
+
+function heartbeatOf({ killAtEventsPerSecond }: Setting): object {
+  const killed = killAtEventsPerSecond !== null;
+  const intervalMs = killed ? HEARTBEAT.intervalMs : COUNTING_HEARTBEAT_MS;
+  return { interval: `${intervalMs}ms`, timeout: `${HEARTBEAT.timeoutMs}ms` };
+}
+
+class TriggerjobRun implements EngineRun {
+  readonly startedAt: number;
+  readonly #job: JobProcess;
+  #seen: Processes;
+  readonly #fired: FiredLog;
+  /** Takes the posts; null: the black hole does. */
+  readonly #receiver: ProfileService | null;
+  #killed: { at: number; pid: number } | null = null;
+  #firstAfterKill: number | null = null;
+  readonly #caughtUp = new Map<number, number>();
+
+  constructor(
+    job: JobProcess,
+    processes: Processes,
+    fired: FiredLog,
+    receiver: ProfileService | null,
+  ) {
+    this.startedAt = job.startedAt;
+    this.#job = job;
+    this.#seen = processes;
+    this.#fired = fired;
+    this.#receiver = receiver;
+  }
+
+  async progress(): Promise<Progress | null> {
+    if (this.#job.hasEnded) throw new Error('triggerjob run ended');
+    // A busy machine may keep one request waiting for too long: the next one tells.
+    const status = await this.#job.status().catch(() => null);
+    if (status === null) return null;
+    if (status.restarts > 0 && this.#killed === null) {
+      throw new Error(`the job restarted: ${status.failure}`);
+    }
+    return { at: Date.now(), processed: status.processed };
+  }
+
+  async firstRecordAt(): Promise<number | null> {
+    if (this.#receiver !== null) return (await this.#receiver.report()).firstAt;
+    this.#readFired();
+    return this.#fired.firstAt;
+  }
+
+  async processes(): Promise<Processes> {
+    const { taskManagers } = await this.#job.status();
+    const taskManager = taskManagers.find(({ pid }) => pid !== this.#killed?.pid)?.pid;
+    if (taskManager === undefined) throw new Error('there is no TaskManager now');
+    this.#seen = { ...this.#seen, taskManager };
+    return this.#seen;
+  }
+
+  async checkpoints(): Promise<Checkpoint[]> {
+    const done = (await this.#job.checkpoints()).filter(({ status }) => status === 'COMPLETED');
+    return done.map((one) => ({
+      triggeredAt: one.trigger_timestamp,
+      durationMs: one.end_to_end_duration,
+      uploadedBytes: one.checkpointed_size,
+    }));
+  }
+
+  async pauseP99Ms(): Promise<number | null> {
+    const measured = (await this.#job.status()).subtasks.filter(({ pauseCount }) => pauseCount > 0);
+    if (measured.length === 0) return null;
+    return Math.max(...measured.map(({ pauseP99Ms }) => pauseP99Ms));
+  }
+
+  async outcome(): Promise<Outcome> {
+    this.#readFired();
+    const { processed, lag, parked, outbox } = await this.#job.status();
+    const fired = this.#receiver === null ? this.#fired.ids : await this.#receiver.report();
+    const faults = lag === 0 && parked === 0 && outbox === 0 ? [] : ['not all is done'];
+    if (fired.repeated > 0 && this.#killed === null) {
+      faults.push(`${fired.repeated} fired twice, though nothing failed`);
+    }
+    const events = this.#killed === null ? processed : null;
+    return { events, fired: fired.fired, firedSum: fired.firedSum, faults };
+  }
+
+  async killTaskManager(): Promise<number> {
+    const { taskManager } = await this.processes();
+    this.#readFired();
+    this.#killed = { at: Date.now(), pid: taskManager };
+    process.kill(taskManager, 'SIGKILL');
+    return this.#killed.at;
+  }
+
+  async recovery(): Promise<Recovery | null> {
+    this.#readFired();
+    if (this.#killed === null || this.#firstAfterKill === null) return null;
+    if (this.#caughtUp.size < PARTITIONS) return null;
+    return {
+      firstRecordMs: this.#firstAfterKill - this.#killed.at,
+      caughtUpMs: Math.max(...this.#caughtUp.values()) - this.#killed.at,
+    };
+  }
+
+  /** Resolves when all of its processes are gone: the next run has the machine for itself. */
+  async end(): Promise<void> {
+    const { jobManager, taskManager } = this.#seen;
+    await this.#job.end();
+    while ([jobManager, taskManager].some(isAlive)) await wait(END_POLL_MS);
+  }
+
+  #readFired(): void {
+    this.#fired.read((row) => this.#take(row));
+  }
+
+  #take({ pid, at, timestamp, partition }: FiredRow): void {
+    if (this.#killed === null || pid === this.#killed.pid) return;
+    this.#firstAfterKill = Math.min(at, this.#firstAfterKill ?? at);
+    const isNew = at - timestamp < CAUGHT_UP_WITHIN_MS;
+    if (isNew && !this.#caughtUp.has(partition)) this.#caughtUp.set(partition, at);
+  }
+}
