@@ -33,6 +33,8 @@ interface Said {
   checkpoint: number;
   savepoint: string;
   stopped: string;
+  /** Why a savepoint failed. */
+  refused: string;
   read: number;
   unread: string[];
 }
@@ -110,6 +112,7 @@ test("Flink's client lists, reads, takes savepoints and stops the job", async (t
   assert.deepEqual([said.slots, said.accumulators], [2, 0]);
   assert.ok(said.checkpoint > 0);
   assert.match(said.savepoint, /^file:.*savepoint-/);
+  assert.match(said.refused, /nothing:\/\/there/);
   assert.match(said.stopped, /^file:.*savepoint-/);
   assert.equal(await command.exit(), 0, command.output);
 });

@@ -5,6 +5,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.jar.JarEntry;
 import java.util.jar.JarFile;
@@ -55,6 +56,12 @@ public class FlinkClient {
       String savepoint =
           client.triggerSavepoint(job, args[2], SavepointFormatType.NATIVE).get(60, TimeUnit.SECONDS);
       SAID.put("savepoint", savepoint);
+      try {
+        client.triggerSavepoint(job, "nothing://there", SavepointFormatType.NATIVE)
+            .get(60, TimeUnit.SECONDS);
+      } catch (ExecutionException refused) {
+        SAID.put("refused", refused.getCause().getMessage());
+      }
       SAID.put("unread", unread(client, details, checkpoint, args[3]));
       client.disposeSavepoint(savepoint).get(30, TimeUnit.SECONDS);
       SAID.put("stopped",

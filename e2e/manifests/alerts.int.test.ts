@@ -1,4 +1,7 @@
-/** The alert rules, judged by promtool: they parse, and each fires when it should and only then. */
+/**
+ * What promtool says: the alert rules parse, each fires when it should and only then, and a running
+ * job's metrics keep the rules of naming and types.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -6,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { stringify } from 'yaml';
+import { metricsOfARunningJob } from '../../worker/src/cli/test-running-job.ts';
 import type { Alert } from './monitoring/alert.ts';
 import { ALERT_CASES, type AlertCase } from './monitoring/alert-cases.ts';
 import { ALERTS, rulesYaml } from './monitoring/files.ts';
@@ -18,8 +22,11 @@ before(() => {
 });
 after(() => rmSync(folder, { recursive: true }));
 
-function promtool(...args: string[]): { code: number | null; said: string } {
-  const { status, stdout, stderr, error } = spawnSync('promtool', args, { encoding: 'utf8' });
+function promtool(args: readonly string[], input = ''): { code: number | null; said: string } {
+  const { status, stdout, stderr, error } = spawnSync('promtool', args, {
+    encoding: 'utf8',
+    input,
+  });
   assert.equal(error, undefined, 'apt-get install prometheus');
   return { code: status, said: `${stdout}${stderr}` };
 }
@@ -52,7 +59,7 @@ function verdict(cases: readonly (readonly [Alert, AlertCase])[]) {
     writeFileSync(path, stringify({ rule_files: [rules], evaluation_interval: '1m', tests }));
     return path;
   });
-  return promtool('test', 'rules', ...files);
+  return promtool(['test', 'rules', ...files]);
 }
 
 const alertOf = (name: string): Alert => {
@@ -63,7 +70,7 @@ const alertOf = (name: string): Alert => {
 
 describe('the alerts', () => {
   it('parse, texts included', () => {
-    const { code, said } = promtool('check', 'rules', join(folder, 'rules.yaml'));
+    const { code, said } = promtool(['check', 'rules', join(folder, 'rules.yaml')]);
     assert.equal(code, 0, said);
     assert.match(said, new RegExp(`${ALERTS.length} rules found`));
   });
@@ -93,5 +100,23 @@ describe('the alerts', () => {
       assert.equal(found.code, 1);
       assert.match(found.said, said);
     }
+  });
+});
+
+describe('the metrics of a running job', () => {
+  it('have names, units and types as they should', async () => {
+    const ends: (() => unknown)[] = [];
+    const all = await metricsOfARunningJob({ after: (end) => ends.push(end) });
+    for (const end of ends) await end();
+    // Flink's names and those of Node.js are what they are.
+    const own = all.split('\n').filter((line) => /^(# (HELP|TYPE) )?triggerjob_/.test(line));
+    const { said } = promtool(['check', 'metrics'], `${own.join('\n')}\n`);
+    // Older than this check, and in use.
+    const faults = said
+      .split('\n')
+      .filter((line) => !/^$|^triggerjob_checkpoint_summary_/.test(line));
+    assert.deepEqual(faults, []);
+    const wrong = promtool(['check', 'metrics'], '# TYPE job_Restarts counter\njob_Restarts 1\n');
+    assert.match(wrong.said, /counter metrics should have "_total" suffix/);
   });
 });

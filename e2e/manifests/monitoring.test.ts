@@ -100,6 +100,20 @@ describe('dashboards and alerts', () => {
     ]);
   });
 
+  it('of Flink find names and labels, too', () => {
+    const task = '{job_id="0", job_name="a", tm_id="b", task_name="Source", subtask_index="0"}';
+    for (const expr of [
+      'flink_jobmanager_numRegisteredTaskManagers + flink_jobmanager_taskSlotsAvailable',
+      'flink_jobmanager_job_numRestarts{job_id="0", job_name="a"} or flink_jobmanager_job_uptime',
+      'flink_jobmanager_job_lastCheckpointDuration / flink_jobmanager_job_lastCheckpointSize',
+      'flink_taskmanager_Status_JVM_Memory_Heap_Used{tm_id="b", host="c"}',
+      `flink_taskmanager_job_task_busyTimeMsPerSecond${task}`,
+      `flink_taskmanager_job_task_operator_numRecordsIn${task}`,
+    ]) {
+      assert.deepEqual(faultsOf(expr, known), []);
+    }
+  });
+
   it('are stored as they are generated', () => {
     for (const [path, text] of monitoringFiles()) {
       assert.ok(readFileSync(join(ROOT, path), 'utf8') === text, `${path}: npm run manifests`);

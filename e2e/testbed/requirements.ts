@@ -61,6 +61,12 @@ const REQUIREMENTS: Requirement[] = [
     purpose: 'cuts it',
     rootOnly: true,
   },
+  {
+    command: 'chromium',
+    args: ['--version'],
+    debianPackage: 'chromium',
+    purpose: 'looks at the web UI',
+  },
 ];
 
 /** Asked for only where the Kubernetes lab can run: see labImpediment(). */

@@ -34,7 +34,11 @@ const ENTRY_POINTS = [
 ];
 
 /** The only files that may read clocks and draw numbers: they make the real Env. */
-const ENV_FILES = ['worker/src/runtime/env.ts', 'operator/src/env.ts'];
+const ENV_FILES = [
+  'worker/src/runtime/env.ts',
+  'worker/src/ui/browser/browser-env.ts',
+  'operator/src/env.ts',
+];
 
 /** Independent witnesses of the exactly-once checker: they share no code with what they judge. */
 const WITNESSES = ['e2e/exactly-once/fold.ts', 'e2e/exactly-once/receiver.ts'];
@@ -268,7 +272,8 @@ function forbiddenImport(from: string, to: string): string | null {
     return above || !inFolder(from, 'worker') ? null : 'nothing below imports cli/';
   }
   if (inFolder(to, 'worker/src/taskmanager')) {
-    const allowed = ['worker/src/taskmanager', 'worker/src/cli', 'worker/src/sim'];
+    const users = ['taskmanager', 'cli', 'rehearsal', 'sim'];
+    const allowed = users.map((folder) => `worker/src/${folder}`);
     const above = allowed.some((folder) => inFolder(from, folder)) || !inFolder(from, 'worker');
     return above || from === 'worker/src/main.ts' ? null : 'nothing below imports taskmanager/';
   }

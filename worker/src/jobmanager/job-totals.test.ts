@@ -61,3 +61,15 @@ test('200 heartbeats a second leave a window of five seconds, not of 64 heartbea
   const rate = totals.eventsPerSecond(7_500);
   assert.ok(rate > 400 && rate < 600, `${rate} events/s`);
 });
+
+test('the tasks of one heartbeat are one sample: the rate is not above what passes', () => {
+  const totals = new JobTotals();
+  // 300 events/s over four tasks, told in turn.
+  for (let second = 0; second <= 20; second += 1) {
+    const now = second * 1_000;
+    for (let subtask = 0; subtask < 4; subtask += 1) {
+      totals.update(beat(subtask, 1, second * 75), now + subtask / 10);
+    }
+  }
+  assert.equal(Math.round(totals.eventsPerSecond(20_000)), 300);
+});

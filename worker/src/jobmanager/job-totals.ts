@@ -51,6 +51,7 @@ const RATE_WINDOW_MS = 5_000;
 const MAX_SAMPLES = 64;
 /** Samples lie at least this far apart: 200 heartbeats a second must not fill them in a third. */
 const SAMPLE_STEP_MS = RATE_WINDOW_MS / MAX_SAMPLES;
+const SAME_HEARTBEAT_MS = 1;
 
 export class JobTotals {
   readonly #ended: Counters = zeros(COUNTERS);
@@ -154,12 +155,14 @@ export class JobTotals {
     return [...this.#running.values()].sort((a, b) => a.subtask - b.subtask);
   }
 
-  /** The newest sample moves along until it is one step from the one before it. */
+  /**
+   * The newest sample moves along until it is one step from the one before it, and takes in what
+   * the same heartbeat says of other tasks: a window must not begin between two of them.
+   */
   #sample(now: number): void {
-    const previous = this.#samples.at(-2);
-    if (previous !== undefined && (this.#samples.at(-1)?.at ?? 0) - previous.at < SAMPLE_STEP_MS) {
-      this.#samples.pop();
-    }
+    const newest = this.#samples.at(-1)?.at ?? Number.NEGATIVE_INFINITY;
+    const previous = this.#samples.at(-2)?.at ?? Number.NEGATIVE_INFINITY;
+    if (now - newest < SAME_HEARTBEAT_MS || newest - previous < SAMPLE_STEP_MS) this.#samples.pop();
     this.#samples.push({ at: now, processed: this.#processed });
     if (this.#samples.length > MAX_SAMPLES) this.#samples.shift();
   }

@@ -1,5 +1,6 @@
 /** GET /api/v1/details: one answer for the command line's live view and for tests. Pure. */
 import type { JobView } from '../jobmanager/job-view.ts';
+import type { TaskManagerMetrics } from '../rpc/messages.ts';
 import type { JsonObject } from '../runtime/json.ts';
 
 export function details(view: JobView): JsonObject {
@@ -7,6 +8,7 @@ export function details(view: JobView): JsonObject {
   const { restored, latestCompleted } = checkpoints;
   const newest = exceptions.entries[0];
   return {
+    now: view.now,
     state: view.status,
     eventsPerSecond: Math.round(view.eventsPerSecond),
     processed: counters.recordsProcessed,
@@ -40,8 +42,7 @@ export function details(view: JobView): JsonObject {
       pid,
       slots,
       freeSlots,
-      rssBytes: metrics?.rssBytes ?? 0,
-      cpuSeconds: metrics?.cpuSeconds ?? 0,
+      ...processOf(metrics),
       shuffle: metrics === null ? null : { ...metrics.shuffle },
     })),
     tasks: view.tasks.map(({ subtask, taskManagerId }) => ({ subtask, taskManagerId })),
@@ -61,4 +62,21 @@ export function details(view: JobView): JsonObject {
 function inputEnded({ subtasks, parallelism }: JobView): boolean {
   const all = subtasks.length === parallelism;
   return all && subtasks.every(({ openSplits }) => openSplits === 0);
+}
+
+/** Zeros before the first heartbeat. */
+function processOf(metrics: TaskManagerMetrics | null): JsonObject {
+  const system = metrics?.system ?? null;
+  return {
+    rssBytes: metrics?.rssBytes ?? 0,
+    cpuSeconds: metrics?.cpuSeconds ?? 0,
+    heapBytes: metrics?.heapBytes ?? 0,
+    heapTotalBytes: metrics?.heapTotalBytes ?? 0,
+    memoryLimitBytes: metrics?.memoryLimitBytes ?? 0,
+    eventLoopLagP99Ms: metrics?.eventLoopLagP99Ms ?? 0,
+    system:
+      system === null
+        ? null
+        : { ...system, network: system.network.map((device) => ({ ...device })) },
+  };
 }

@@ -6,6 +6,7 @@ import type { JsonObject } from '../runtime/json.ts';
 import { ioMetrics, SLOT_SHARING_GROUP, VERTICES, type Vertex } from './flink-vertices.ts';
 import { listed } from './metric-ids.ts';
 import { RestError } from './rest-error.ts';
+import { serializedThrowable } from './serialized-throwable.ts';
 
 /** The release whose REST shapes these are; Flink's tools read it to decide what they may ask. */
 const FLINK_VERSION = '1.20.0';
@@ -318,6 +319,9 @@ export function executionResult(view: JobView): JsonObject {
       'application-status': status,
       'accumulator-results': {},
       'net-runtime': view.enteredAt(view.status) - view.startedAt,
+      ...(view.status === 'FAILED' && {
+        'failure-cause': serializedThrowable(view.exceptions.entries[0]?.message ?? 'it failed'),
+      }),
     },
   };
 }

@@ -46,7 +46,7 @@ export const FLINK_ANSWERS: Readonly<Record<string, Answer>> = {
   [`${VERTEX}/subtasktimes`]: (view, { params }) => vertices.subtaskTimes(view, params),
   [`${VERTEX}/watermarks`]: (_, { params }) => vertices.watermarks(params),
   [`${VERTEX}/accumulators`]: (_, { params }) => vertices.vertexAccumulators(params),
-  [`${VERTEX}/flamegraph`]: (_, { params }) => vertices.flameGraph(params),
+  [`${VERTEX}/flamegraph`]: (_, { params, query }) => vertices.flameGraph(params, query),
   [`${VERTEX}/subtasks/accumulators`]: (view, { params }) =>
     vertices.subtasksAccumulators(view, params),
   [SUBTASK]: (view, { params }) => vertices.subtaskDetails(view, params),

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Compile } from 'typebox/schema';
 import { until } from '../jobmanager/test-cluster.ts';
 import { VERTEX_IDS } from './flink-vertices.ts';
+import { serializedThrowable } from './serialized-throwable.ts';
 import { serveJob } from './test-rest.ts';
 
 type Served = Awaited<ReturnType<typeof serveJob<unknown>>>;
@@ -139,6 +140,70 @@ test('operations: the status, a trigger id, and what it is answered with', async
     const path = endpoint.slice('GET '.length).replace(':vertexid', VERTEX_IDS[0] ?? '');
     isShaped(endpoint, await call(path.replace(':jobid', manager.jobId)));
   }
+});
+
+test('a job without a TaskManager, and one that has failed before', async (t) => {
+  const { manager, tm, call } = await serveJob<unknown>(t);
+  const job = `/jobs/${manager.jobId}`;
+  tm.fail(1, 'BROKEN');
+  await until('the next attempt', () => manager.view().attempt === 2);
+  const shaped = async (endpoint: string, query = '') => {
+    const path = endpoint.replace('GET ', '').replace(':jobid', manager.jobId);
+    const answer = await call(path.replace(':vertexid', VERTEX_IDS[2] ?? '') + query);
+    assert.deepEqual([answer.status, faultsOf(endpoint, answer.body)], [200, []]);
+    return answer.body as { exceptionHistory: { entries: object[]; truncated: boolean } };
+  };
+  const exceptions = async (query: string) => {
+    const { exceptionHistory } = await shaped('GET /jobs/:jobid/exceptions', query);
+    return [exceptionHistory.entries.length, exceptionHistory.truncated];
+  };
+  assert.deepEqual(await exceptions(''), [1, false]);
+  assert.deepEqual(await exceptions('?maxExceptions=0'), [0, true]);
+  assert.deepEqual(await exceptions('?failureLabelFilter=attempt:1'), [1, false]);
+  assert.deepEqual(await exceptions('?failureLabelFilter=attempt:7'), [0, false]);
+  for (const query of ['?maxExceptions=-1', '?failureLabelFilter=x']) {
+    assert.equal((await call(`${job}/exceptions${query}`)).status, 400);
+  }
+  tm.close();
+  await until('no task', () => manager.view().tasks.length === 0);
+  const ofJob = /^GET .*:(jobid|vertexid)(\/[a-z]+)?$/;
+  const asked = Object.keys(endpoints).filter((one) => ofJob.test(one) && !/:check/.test(one));
+  for (const endpoint of asked.filter((one) => !ELSEWHERE.test(one))) await shaped(endpoint);
+});
+
+test('why an operation failed, as the Java object that a Flink client reads', () => {
+  const failure = `DECLINED: told to, ${'über'.repeat(9_000)}`;
+  const answer = serializedThrowable(failure);
+  assert.equal(answer['stack-trace'], failure);
+  const stream = Buffer.from(String(answer['serialized-throwable']), 'base64');
+  assert.equal(stream.readUInt32BE(0), 0xaced0005, 'a Java stream');
+  const at = stream.indexOf('DECLINED');
+  assert.equal(stream.readUInt16BE(at - 2), 16 * 1024, 'a text is cut at its limit');
+  assert.match(stream.toString('latin1', at, at + 30), /^DECLINED: told to, \?ber\?ber/);
+  assert.doesNotMatch(stream.toString('latin1'), /@[A-Z]+@/, 'no mark of the template is left');
+});
+
+test('an enum of a request that Flink does not know is a 400', async (t) => {
+  const { manager, call } = await serveJob<{ errors: string[] }>(t);
+  const job = `/jobs/${manager.jobId}`;
+  const red: [path: string, method: string, body?: object][] = [
+    [`${job}/savepoints`, 'POST', { formatType: 'BEST' }],
+    [`${job}/stop`, 'POST', { formatType: 'native' }],
+    [`${job}/checkpoints`, 'POST', { checkpointType: 'SOME' }],
+    [`${job}?mode=stop`, 'PATCH'],
+    [`${job}/vertices/${VERTEX_IDS[0]}/flamegraph?type=HOT`, 'GET'],
+  ];
+  for (const [path, method, body] of red) {
+    const { status, body: answer } = await call(path, {
+      method,
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    assert.equal(status, 400, path);
+    assert.match(answer.errors[0] ?? '', /unknown; use/);
+  }
+  const body = JSON.stringify({ checkpointType: 'FULL' });
+  assert.equal((await call(`${job}/checkpoints`, { method: 'POST', body })).status, 202);
+  assert.equal((await call(`${job}?mode=CANCEL`, { method: 'PATCH' })).status, 202);
 });
 
 test('a wrong answer is seen as wrong', () => {

@@ -149,7 +149,8 @@ function addExtra(view: JobView, out: PrometheusText): void {
   const sums = new Map<string, number>();
   for (const { extra } of view.subtasks) {
     for (const [name, value] of Object.entries(extra)) {
-      if (name.endsWith(LIMIT_SUFFIX)) continue;
+      // Bounded places have gauges of their own.
+      if (name.endsWith(LIMIT_SUFFIX) || `${name}${LIMIT_SUFFIX}` in extra) continue;
       if (!sums.has(name) && sums.size >= MAX_EXTRA) continue;
       sums.set(name, (sums.get(name) ?? 0) + value);
     }

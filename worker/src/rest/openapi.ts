@@ -80,8 +80,9 @@ function operation(route: Route, { endpoints }: FlinkShapes): JsonObject {
   };
 }
 
+/** Where Flink does not say: what is only begun is a 202. */
 function defaultStatus(method: string, path: string): number {
-  return method === 'PATCH' || path.endsWith('/yarn-cancel') ? 202 : 200;
+  return method === 'PATCH' || /\/(yarn-cancel|disposal)$/.test(path) ? 202 : 200;
 }
 
 /** No JSON: logs, and what Prometheus reads. */

@@ -10,6 +10,7 @@ import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import type { LogText } from '../runtime/log-tail.ts';
+import { uiAnswer } from '../ui/ui-answer.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { Forwarding } from './forward.ts';
 import { METRICS_TYPE } from './metrics.ts';
@@ -178,6 +179,11 @@ async function handle(
 ): Promise<RouteAnswer | null> {
   const method = request.method ?? 'GET';
   const url = new URL(request.url ?? '/', 'http://rest');
+  const ui = uiAnswer(method, url.pathname, request.headers);
+  if (ui !== null) {
+    response.writeHead(ui.status, ui.headers).end(ui.body);
+    return null;
+  }
   const own = ownAnswer(role, url.pathname);
   if (own !== null) return own;
   const { routes, leader, forwarding } = role;

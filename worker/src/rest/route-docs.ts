@@ -54,6 +54,7 @@ const READS: Readonly<Record<string, RouteDoc | string>> = {
   [`${JOB}/checkpoints/:triggerid`]: 'How a checkpoint that was asked for went.',
   [`${JOB}/savepoints/:triggerid`]: 'How a savepoint, or a stop with one, went.',
   [`${JOB}/rescaling/:triggerid`]: 'How a rescale went.',
+  [`${JOB}/disposal/:triggerid`]: 'How the disposal of all that the job has stored went.',
   [`${JOB}/yarn-cancel`]: 'Cancels the job, for clients that can only GET.',
   [VERTEX]: 'One vertex with its subtasks.',
   [`${VERTEX}/backpressure`]: 'Its subtasks: backpressured, idle and busy.',
@@ -61,7 +62,10 @@ const READS: Readonly<Record<string, RouteDoc | string>> = {
   [`${VERTEX}/subtasktimes`]: 'When its subtasks entered their states.',
   [`${VERTEX}/watermarks`]: 'There are none.',
   [`${VERTEX}/accumulators`]: 'There are none.',
-  [`${VERTEX}/flamegraph`]: 'Not available: answers as Flink does where it is switched off.',
+  [`${VERTEX}/flamegraph`]: {
+    summary: 'Not available: answers as Flink does where it is switched off.',
+    query: { type: 'FULL, ON_CPU or OFF_CPU.' },
+  },
   [`${VERTEX}/metrics`]: { summary: 'Metrics of its subtasks, by index.', query: GET },
   [`${VERTEX}/jm-operator-metrics`]: 'There are none.',
   [`${VERTEX}/subtasks/accumulators`]: 'There are none.',
@@ -126,6 +130,7 @@ const WRITES: Readonly<Record<string, RouteDoc>> = {
     summary: 'Takes a savepoint, and cancels the job after it if told to.',
     body: {
       'target-directory': { type: 'string', text: "In place of the job's." },
+      formatType: { type: 'string', text: 'CANONICAL or NATIVE: there is one format.' },
       'cancel-job': { type: 'boolean', text: 'Default false.' },
       ...TRIGGER,
     },
@@ -134,11 +139,21 @@ const WRITES: Readonly<Record<string, RouteDoc>> = {
     summary: 'Stops the sources, takes a savepoint and ends the job.',
     body: {
       targetDirectory: { type: 'string', text: "In place of the job's." },
+      formatType: { type: 'string', text: 'CANONICAL or NATIVE: there is one format.' },
       drain: { type: 'boolean', text: 'What is under way is delivered first. Default false.' },
       ...TRIGGER,
     },
   },
-  [`POST ${JOB}/checkpoints`]: { summary: 'Takes a checkpoint.', body: TRIGGER },
+  [`POST ${JOB}/checkpoints`]: {
+    summary: 'Takes a checkpoint.',
+    body: {
+      checkpointType: {
+        type: 'string',
+        text: 'CONFIGURED, FULL or INCREMENTAL: there is one type.',
+      },
+      ...TRIGGER,
+    },
+  },
   [`PUT ${JOB}/resource-requirements`]: {
     summary: 'Asks for another parallelism, the same upperBound for all vertices.',
   },
@@ -150,6 +165,10 @@ const WRITES: Readonly<Record<string, RouteDoc>> = {
   },
   [`POST ${OWN}/explain`]: {
     summary: 'Runs the filter on an event and state, and shows which clause decided.',
+  },
+  [`POST ${JOB}/disposal`]: {
+    summary: 'Deletes all that the job has stored; the job ends by it.',
+    body: TRIGGER,
   },
   'POST /savepoint-disposal': {
     summary: 'Deletes a savepoint.',

@@ -20,6 +20,7 @@ import type { ProcessMeter } from './process-meter.ts';
 import { askedParallelism } from './resource-requirements.ts';
 import { RestError } from './rest-error.ts';
 import type { Route, RouteAnswer, RouteRequest } from './router.ts';
+import { serializedThrowable } from './serialized-throwable.ts';
 import { status } from './status-json.ts';
 
 export interface RouteParts {
@@ -122,6 +123,7 @@ function savepointActions(control: JobControl, { savepoints }: Operations): Rout
       path: '/jobs/:jobid/savepoints',
       handler: (request) => {
         const directory = text(request, 'target-directory');
+        oneOf(request, 'formatType', SAVEPOINT_FORMATS);
         const cancel = flag(request, 'cancel-job');
         return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
@@ -137,6 +139,7 @@ function savepointActions(control: JobControl, { savepoints }: Operations): Rout
       path: '/jobs/:jobid/stop',
       handler: (request) => {
         const directory = text(request, 'targetDirectory');
+        oneOf(request, 'formatType', SAVEPOINT_FORMATS);
         const drain = flag(request, 'drain');
         return accept(control, savepoints, request, async (progress) => {
           const wanted = savepointRequest(request, directory, progress);
@@ -169,17 +172,21 @@ function checkpointActions(control: JobControl, { manual }: Operations): Route[]
     {
       method: 'POST',
       path: '/jobs/:jobid/checkpoints',
-      handler: (request) =>
-        accept(control, manual, request, async () => ({
+      handler: (request) => {
+        oneOf(request, 'checkpointType', CHECKPOINT_TYPES);
+        return accept(control, manual, request, async () => ({
           checkpointId: await control.checkpoint(),
-        })),
+        }));
+      },
     },
     {
       method: 'GET',
       path: '/jobs/:jobid/checkpoints/:triggerid',
       handler: (request) => {
         checkJob(control.view(), request.params['jobid'] ?? '');
-        return outcome(manual, request, (failure) => ({ failureCause: cause(failure) }));
+        return outcome(manual, request, (failure) => ({
+          failureCause: serializedThrowable(failure),
+        }));
       },
     },
     ...changes(control),
@@ -295,7 +302,7 @@ function jobDisposal(control: JobControl, { disposals }: Operations): Route[] {
 
 function cancel(control: JobControl, request: RouteRequest): RouteAnswer {
   checkRunning(control.view(), request);
-  const mode = request.query.get('mode') ?? 'cancel';
+  const mode = (request.query.get('mode') ?? 'cancel').toLowerCase();
   if (mode !== 'cancel') throw new RestError(400, `mode ${mode} is unknown; use mode=cancel`);
   void control.cancel().catch(() => undefined);
   return { status: 202, body: {} };
@@ -339,12 +346,7 @@ function savepointRequest(
 }
 
 function failureCause(failure: string): JsonObject {
-  return { 'failure-cause': cause(failure) };
-}
-
-/** Flink's serialized throwable, as far as its tools read it. */
-function cause(failure: string): JsonObject {
-  return { class: 'TriggerJobError', 'stack-trace': failure, 'serialized-throwable': '' };
+  return { 'failure-cause': serializedThrowable(failure) };
 }
 
 /** Longer ones are no ids; what is kept of them is bounded. */
@@ -356,6 +358,16 @@ function text({ body }: RouteRequest, name: string): string | null {
   if (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT_CHARACTERS)
     return value;
   throw new RestError(400, `${name} must be a string of 1 to ${MAX_TEXT_CHARACTERS} characters`);
+}
+
+/** Flink's; there is one format and one type of ours, whatever the client asks for. */
+const SAVEPOINT_FORMATS = ['CANONICAL', 'NATIVE'];
+const CHECKPOINT_TYPES = ['CONFIGURED', 'FULL', 'INCREMENTAL'];
+
+function oneOf(request: RouteRequest, name: string, known: readonly string[]): void {
+  const value = text(request, name);
+  if (value === null || known.includes(value)) return;
+  throw new RestError(400, `${name} ${value} is unknown; use ${known.join(', ')}`);
 }
 
 function flag({ body }: RouteRequest, name: string): boolean {

@@ -13,6 +13,7 @@ const LOW_RATIO = 0.1;
 const HIGH_RATIO = 0.5;
 /** Flink's mark of a flame graph that is switched off. */
 const FLAME_GRAPH_DISABLED = -2;
+const FLAME_GRAPH_TYPES = ['FULL', 'ON_CPU', 'OFF_CPU'];
 
 export function vertexDetails(view: JobView, params: Params): JsonObject {
   const vertex = vertexOf(params);
@@ -145,8 +146,12 @@ export function subtasksAccumulators(view: JobView, params: Params): JsonObject 
 }
 
 /** Flink samples the stacks of JVM threads; its own answer where that is switched off. */
-export function flameGraph(params: Params): JsonObject {
+export function flameGraph(params: Params, query: URLSearchParams): JsonObject {
   vertexOf(params);
+  const type = (query.get('type') ?? 'FULL').toUpperCase();
+  if (!FLAME_GRAPH_TYPES.includes(type)) {
+    throw new RestError(400, `type ${type} is unknown; use ${FLAME_GRAPH_TYPES.join(', ')}`);
+  }
   return { endTimestamp: FLAME_GRAPH_DISABLED };
 }
 

@@ -99,7 +99,7 @@ const ACT = fc.oneof(
 test('a look shows the state as it is, and leaves no trace in it', () => {
   fc.assert(
     fc.property(
-      fc.array(ACT, { maxLength: 120 }),
+      fc.array(ACT, { maxLength: 120, size: 'max' }),
       fc.constantFrom(1, 1 << 24),
       (acts, cacheBytes) => {
         const [looked, alone] = [new Rig(cacheBytes, 10), new Rig(cacheBytes, 10)];

@@ -4,13 +4,18 @@ import { HISTOGRAM_BOUNDS, Histogram } from '../runtime/histogram.ts';
 import type { OutboxEntry, OutboxResult } from './outbox.ts';
 
 export class SlotFigures {
-  /** From the record's timestamp, which is when Kafka appended it unless its producer says else. */
+  /**
+   * From the record's timestamp, which is when Kafka appended it unless its producer says else; of
+   * no other source, whose timestamps tell nothing of now.
+   */
   readonly endToEnd = new Histogram(HISTOGRAM_BOUNDS.endToEndSeconds);
   readonly deadLetters = { deadPoison: 0, deadProfile: 0, deadAction: 0 };
   readonly #env: Env;
+  readonly #liveTimestamps: boolean;
 
-  constructor(env: Env) {
+  constructor(env: Env, liveTimestamps: boolean) {
     this.#env = env;
+    this.#liveTimestamps = liveTimestamps;
   }
 
   left({ delivery, failure }: OutboxEntry, result: OutboxResult): void {
@@ -21,7 +26,7 @@ export class SlotFigures {
       else this.deadLetters.deadProfile++;
       return;
     }
-    if (delivery.timestamp < 0) return;
+    if (!this.#liveTimestamps || delivery.timestamp < 0) return;
     // A producer's clock may be ahead of ours.
     this.endToEnd.observe(Math.max(0, this.#env.now() - delivery.timestamp) / 1000);
   }

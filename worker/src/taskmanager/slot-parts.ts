@@ -107,8 +107,8 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
   });
   const manager = buildManager(ports, config);
   const ledger = new GroupLedger(plan.maxParallelism);
-  const figures = new SlotFigures(ports.env);
   const { env } = ports;
+  const figures = new SlotFigures(env, plan.source.kind === 'kafka');
   const inspection = new SlotInspection({ env, plan, ...task, manager });
   const outbox = new Outbox({
     action: ports.action,

@@ -10,7 +10,7 @@ const SEED = 20_261_126;
 
 const STREAM = fc.array(
   fc.record({ key: fc.integer({ min: 0, max: 40 }), weight: fc.integer({ min: 1, max: 9 }) }),
-  { maxLength: 400 },
+  { maxLength: 400, size: 'max' },
 );
 
 test('Space-Saving against exact counts: bounds hold, and no heavy key is missing', () => {
