@@ -107,7 +107,19 @@ export class Controller {
     const key = jobKeyOf(object);
     // A resync tells of every object; the jobs alone stand for all of theirs.
     if (object === before && object.kind !== KINDS.TriggerJob.kind) return;
-    if (key !== null) this.queue.add(key);
+    if (key !== null) this.queue.add(key, this.#asks(object, before));
+  }
+
+  /** Somebody asks for something by it: neither a first list nor the echo of a status. */
+  #asks({ kind, metadata }: KubeObject, before?: KubeObject): boolean {
+    if (kind !== KINDS.TriggerJob.kind) return false;
+    if (before === undefined) return this.caches.TriggerJob.synced;
+    const { generation, deletionTimestamp, annotations } = before.metadata;
+    return (
+      metadata.generation !== generation ||
+      metadata.deletionTimestamp !== deletionTimestamp ||
+      JSON.stringify(metadata.annotations) !== JSON.stringify(annotations)
+    );
   }
 
   #deleted(object: KubeObject): void {

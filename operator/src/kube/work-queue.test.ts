@@ -1,4 +1,4 @@
-/** The queue's four promises, under a clock that the test turns. */
+/** The queue's five promises, under a clock that the test turns. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ManualEnv } from '../manual-env.ts';
@@ -63,6 +63,26 @@ class Bench {
 }
 
 describe('the work queue', () => {
+  it('Q5: an urgent key goes first, also one that waits already', async () => {
+    const bench = new Bench({ concurrency: 1 });
+    for (const key of ['a', 'b', 'c', 'd']) bench.queue.add(key);
+    bench.queue.add('c', true);
+    bench.queue.start();
+    bench.queue.add('c', true);
+    bench.queue.add('e', true);
+    for (const key of ['c', 'c', 'e', 'a', 'b', 'd']) await bench.end(key);
+    assert.deepEqual(bench.begun, ['c', 'c', 'e', 'a', 'b', 'd']);
+  });
+
+  it('Q5: many urgent keys do not starve the others', async () => {
+    const bench = new Bench({ concurrency: 1 });
+    bench.queue.add('patient');
+    for (let index = 0; index < 20; index += 1) bench.queue.add(`urgent-${index}`, true);
+    bench.queue.start();
+    while (!bench.begun.includes('patient')) await bench.end(bench.begun.at(-1) ?? '');
+    assert.equal(bench.begun.length, 9);
+  });
+
   it('Q1: a key waits once', async () => {
     const bench = new Bench({ concurrency: 1 });
     bench.queue.start();

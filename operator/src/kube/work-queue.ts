@@ -1,16 +1,20 @@
 /**
- * Which keys are to be reconciled, and by whom now. First come, first served, with four promises:
+ * Which keys are to be reconciled, and by whom now. First come, first served, with five promises:
  *
  * Q1 A key waits once, however often it is added.
  * Q2 A key is never worked on twice at a time; added meanwhile, it is worked on again afterwards.
  * Q3 Of several times at which a key is to come, the earliest holds. What was to come when its work
  *    begins is settled by that work: it sees everything, and says itself when to come again.
  * Q4 A key that fails comes again after a growing, jittered time; other keys do not wait for it.
+ * Q5 An urgent key goes before those that are only looked at again, of which there are as many as
+ *    jobs when a process begins to lead; they are not starved by it.
  */
 import { backoffMs, type Env, type Timer } from '../env.ts';
 
 const BACKOFF_BASE_MS = 200;
 const BACKOFF_CAP_MS = 60_000;
+/** Urgent keys that are taken one after another before one of the others is. */
+const URGENT_IN_A_ROW = 8;
 
 /** controller-runtime's workqueue_* and controller_runtime_* metrics; times in seconds. */
 export interface QueueMetrics {
@@ -39,6 +43,9 @@ export class WorkQueue {
   readonly #options: WorkQueueOptions;
   /** Keys that wait, in order, with the moment they were added (monotonic ms). */
   readonly #waiting = new Map<string, number>();
+  /** Of those that wait, or are to wait again after the work on them. */
+  readonly #urgent = new Set<string>();
+  #urgentInARow = 0;
   /** Keys that are worked on, with the moment it began. */
   readonly #active = new Map<string, number>();
   /** Keys added while they were worked on. */
@@ -73,7 +80,8 @@ export class WorkQueue {
     return { sumSeconds, longestSeconds };
   }
 
-  add(key: string): void {
+  add(key: string, urgent = false): void {
+    if (urgent) this.#urgent.add(key);
     if (this.#waiting.has(key)) return;
     if (this.#active.has(key)) {
       if (this.#again.has(key)) return;
@@ -104,6 +112,7 @@ export class WorkQueue {
   /** The key's object is gone: nothing is to come any more, past failures do not count. */
   forget(key: string): void {
     this.#failures.delete(key);
+    this.#urgent.delete(key);
     this.#later.get(key)?.timer.cancel();
     this.#later.delete(key);
   }
@@ -125,16 +134,32 @@ export class WorkQueue {
   #dispatch(): void {
     const { env, concurrency, metrics } = this.#options;
     if (!this.#running) return;
-    for (const [key, addedAt] of this.#waiting) {
-      if (this.#active.size >= concurrency) return;
+    while (this.#active.size < concurrency) {
+      const key = this.#next();
+      if (key === undefined) return;
+      const now = env.monotonic();
+      metrics.taken((now - (this.#waiting.get(key) ?? now)) / 1000);
       this.#waiting.delete(key);
+      this.#urgent.delete(key);
       this.#later.get(key)?.timer.cancel();
       this.#later.delete(key);
-      const now = env.monotonic();
       this.#active.set(key, now);
-      metrics.taken((now - addedAt) / 1000);
       void this.#workOn(key, now);
     }
+  }
+
+  #next(): string | undefined {
+    const [longest] = this.#waiting.keys();
+    if (this.#urgentInARow < URGENT_IN_A_ROW) {
+      for (const key of this.#urgent) {
+        // What is worked on just now waits again when that is over (Q2).
+        if (!this.#waiting.has(key)) continue;
+        this.#urgentInARow += 1;
+        return key;
+      }
+    }
+    this.#urgentInARow = 0;
+    return longest;
   }
 
   async #workOn(key: string, beganAt: number): Promise<void> {
