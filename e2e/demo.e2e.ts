@@ -121,6 +121,44 @@ async function looksInside(rest: string): Promise<void> {
   assert.match(stream, /event: end\ndata: \{"reason":"limit"\}/);
 }
 
+test('the commands that look into a job work on the demo', async () => {
+  const stateDir = join(folder, 'looked-at');
+  const demo = start('demo', '--state-dir', stateDir, '--task-managers', '2');
+  const rest = await restOf(demo);
+  await statusUntil(
+    rest,
+    'events',
+    ({ state, processed }) => state === 'RUNNING' && processed > 100,
+  );
+  const asked = async <T>(...args: string[]): Promise<T> => {
+    const { code, output } = await run(...args, '--rest', rest, '-o', 'json');
+    assert.equal(code, 0, output);
+    return JSON.parse(output.slice(output.indexOf('{'))) as T;
+  };
+  const top = await asked<{ state: string; rows: unknown[]; total: { eventsPerSecond: number } }>(
+    'top',
+  );
+  assert.deepEqual([top.state, top.rows.length], ['RUNNING', 2]);
+  assert.ok(top.total.eventsPerSecond > 0);
+  const { keys } = await asked<HotKeys>('users', 'hot', '--limit', '1');
+  const { userId } = keys[0]!;
+  const user = await asked<User & { userId: string }>('state', 'get', '--user', userId);
+  assert.equal(user.userId, userId);
+  const tapped = await asked<{ userId: string; stage: string }>(
+    ...['tap', '--user', userId, '--limit', '1'],
+  );
+  assert.deepEqual([tapped.userId, tapped.stage], [userId, 'keyed']);
+  const event = JSON.stringify({ ...user.history.at(-1), triggerable: true });
+  const why = await asked<{ verdict: string }>('eval', '--user', userId, '--event', event);
+  assert.equal(why.verdict, user.user.country === 'US' ? 'match' : 'no-match');
+  const { location } = await asked<{ location: string }>('savepoint', 'trigger');
+  const offline = await run('state', 'get', '--user', userId, '--from', location);
+  assert.equal(offline.code, 0, offline.output);
+  assert.ok(offline.output.includes(`"country":"${user.user.country}"`), offline.output);
+  demo.interrupt();
+  assert.equal(await demo.exit(), 0);
+});
+
 test('a savepoint restores in another directory with another parallelism', async () => {
   const file = join(folder, 'rescaled.yaml');
   const sample = await readFile(SAMPLE, 'utf8');

@@ -4,7 +4,15 @@
  * changed, savepoints by id, stopped, found ended by a restarted container, next and stateless run.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -316,5 +324,26 @@ describe("the worker's processes in pods", () => {
     startJobManager(0, 3, emptied);
     const again = await statusUntil(0, 'run 3 again', isRunning(3));
     assert.ok((again.lastCheckpoint?.id ?? 0) >= own.lastCheckpoint!.id, 'not emptied again');
+  });
+
+  it('is deleted with all that it has stored, and stays so', async () => {
+    const { jobId } = (await get<Status>(0, '/api/v1/status'))!;
+    const path = `/jobs/${jobId}/disposal`;
+    assert.equal((await send(0, path, { triggerId: 'gone' }, 'no')).status, 401);
+    assert.equal((await send(0, path, { triggerId: 'gone' })).status, 202);
+    await until('the end of all that is stored', async () => {
+      const answer = await get<{ status: { id: string } }>(0, `${path}/gone`);
+      return answer?.status.id === 'COMPLETED';
+    });
+    const left = readdirSync(join(folder, 'checkpoints'), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name));
+    assert.ok(left.length > 0, 'the fence is gone');
+    const others = left.filter((file) => !/\/log\/[^/]+$/.test(file));
+    assert.deepEqual(others, [], 'something besides the fence is left');
+    for (const pod of pods) await kill(pod.process, 'SIGTERM');
+    startJobManager(0, 3);
+    const after = await statusUntil(0, 'what the deleted job shows', () => true);
+    assert.ok(['CANCELED', 'FINISHED'].includes(after.state), after.state);
   });
 });

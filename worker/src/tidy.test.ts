@@ -272,7 +272,8 @@ function forbiddenImport(from: string, to: string): string | null {
     return above || !inFolder(from, 'worker') ? null : 'nothing below imports cli/';
   }
   if (inFolder(to, 'worker/src/taskmanager')) {
-    const allowed = ['worker/src/taskmanager', 'worker/src/cli', 'worker/src/sim'];
+    const users = ['taskmanager', 'cli', 'rehearsal', 'sim'];
+    const allowed = users.map((folder) => `worker/src/${folder}`);
     const above = allowed.some((folder) => inFolder(from, folder)) || !inFolder(from, 'worker');
     return above || from === 'worker/src/main.ts' ? null : 'nothing below imports taskmanager/';
   }

@@ -11,6 +11,9 @@ import { readdir, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { Progress } from '../../../worker/src/cli/progress.ts';
+import { Terminal } from '../../../worker/src/cli/terminal.ts';
+import { realEnv } from '../../../worker/src/runtime/env.ts';
 import { installOnce } from '../cache.ts';
 
 const KUBERNETES_VERSION = '1.36.3';
@@ -18,6 +21,7 @@ const HELM_VERSION = '3.22.0';
 
 const SOURCES = fileURLToPath(new URL('.', import.meta.url));
 const PROGRESS_INTERVAL_MS = 30_000;
+const REDRAW_MS = 250;
 /** Ten times the longest build seen. */
 const BUILD_LIMIT_MS = 2 * 3_600_000;
 
@@ -109,17 +113,37 @@ async function go(
   });
   const lines: string[] = [];
   createInterface({ input: child.stderr }).on('line', (line) => lines.push(line));
-  const progress = setInterval(() => {
-    print(`  ${what}, ${seconds()} s: ${progressOf(lines)}`);
-  }, PROGRESS_INTERVAL_MS);
+  const follow = followBuild(what, print, () => progressOf(lines));
   try {
     const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
     if (code === 0) return print(`built ${what} in ${seconds()} s`);
     const end = lines.slice(-20).join('\n');
     throw new Error(`go ${args[0]} of ${what} ended with ${code ?? signal}:\n${end}`);
   } finally {
-    clearInterval(progress);
+    follow.end();
   }
+}
+
+/** On a terminal a bar that moves, elsewhere a line every half minute. */
+function followBuild(what: string, print: Print, detail: () => string): { end(): void } {
+  const { stdout, stderr, env: environment } = process;
+  const terminal = new Terminal(stdout, stderr, environment);
+  const startedAt = performance.now();
+  if (!terminal.redraws || print !== printLine) {
+    const timer = setInterval(() => {
+      const seconds = Math.round((performance.now() - startedAt) / 1000);
+      print(`  ${what}, ${seconds} s: ${detail()}`);
+    }, PROGRESS_INTERVAL_MS);
+    return { end: () => clearInterval(timer) };
+  }
+  const progress = new Progress({ env: realEnv, terminal, what });
+  const timer = setInterval(() => progress.update(null, detail()), REDRAW_MS);
+  return {
+    end() {
+      clearInterval(timer);
+      progress.end();
+    },
+  };
 }
 
 /** `go build -v` prints a line per module it downloads and then one per package it compiles. */

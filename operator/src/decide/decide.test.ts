@@ -645,6 +645,20 @@ describe('trouble', () => {
     }
   });
 
+  it('of a container that ends again and again says what it said last', () => {
+    const terminated = {
+      exitCode: 1,
+      reason: 'Error',
+      message: '{"level":30}\nSTATE_MISSING: why\n',
+    };
+    const container = { name: 'c', image: '', imageID: '', ready: false, restartCount: 3 };
+    const state = { waiting: { reason: 'CrashLoopBackOff' } };
+    const containerStatuses = [{ ...container, state, lastState: { terminated } }];
+    const pods = [{ ...podOf('jobmanager', 0), status: { containerStatuses } }];
+    const message = conditionOf(decided({ pods, jobManager: null }), 'Ready')?.message;
+    assert.match(message ?? '', /exit code 1, 3 restarts: STATE_MISSING: why$/);
+  });
+
   it('of a JobManager that does not answer is waited out', () => {
     const decision = decided({ jobManager: null });
     assert.deepEqual(decision.actions, []);

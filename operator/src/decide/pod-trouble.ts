@@ -32,11 +32,16 @@ function containerTrouble({ status }: Pod): Found {
     if (reason === undefined || PASSING.includes(reason)) continue;
     const last = lastState?.terminated;
     if (reason !== 'CrashLoopBackOff' || last === undefined) return { reason, message };
-    const ended = `${last.reason ?? 'ended'}, exit code ${last.exitCode}, ${restartCount} restarts`;
+    const said = lastLine(last.message);
+    const ended =
+      `${last.reason ?? 'ended'}, exit code ${last.exitCode}, ${restartCount} restarts` +
+      (said === '' ? '' : `: ${said}`);
     return { reason: last.reason === 'OOMKilled' ? 'OOMKilled' : reason, message: ended };
   }
   return null;
 }
+
+const lastLine = (text = ''): string => text.trimEnd().split('\n').at(-1)?.trim() ?? '';
 
 function placementTrouble({ status }: Pod): Found {
   const scheduled = status?.conditions?.find(({ type }) => type === 'PodScheduled');

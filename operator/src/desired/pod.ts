@@ -178,6 +178,8 @@ function container(job: DeployedJob, role: Role, parts: PodParts, given: PodTemp
   return {
     name: role,
     image: parts.image,
+    // What a process said last is shown where its pod's trouble is (decide/pod-trouble.ts).
+    terminationMessagePolicy: 'FallbackToLogsOnError',
     ...(imagePullPolicy === undefined ? {} : { imagePullPolicy }),
     args: parts.args,
     env: byName([...IDENTITY, ...parts.env, ...(given.env ?? [])]),

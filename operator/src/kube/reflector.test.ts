@@ -265,11 +265,14 @@ describe('a reflector', () => {
   it('bookmarks keep a quiet watch alive, fresh and resumable', async () => {
     const mirror = await synced();
     const watches = mirror.watches;
-    for (let i = 0; i < 6; i += 1) {
-      await sleep(realEnv, 40_000 / FASTER);
+    let sentAt = 0;
+    for (let i = 0; i < 12; i += 1) {
+      await sleep(realEnv, 20_000 / FASTER);
+      sentAt = fastEnv.monotonic();
       server.bookmark();
     }
-    await mirror.until('freshness', () => mirror.reflector.stalenessMs() < 40_000);
+    const heard = () => mirror.reflector.stalenessMs() < fastEnv.monotonic() - sentAt;
+    await mirror.until('the last bookmark', heard);
     assert.equal(mirror.watches, watches, 'no silence was found');
     server.compact();
     server.cutWatches();

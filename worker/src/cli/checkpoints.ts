@@ -21,29 +21,42 @@ export async function listCheckpoints(
   reading: CheckpointsReading,
   directory: string,
 ): Promise<void> {
-  const { env, terminal, retained } = reading;
+  const { env, terminal, retained, json } = reading;
   const store = await jobOf(reading, directory);
-  const rows: string[][] = [['ID', 'KIND', 'AGE', 'SIZE', 'PAR', 'MANIFEST']];
-  for (const { checkpointId, ref, load } of await retainedOf(store, env, retained)) {
+  const found: Listed[] = [];
+  for (const { checkpointId: id, ref, load } of await retainedOf(store, env, retained)) {
     const manifest = await loadOrFault(load);
     if (typeof manifest === 'string') {
-      rows.push([String(checkpointId), 'damaged', '-', '-', '-', `${ref.name}: ${manifest}`]);
+      found.push({ id, kind: 'damaged', manifest: ref.name, fault: manifest });
       continue;
     }
-    const bytes = manifest.subtasks.reduce((sum, { figures }) => sum + figures.stateBytes, 0);
-    const age = formatAge(env.now() - manifest.completedAt);
-    const parallelism = String(manifest.parallelism);
-    rows.push([
-      String(checkpointId),
-      manifest.kind,
-      age,
-      formatBytes(bytes),
-      parallelism,
-      ref.name,
-    ]);
+    const { kind, completedAt, parallelism, subtasks } = manifest;
+    const stateBytes = subtasks.reduce((sum, { figures }) => sum + figures.stateBytes, 0);
+    found.push({ id, kind, completedAt, stateBytes, parallelism, manifest: ref.name });
   }
-  printTable(terminal, rows);
+  if (json === true) {
+    terminal.print(JSON.stringify(found, null, 2));
+    return;
+  }
+  const rows = found.map((one) => [
+    String(one.id),
+    one.kind,
+    ...('fault' in one
+      ? ['-', '-', '-', `${one.manifest}: ${one.fault}`]
+      : [
+          formatAge(env.now() - one.completedAt),
+          formatBytes(one.stateBytes),
+          String(one.parallelism),
+          one.manifest,
+        ]),
+  ]);
+  printTable(terminal, [['ID', 'KIND', 'AGE', 'SIZE', 'PAR', 'MANIFEST'], ...rows]);
 }
+
+type Listed = { id: number; manifest: string } & (
+  | { kind: 'damaged'; fault: string }
+  | { kind: Manifest['kind']; completedAt: number; stateBytes: number; parallelism: number }
+);
 
 /** The exit code: 1 if any of them is damaged. */
 export async function verifyCheckpoints(
@@ -56,7 +69,12 @@ export async function verifyCheckpoints(
   for (const { checkpointId, ref, load } of await retainedOf(store, env, retained)) {
     const manifest = await loadOrFault(load);
     if (typeof manifest === 'string') {
-      terminal.print(`${terminal.paint('red', 'damaged')} ${ref.name}: ${manifest}`);
+      if (reading.json === true) {
+        const damaged = [{ object: ref.name, fault: manifest }];
+        terminal.print(
+          JSON.stringify({ what: `checkpoint ${checkpointId}`, whole: false, damaged }),
+        );
+      } else terminal.print(`${terminal.paint('red', 'damaged')} ${ref.name}: ${manifest}`);
       code = EXIT.failed;
       continue;
     }

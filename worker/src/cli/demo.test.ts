@@ -19,6 +19,8 @@ const STATUS: JobStatus = {
   outbox: 12,
   inputEnded: false,
   restoredCheckpoint: null,
+  parallelism: 4,
+  restoredSubtasks: 4,
   lastCheckpoint: { id: 7, at: 90_000, bytes: 1_258_291, durationMs: 44.6 },
   restarts: 0,
   failure: null,

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { formatCount } from './amounts.ts';
+import { Progress } from './progress.ts';
 import { StateDir } from './state-dir.ts';
 import { dumpState } from './state-dump.ts';
 import { findJob, manifestOf } from './stored-job.ts';
@@ -35,10 +36,17 @@ export async function dumpCommand(
   const manifest = await manifestOf(store, env, options.checkpoint ?? null);
   const out = options.out === undefined ? null : await open(options.out, 'w');
   try {
-    const users = await dumpState(store, manifest, async (line) => {
-      if (out === null) await writeOut(line);
-      else await out.write(line);
-    });
+    const { maxParallelism } = manifest;
+    const progress = new Progress({ env, terminal: terminal.forErrors(), what: 'dumping' });
+    const users = await dumpState(
+      store,
+      manifest,
+      async (line) => {
+        if (out === null) await writeOut(line);
+        else await out.write(line);
+      },
+      (groups) => progress.update(groups / maxParallelism, `${groups} key groups read`),
+    ).finally(() => progress.end());
     await out?.sync();
     // On standard error: standard output may be the dump itself.
     terminal.error(`checkpoint ${manifest.checkpointId}: ${formatCount(users)} users`);

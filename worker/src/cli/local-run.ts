@@ -13,6 +13,7 @@ import { EXIT } from './exit-codes.ts';
 import { freePort } from './free-port.ts';
 import { type Interrupts, watchInterrupts } from './interrupts.ts';
 import { type LaunchEnd, Launcher } from './launcher.ts';
+import { Progress } from './progress.ts';
 import { fetchStatus, type JobStatus } from './rest-client.ts';
 import { lockStateDir, type StateDir } from './state-dir.ts';
 import { type CheckpointFacts, newestCheckpoint } from './stored-job.ts';
@@ -111,7 +112,7 @@ async function runWatched(
     const ended = Promise.race([launcher.ended, stopped, drained]).finally(() => {
       over = true;
     });
-    const running = await untilRunning(env, launcher.restUrl, () => over);
+    const running = await untilRunning(options, launcher.restUrl, () => over);
     if (running !== null) {
       terminal.print(startMessage(env, running, before));
       view?.start(launcher.restUrl);
@@ -127,20 +128,29 @@ async function runWatched(
 }
 
 async function untilRunning(
-  env: Env,
+  { env, terminal }: LocalRunOptions,
   restUrl: string,
   over: () => boolean,
 ): Promise<JobStatus | null> {
-  while (!over()) {
-    try {
-      const status = await fetchStatus(env, restUrl);
-      if (status.state === 'RUNNING') return status;
-    } catch {
-      // The JobManager is starting, or starting again; its death is reported elsewhere.
+  const progress = new Progress({ env, terminal, what: 'starting' });
+  try {
+    while (!over()) {
+      try {
+        const status = await fetchStatus(env, restUrl);
+        if (status.state === 'RUNNING') return status;
+        const { restoredSubtasks: done, parallelism, restoredCheckpoint: id } = status;
+        const share = id !== null && parallelism > 0 ? done / parallelism : null;
+        const from = id === null ? '' : `restoring checkpoint ${id}, `;
+        progress.update(share, `${from}${done} of ${parallelism} subtasks are ready`);
+      } catch {
+        // The JobManager is starting, or starting again; its death is reported elsewhere.
+      }
+      await sleep(env, STATUS_POLL_MS);
     }
-    await sleep(env, STATUS_POLL_MS);
+    return null;
+  } finally {
+    progress.end();
   }
-  return null;
 }
 
 /**
@@ -195,12 +205,13 @@ async function stop(
   const before = await newestCheckpoint(storeUrl, plan, env, plan.checkpointing.s3).catch(
     () => null,
   );
+  const progress = new Progress({ env, terminal, what: 'final checkpoint' });
   const outcome = await Promise.race([
     launcher.stop(STOP_LIMIT_MS),
     (reason === 'interrupted' ? interrupts.second : interrupts.first).then(
       () => 'interrupted' as const,
     ),
-  ]);
+  ]).finally(() => progress.end());
   if (outcome === 'interrupted') {
     await launcher.kill();
     terminal.print('ended at once, without a final checkpoint');

@@ -61,7 +61,10 @@ export function parseLogLine(line: string): LogEntry | null {
     const cause = isJsonObject(error ?? null) ? (error as { message?: unknown }).message : error;
     const message = typeof value['msg'] === 'string' ? value['msg'] : '';
     const told = typeof cause === 'string' && cause !== '' && !message.includes(cause);
-    return { level: value['level'], message: told ? `${message}: ${cause}` : message };
+    const text = told ? `${message}: ${cause}` : message;
+    const { level, suppressed } = value;
+    const more = typeof suppressed === 'number' ? ` (and ${suppressed} more like it)` : '';
+    return { level, message: `${text}${more}` };
   } catch {
     return null;
   }

@@ -4,15 +4,28 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { realEnv } from '../runtime/env.ts';
+import { addAuthoring, addCompletion } from './authoring-program.ts';
 import { EXIT, EXIT_CODE_HELP } from './exit-codes.ts';
+import { addLive } from './live-program.ts';
 import { addRoles } from './role-program.ts';
-import { addCheckpoints, addSavepoint, restOption } from './savepoint-program.ts';
+import { addCheckpoints, addSavepoint } from './savepoint-program.ts';
+import {
+  integerFrom,
+  type Outcome,
+  type OutputFormat,
+  outputOption,
+  restOption,
+  tokenFileOption,
+} from './shared-options.ts';
 import { Terminal } from './terminal.ts';
+import { addTest } from './test-program.ts';
 import { reportThrown } from './thrown.ts';
 
 /** Runs one command line; the exit code. Never throws. */
-export async function runCommand(args: readonly string[]): Promise<number> {
-  const terminal = new Terminal(process.stdout, process.stderr, process.env);
+export async function runCommand(
+  args: readonly string[],
+  terminal = new Terminal(process.stdout, process.stderr, process.env),
+): Promise<number> {
   const outcome = { code: EXIT.ok as number };
   const program = buildProgram(terminal, outcome);
   try {
@@ -24,32 +37,44 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   }
 }
 
-type Outcome = { code: number };
+const FIRST_STEPS = `
+Begin with:
+  triggerjob demo                    a whole pipeline on this machine, with nothing to install
+  triggerjob explain                 what a job file may say
+  triggerjob validate job.yaml       is this one right?
+  triggerjob run job.yaml            then triggerjob top, triggerjob tap in another terminal
+  triggerjob help test               examples of a command`;
 
-function buildProgram(terminal: Terminal, outcome: Outcome): Command {
+export function buildProgram(terminal: Terminal, outcome: Outcome): Command {
   const program = new Command('triggerjob')
     .description('Event triggers over a stream of user tracking events, with big per-user state.')
     .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.print(text.trimEnd()),
+      writeErr: (text) => terminal.error(text.trimEnd()),
+    })
     .showHelpAfterError('(add --help for what this command takes)')
+    .addHelpText('after', FIRST_STEPS)
     .addHelpText('after', `\n${EXIT_CODE_HELP}`)
     .addHelpText('after', '\nColour is left out without a terminal, and when NO_COLOR is set.');
-  addRun(program, terminal, outcome);
+  program.commandsGroup('Write a job:');
   addValidate(program, terminal, outcome);
+  addTest(program, terminal, outcome);
+  addAuthoring(program, terminal, outcome);
+  program.commandsGroup('Run it:');
   addDemo(program, terminal, outcome);
-  addState(program, terminal);
+  addRun(program, terminal, outcome);
+  addRescale(program, terminal);
+  program.commandsGroup('Look into it:');
+  addLive(program, terminal, outcome);
+  program.commandsGroup('Keep its state:');
   addSavepoint(program, terminal, outcome, integerFrom(1));
   addCheckpoints(program, terminal, outcome, integerFrom(1));
-  addRescale(program, terminal);
+  program.commandsGroup('Processes of a cluster:');
   addRoles(program, outcome, integerFrom, startPoint);
+  program.commandsGroup('This program:');
+  addCompletion(program, terminal);
   return program;
-}
-
-function integerFrom(lowest: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= lowest && Number.isSafeInteger(value)) return value;
-    throw new InvalidArgumentError(`expected a whole number from ${lowest} on.`);
-  };
 }
 
 function startPoint(text: string): string {
@@ -140,9 +165,7 @@ function addValidate(program: Command, terminal: Terminal, outcome: Outcome): vo
     .command('validate')
     .description('Report every fault of a TriggerJob file with line and column.')
     .argument('<file>', 'the TriggerJob, YAML')
-    .addOption(
-      new Option('-o, --output <format>', 'how to print').choices(['text', 'json']).default('text'),
-    )
+    .addOption(outputOption())
     .addHelpText(
       'after',
       `
@@ -209,49 +232,14 @@ Examples:
     );
 }
 
-function addState(program: Command, terminal: Terminal): void {
-  const state = program.command('state').description('Look at the state in checkpoints.');
-  state
-    .command('dump')
-    .description('Print every user of a checkpoint as NDJSON, sorted by user_id.')
-    .addOption(new Option(STATE_DIR, 'state directory of a local run').conflicts('store'))
-    .option('--store <url>', 'checkpoint directory: s3://..., file:///... or a path')
-    .option('--s3-endpoint <url>', 'of an S3-compatible store (default: AWS_ENDPOINT_URL_S3)')
-    .option('--job <namespace/name>', 'which job, where the directory holds several')
-    .option('--checkpoint <id>', 'instead of the last completed one', integerFrom(1))
-    .option('--out <file>', 'write there instead of standard output')
-    .addHelpText(
-      'after',
-      `
-Reads the checkpoint's objects only; the job may run or not, local state is not needed. For S3,
-credentials and region come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and the like.
-
-Examples:
-  triggerjob state dump --state-dir .triggerjob/demo | head -n 1
-  triggerjob state dump --store /var/checkpoints --job default/user-events --out users.ndjson
-  triggerjob state dump --store s3://flink-checkpoints/ --job default/user-events`,
-    )
-    .action(
-      async (options: {
-        stateDir?: string;
-        store?: string;
-        s3Endpoint?: string;
-        job?: string;
-        checkpoint?: number;
-        out?: string;
-      }) => {
-        const { dumpCommand } = await import('./dump-command.ts');
-        await dumpCommand(realEnv, terminal, options);
-      },
-    );
-}
-
 function addRescale(program: Command, terminal: Terminal): void {
   program
     .command('rescale')
     .description('Ask a running job for another parallelism, for good.')
     .requiredOption('--parallelism <n>', 'subtasks, up to maxParallelism', integerFrom(1))
     .addOption(restOption())
+    .addOption(tokenFileOption())
+    .addOption(outputOption())
     .addHelpText(
       'after',
       `
@@ -262,8 +250,10 @@ Examples:
   triggerjob rescale --parallelism 8
   triggerjob rescale --parallelism 2 --rest http://127.0.0.1:8081`,
     )
-    .action(async (options: { rest: string; parallelism: number }) => {
+    .action(async (options: { rest: string; parallelism: number; output: OutputFormat }) => {
       const { rescaleJob } = await import('./rescale.ts');
-      await rescaleJob({ env: realEnv, terminal, rest: options.rest }, options.parallelism);
+      const { rest, parallelism, output } = options;
+      const json = output === 'json' ? ({ json: true } as const) : {};
+      await rescaleJob({ env: realEnv, terminal, rest, ...json }, parallelism);
     });
 }

@@ -9,10 +9,10 @@ import { jobId, type SavepointOptions } from './savepoint.ts';
  * with the reason for what can't be.
  */
 export async function rescaleJob(
-  { env, terminal, rest }: SavepointOptions,
+  { env, terminal, rest, json }: SavepointOptions,
   parallelism: number,
 ): Promise<void> {
-  const url = `${rest}/jobs/${await jobId({ env, terminal, rest })}/resource-requirements`;
+  const url = `${rest}/jobs/${await jobId({ env, rest })}/resource-requirements`;
   const vertices = Object.keys(await callRest(env, url));
   const wanted: JsonObject = { parallelism: { lowerBound: 1, upperBound: parallelism } };
   const body = Object.fromEntries(vertices.map((vertex) => [vertex, wanted]));
@@ -24,6 +24,10 @@ export async function rescaleJob(
   }
   const all = Array.isArray(taskManagers) ? taskManagers.filter(isJsonObject) : [];
   const slots = all.reduce((sum, one) => sum + Number(one['slots']), 0);
+  if (json === true) {
+    terminal.print(JSON.stringify({ asked: parallelism, parallelism: running, slots }));
+    return;
+  }
   terminal.print(`asked for ${parallelism} subtasks; the job has ${running}, and ${slots} slots`);
   if (slots < parallelism) terminal.print('the rest comes with the slots that are missing');
 }

@@ -5,6 +5,14 @@ import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 
 const TIMEOUT_MS = 5_000;
 
+/** Not an option of the commands: those are seen by every user of the machine. */
+export const REST_TOKEN_VARIABLE = 'TRIGGERJOB_TOKEN';
+
+/** The bearer token of this process's user; undefined: none. */
+export function restToken(): string | undefined {
+  return (process.env[REST_TOKEN_VARIABLE] ?? process.env['TRIGGERJOB_REST_TOKEN'])?.trim();
+}
+
 /** The fields of /api/v1/details that the commands show; absent ones are 0 or null. */
 export interface JobStatus {
   state: string;
@@ -19,6 +27,9 @@ export interface JobStatus {
   /** Every split has ended for good: a file was read to its end. */
   inputEnded: boolean;
   restoredCheckpoint: number | null;
+  parallelism: number;
+  /** Subtasks whose state is restored. */
+  restoredSubtasks: number;
   lastCheckpoint: { id: number; at: number; bytes: number; durationMs: number } | null;
   restarts: number;
   failure: string | null;
@@ -32,8 +43,7 @@ export async function callRest(
   url: string,
   request: { method?: 'GET' | 'POST' | 'PUT'; body?: JsonObject } = {},
 ): Promise<JsonObject> {
-  // Not an option of the commands: those are seen by every user of the machine.
-  const token = process.env['TRIGGERJOB_REST_TOKEN']?.trim();
+  const token = restToken();
   const abort = new AbortController();
   const limit = env.timer(TIMEOUT_MS, () =>
     abort.abort(new Error(`no answer in ${TIMEOUT_MS} ms`)),
@@ -67,7 +77,7 @@ export async function callRest(
 }
 
 /** Flink's error bodies are {"errors": [text, ...]}. */
-function reasonIn(text: string): string {
+export function reasonIn(text: string): string {
   try {
     const value: unknown = JSON.parse(text);
     if (isJsonObject(value) && Array.isArray(value['errors'])) return value['errors'].join('; ');
@@ -95,10 +105,18 @@ export async function fetchStatus(env: Env, restUrl: string): Promise<JobStatus>
     outbox: number('outbox'),
     inputEnded: body['inputEnded'] === true,
     restoredCheckpoint: restoredIn(body['restoredCheckpoint']),
+    parallelism: number('parallelism'),
+    restoredSubtasks: restoredSubtasksIn(body['subtasks']),
     lastCheckpoint: checkpointIn(body['lastCheckpoint']),
     restarts: number('restarts'),
     failure: typeof body['failure'] === 'string' ? body['failure'] : null,
   };
+}
+
+/** A subtask gets its splits when its state is there; before that, openSplits is -1. */
+function restoredSubtasksIn(value: unknown): number {
+  const all = Array.isArray(value) ? value.filter(isJsonObject) : [];
+  return all.filter(({ openSplits }) => Number(openSplits) >= 0).length;
 }
 
 function restoredIn(value: unknown): number | null {

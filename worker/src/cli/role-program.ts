@@ -3,8 +3,8 @@
  */
 import { type Command, Option } from 'commander';
 import type { JobManagerRole, TaskManagerRole } from './roles.ts';
+import type { Outcome } from './shared-options.ts';
 
-type Outcome = { code: number };
 type Parser<T> = (text: string) => T;
 
 const secretFileOption = (): Option =>
@@ -96,7 +96,10 @@ function addOperatorOptions(
       `
 A job that has ended (finished, stopped, cancelled, failed) in a run is not started again by any
 JobManager of that run or an earlier one; a later run goes on from its newest checkpoint, unless it
-begins otherwise, and does not begin where there is none.`,
+begins otherwise, and does not begin where there is none.
+
+Example:
+  triggerjob jobmanager --plan job.yaml --store s3://flink-checkpoints/ --rest-port 8081`,
     );
 }
 
@@ -119,6 +122,12 @@ function addTaskManager(
     )
     .addOption(secretFileOption())
     .option('--health-port <port>', '/healthz, /readyz and /metrics there', integerFrom(0))
+    .addHelpText(
+      'after',
+      `
+Example:
+  triggerjob taskmanager --jobmanager 10.0.0.1:6123 --local-state-dir /data --secret-file secret`,
+    )
     .action(async (options: TaskManagerRole) => {
       const { runTaskManagerRole } = await import('./roles.ts');
       outcome.code = await runTaskManagerRole(options);

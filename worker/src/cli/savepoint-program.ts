@@ -1,21 +1,27 @@
 /** The commands `triggerjob savepoint ...` and `triggerjob checkpoints ...` with their options. */
 import { type Command, Option } from 'commander';
 import { realEnv } from '../runtime/env.ts';
+import {
+  type Outcome,
+  type OutputFormat,
+  outputOption,
+  restOption,
+  tokenFileOption,
+} from './shared-options.ts';
 import type { Terminal } from './terminal.ts';
 
-const DEFAULT_REST = 'http://127.0.0.1:8081';
 const DEFAULT_SECONDS = 600;
 
-type Outcome = { code: number };
 type ParseInteger = (text: string) => number;
 
-export const restOption = (): Option =>
-  new Option('--rest <url>', 'REST API of the JobManager')
-    .default(DEFAULT_REST)
-    .argParser((text: string) => text.replace(/\/+$/, ''));
 const s3Endpoint = () =>
   new Option('--s3-endpoint <url>', 'of an S3-compatible store (default: AWS_ENDPOINT_URL_S3)');
-const asJson = () => new Option('--json', 'as JSON');
+/** What -o json was called before. */
+const asJson = () => new Option('--json', 'as JSON').hideHelp();
+
+/** As the commands take it. */
+const jsonOf = ({ json, output }: StoreOptions): { json?: true } =>
+  json === true || output === 'json' ? { json: true } : {};
 
 const ABOUT = `
 A location is s3://..., file:///... or a path. list DIR, inspect, verify and dispose read the store
@@ -38,7 +44,7 @@ export function addSavepoint(
   const savepoint = program
     .command('savepoint')
     .description('Self-contained copies of the state: take, look at, check, delete.')
-    .addHelpText('after', ABOUT);
+    .addHelpText('afterAll', ABOUT);
   addTaking(savepoint, terminal, positive);
   savepoint
     .command('list')
@@ -46,15 +52,16 @@ export function addSavepoint(
     .argument('[directory]', 'where savepoints lie')
     .addOption(restOption())
     .addOption(s3Endpoint())
+    .addOption(outputOption())
     .addOption(asJson())
     .action(async (directory: string | undefined, options: RestOptions & StoreOptions) => {
       if (directory === undefined) {
         const { listSavepoints } = await import('./savepoint.ts');
-        await listSavepoints({ env: realEnv, terminal, rest: options.rest });
+        await listSavepoints({ env: realEnv, terminal, rest: options.rest, ...jsonOf(options) });
         return;
       }
       const { listDirectory } = await import('./savepoint-store.ts');
-      await listDirectory({ env: realEnv, terminal, ...options }, directory);
+      await listDirectory({ env: realEnv, terminal, ...options, ...jsonOf(options) }, directory);
     });
   savepoint
     .command('inspect')
@@ -62,6 +69,7 @@ export function addSavepoint(
     .argument('<location>', "its location, or its number in a running job's history")
     .addOption(restOption())
     .addOption(s3Endpoint())
+    .addOption(outputOption())
     .addOption(asJson())
     .action(async (location: string, options: RestOptions & StoreOptions) => {
       if (/^\d+$/.test(location)) {
@@ -70,7 +78,7 @@ export function addSavepoint(
         return;
       }
       const { inspectLocation } = await import('./savepoint-store.ts');
-      await inspectLocation({ env: realEnv, terminal, ...options }, location);
+      await inspectLocation({ env: realEnv, terminal, ...options, ...jsonOf(options) }, location);
     });
   savepoint
     .command('verify')
@@ -79,18 +87,21 @@ export function addSavepoint(
     )
     .argument('<location>')
     .addOption(s3Endpoint())
+    .addOption(outputOption())
     .action(async (location: string, options: StoreOptions) => {
       const { verifyLocation } = await import('./savepoint-store.ts');
-      outcome.code = await verifyLocation({ env: realEnv, terminal, ...options }, location);
+      const reading = { env: realEnv, terminal, ...options, ...jsonOf(options) };
+      outcome.code = await verifyLocation(reading, location);
     });
   savepoint
     .command('dispose')
     .description('Delete a savepoint, and nothing else.')
     .argument('<location>')
     .addOption(s3Endpoint())
+    .addOption(outputOption())
     .action(async (location: string, options: StoreOptions) => {
       const { disposeLocation } = await import('./savepoint-store.ts');
-      await disposeLocation({ env: realEnv, terminal, ...options }, location);
+      await disposeLocation({ env: realEnv, terminal, ...options, ...jsonOf(options) }, location);
     });
 }
 
@@ -101,11 +112,13 @@ interface RestOptions {
 interface StoreOptions {
   s3Endpoint?: string;
   json?: true;
+  output?: OutputFormat;
 }
 
 interface TakeOptions extends RestOptions {
   directory?: string;
   timeout: number;
+  output: OutputFormat;
 }
 
 function addTaking(savepoint: Command, terminal: Terminal, positive: ParseInteger): void {
@@ -114,21 +127,24 @@ function addTaking(savepoint: Command, terminal: Terminal, positive: ParseIntege
       .command(name)
       .description(description)
       .addOption(restOption())
+      .addOption(tokenFileOption())
+      .addOption(outputOption())
       .option('--directory <url>', "instead of the job's savepoints.directory")
       .option('--timeout <seconds>', 'how long to wait for it', positive, DEFAULT_SECONDS);
   taking('trigger', 'Take a savepoint of the running job and print its location.')
     .alias('create')
-    .action(async ({ rest, directory, timeout }: TakeOptions) => {
+    .action(async ({ rest, directory, timeout, output }: TakeOptions) => {
       const { createSavepoint } = await import('./savepoint.ts');
-      await createSavepoint({ env: realEnv, terminal, rest }, directory, timeout * 1_000);
+      const options = { env: realEnv, terminal, rest, ...jsonOf({ output }) };
+      await createSavepoint(options, directory, timeout * 1_000);
     });
   taking('stop', 'Stop the sources, take a savepoint of all before, end the job.')
     .option('--drain', 'first wait until all that was read is judged and delivered')
-    .action(async ({ rest, directory, timeout, drain }: TakeOptions & { drain?: true }) => {
+    .action(async ({ rest, directory, timeout, drain, output }: TakeOptions & { drain?: true }) => {
       const { stopWithSavepoint } = await import('./savepoint.ts');
       const where = directory === undefined ? {} : { directory };
       await stopWithSavepoint(
-        { env: realEnv, terminal, rest },
+        { env: realEnv, terminal, rest, ...jsonOf({ output }) },
         { ...where, drain: drain ?? false, limitMs: timeout * 1_000 },
       );
     });
@@ -142,7 +158,14 @@ export function addCheckpoints(
 ): void {
   const checkpoints = program
     .command('checkpoints')
-    .description("A job's retained checkpoints, read from the store alone.");
+    .description("A job's retained checkpoints, read from the store alone.")
+    .addHelpText(
+      'afterAll',
+      `
+Examples:
+  triggerjob checkpoints list .triggerjob/demo/checkpoints
+  triggerjob checkpoints verify s3://flink-checkpoints/ --job default/user-events --retained 5`,
+    );
   const reading = (name: string, description: string) =>
     checkpoints
       .command(name)
@@ -150,12 +173,13 @@ export function addCheckpoints(
       .argument('<directory>', 'checkpoint directory: s3://..., file:///... or a path')
       .option('--job <namespace/name>', 'which job, where the directory holds several')
       .option('--retained <n>', 'how many of the newest the job keeps', positive, 3)
+      .addOption(outputOption())
       .addOption(s3Endpoint());
   type Options = StoreOptions & { job?: string; retained: number };
   reading('list', 'The checkpoints that a start could go on from, newest first.').action(
     async (directory: string, options: Options) => {
       const { listCheckpoints } = await import('./checkpoints.ts');
-      await listCheckpoints({ env: realEnv, terminal, ...options }, directory);
+      await listCheckpoints({ env: realEnv, terminal, ...options, ...jsonOf(options) }, directory);
     },
   );
   reading(
@@ -163,6 +187,7 @@ export function addCheckpoints(
     'Read every byte of them; exit 1 and the damaged objects if one is not whole.',
   ).action(async (directory: string, options: Options) => {
     const { verifyCheckpoints } = await import('./checkpoints.ts');
-    outcome.code = await verifyCheckpoints({ env: realEnv, terminal, ...options }, directory);
+    const reading = { env: realEnv, terminal, ...options, ...jsonOf(options) };
+    outcome.code = await verifyCheckpoints(reading, directory);
   });
 }

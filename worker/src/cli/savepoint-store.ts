@@ -18,11 +18,9 @@ import type { Env } from '../runtime/env.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import { formatAge, formatBytes, formatCount } from './amounts.ts';
 import { EXIT } from './exit-codes.ts';
+import { Progress } from './progress.ts';
 import { printTable } from './table.ts';
 import type { Terminal } from './terminal.ts';
-
-/** Between two lines of progress where nothing is redrawn. */
-const PROGRESS_MS = 5_000;
 
 export interface StoreReading {
   env: Env;
@@ -37,14 +35,14 @@ function open({ env, s3Endpoint }: StoreReading, location: string): Promise<Obje
 }
 
 /** `s3://bucket/dir` without a slash at its end; a path as a file URL. */
-function urlOf(location: string): string {
+export function storeUrlOf(location: string): string {
   const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(location) ? location : pathToFileURL(location).href;
   return url.replace(/\/+$/, '');
 }
 
 export async function listDirectory(reading: StoreReading, directory: string): Promise<void> {
   const { env, terminal } = reading;
-  const parent = urlOf(directory);
+  const parent = storeUrlOf(directory);
   const below = (folder: string) => (folder === '' ? parent : `${parent}/${folder}`);
   const store = await open(reading, parent);
   const entries = await listSavepoints(store, (folder) => open(reading, below(folder)));
@@ -207,24 +205,23 @@ export async function verifyLocation(reading: StoreReading, location: string): P
 
 /** The exit code. `what` names what is verified. */
 export async function verifyAndReport(
-  { env, terminal }: StoreReading,
+  { env, terminal, json }: StoreReading,
   store: ObjectStore,
   manifest: Manifest,
   what: string,
 ): Promise<number> {
   const total = objectsOf(manifest).reduce((sum, { bytes }) => sum + bytes, 0);
   let read = 0;
-  let shownAt = env.monotonic();
+  const progress = new Progress({ env, terminal, what: 'verifying' });
   const report = await verifyManifest(store, manifest, (bytes) => {
     read += bytes;
-    const line = `verifying: ${formatBytes(read)} of ${formatBytes(total)}`;
-    if (terminal.redraws) terminal.live([line]);
-    else if (env.monotonic() - shownAt >= PROGRESS_MS) {
-      shownAt = env.monotonic();
-      terminal.error(line);
-    }
-  });
-  if (terminal.redraws) terminal.live([]);
+    const share = total === 0 ? null : read / total;
+    progress.update(share, `${formatBytes(read)} of ${formatBytes(total)}`);
+  }).finally(() => progress.end());
+  if (json === true) {
+    terminal.print(JSON.stringify({ what, whole: report.damaged.length === 0, ...report }));
+    return report.damaged.length === 0 ? EXIT.ok : EXIT.failed;
+  }
   const size = `${formatCount(report.objects)} objects, ${formatBytes(report.bytes)}`;
   if (report.damaged.length === 0) {
     terminal.print(`${what} is whole: ${size}, ${formatCount(report.rows)} rows`);
@@ -242,6 +239,10 @@ export async function disposeLocation(reading: StoreReading, location: string): 
   const store = await open(reading, location);
   const { deleted, bytes, foreign } = await disposeSavepoint(store, env.now());
   await removeEmptyStore(store.url);
+  if (reading.json === true) {
+    terminal.print(JSON.stringify({ location: store.url, deleted, bytes, foreign }));
+    return;
+  }
   if (deleted === 0) {
     terminal.print(`nothing is in ${store.url}: it was disposed of before, or never was`);
     return;

@@ -6,6 +6,7 @@ import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonObject } from '../runtime/json.ts';
 import { formatAge, formatBytes } from './amounts.ts';
+import { Progress } from './progress.ts';
 import { callRest } from './rest-client.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -16,10 +17,11 @@ export interface SavepointOptions {
   terminal: Terminal;
   /** Base URL of the JobManager, no trailing slash. */
   rest: string;
+  json?: true;
 }
 
 /** The one job of the JobManager: one TriggerJob is one cluster with one job. */
-export async function jobId({ env, rest }: SavepointOptions): Promise<string> {
+export async function jobId({ env, rest }: { env: Env; rest: string }): Promise<string> {
   const { jobs } = await callRest(env, `${rest}/jobs/overview`);
   const [job] = Array.isArray(jobs) ? jobs : [];
   if (isJsonObject(job) && typeof job['jid'] === 'string') return job['jid'];
@@ -51,9 +53,21 @@ export async function stopWithSavepoint(
 }
 
 async function triggered(
-  { env, terminal }: SavepointOptions,
+  options: SavepointOptions,
   request: { job: string; path: string; body: JsonObject; limitMs: number },
 ): Promise<void> {
+  const { env, terminal } = options;
+  const progress = new Progress({ env, terminal, what: 'savepoint' });
+  // The bar goes before the location comes.
+  const location = await completed(options, request, progress).finally(() => progress.end());
+  terminal.print(options.json === true ? JSON.stringify({ location }) : location);
+}
+
+async function completed(
+  { env }: SavepointOptions,
+  request: { job: string; path: string; body: JsonObject; limitMs: number },
+  bar: Progress,
+): Promise<string> {
   const { job, path, body, limitMs } = request;
   const post = { method: 'POST', body } as const;
   const { 'request-id': trigger } = await callRest(env, `${job}/${path}`, post);
@@ -62,16 +76,16 @@ async function triggered(
     const answer = await callRest(env, `${job}/savepoints/${String(trigger)}`);
     const { status, operation, progress } = answer;
     if (isJsonObject(status) && status['id'] === 'COMPLETED') {
-      if (terminal.redraws) terminal.live([]);
       const location = isJsonObject(operation) ? operation['location'] : undefined;
       if (typeof location !== 'string') throw failedWith(operation);
-      terminal.print(location);
-      return;
+      return location;
     }
-    if (terminal.redraws && isJsonObject(progress)) {
-      const copied = formatBytes(Number(progress['copied-bytes']));
-      terminal.live([`copying: ${copied} of ${formatBytes(Number(progress['total-bytes']))}`]);
-    }
+    if (isJsonObject(progress)) {
+      const copied = Number(progress['copied-bytes']);
+      const total = Number(progress['total-bytes']);
+      const share = total > 0 ? copied / total : null;
+      bar.update(share, `copying ${formatBytes(copied)} of ${formatBytes(total)}`);
+    } else bar.update(null, 'waiting for a checkpoint');
     await sleep(env, POLL_MS);
   }
   throw new TriggerJobError(
@@ -98,6 +112,10 @@ async function savepointsOf(options: SavepointOptions): Promise<JsonObject[]> {
 /** One line per savepoint that the JobManager remembers, newest first. */
 export async function listSavepoints(options: SavepointOptions): Promise<void> {
   const savepoints = await savepointsOf(options);
+  if (options.json === true) {
+    options.terminal.print(JSON.stringify(savepoints, null, 2));
+    return;
+  }
   if (savepoints.length === 0) options.terminal.print('no savepoints');
   for (const entry of savepoints) {
     const age = formatAge(options.env.now() - Number(entry['trigger_timestamp'] ?? 0));

@@ -14,6 +14,7 @@ import * as rows from '../state/rows.ts';
 import { SlabArena } from '../state/slab-arena.ts';
 import { type UserRow, UserState } from '../state/user-state.ts';
 import { dumpCommand } from './dump-command.ts';
+import { stateGet } from './state-get.ts';
 import { Terminal } from './terminal.ts';
 
 const LIMITS = { historyMaxEvents: 100, maxBytesPerUser: 1_000_000 };
@@ -87,7 +88,7 @@ function manifestOf(checkpointId: number, deltas: DeltaRef[]): Manifest {
   };
 }
 
-/** Checkpoint 1: b, ü and gone. Checkpoint 2: gone deleted, a new. */
+/** Each in its own key group. Checkpoint 1: b, ü and gone. Checkpoint 2: gone deleted, a new. */
 async function writeCheckpoints(folder: string): Promise<void> {
   const store = await openStore(join(folder, 'default', 'job'), realEnv);
   const log = new JobLog({ store, env: realEnv, writer: 'test', retained: 3 });
@@ -95,12 +96,12 @@ async function writeCheckpoints(folder: string): Promise<void> {
   const first = await delta(
     store,
     [0, 1],
-    [[...userRows(0, 'b', 20), ...userRows(0, 'gone', 1)], userRows(1, 'ü', 0)],
+    [userRows(0, 'ü', 0), [...userRows(1, 'b', 20), ...userRows(1, 'gone', 1)]],
   );
   const second = await delta(
     store,
     [1, 2],
-    [rows.tombstonesOf(0, 'gone', []), userRows(1, 'a', 1)],
+    [userRows(0, 'a', 1), rows.tombstonesOf(1, 'gone', [])],
   );
   for (const manifest of [manifestOf(1, [first]), manifestOf(2, [first, second])]) {
     const { content, bytes, sha256 } = encodeManifest(manifest);
@@ -154,6 +155,28 @@ describe('state dump', () => {
         message: /has no checkpoint 9; recent ones: 1, 2$/,
       });
     }));
+
+  it('gives one user alone, with the line of the dump', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'get-'));
+    const written: string[] = [];
+    const stream = { write: (text: string | Uint8Array) => written.push(String(text)) > 0 };
+    const terminal = new Terminal(stream, stream, {});
+    const get = (user: string, output: 'text' | 'json') =>
+      stateGet(realEnv, terminal, { user, from: folder, history: 2, rest: '', output });
+    try {
+      await writeCheckpoints(folder);
+      assert.equal(await get('b', 'json'), 0);
+      const { userId, user, history, historyEvents } = JSON.parse(written.pop()!);
+      assert.deepEqual([userId, user, historyEvents], ['b', { id: 'b' }, 20]);
+      assert.deepEqual(history, [{ n: 18 }, { n: 19 }]);
+      assert.equal(await get('a', 'text'), 0);
+      assert.match(written.join(''), /profile +\{"id":"a"\}\n.*history +1 events, the newest 1:/s);
+      assert.equal(await get('gone', 'text'), 1);
+      assert.match(written.at(-1)!, /^gone is not in checkpoint 2 in /);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
 
   it('asks which job is meant', () =>
     dumping(async (dump) => {

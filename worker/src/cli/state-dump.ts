@@ -11,6 +11,7 @@ import { chainOf, collectGroup } from '../checkpoint/chain.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import { SegmentCache } from '../checkpoint/segment-reader.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
+import { keyGroupOf } from '../exchange/key-groups.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { decodeUser } from '../state/decode-user.ts';
 import { parseKey } from '../state/rows.ts';
@@ -22,16 +23,20 @@ interface LinePlace {
   bytes: number;
 }
 
-/** `write` gets one line at a time, with its newline. Returns the number of users. */
+/**
+ * `write` gets one line at a time, with its newline. `onGroup`: how many key groups are read.
+ * Returns the number of users.
+ */
 export async function dumpState(
   store: ObjectStore,
   manifest: Manifest,
   write: (line: Buffer) => Promise<void>,
+  onGroup: (groups: number) => void = () => undefined,
 ): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'triggerjob-dump-'));
   const file = await open(join(folder, 'lines'), 'wx+');
   try {
-    const places = await spoolLines(store, manifest, file);
+    const places = await spoolLines(store, manifest, file, onGroup);
     places.sort((a, b) => Buffer.compare(a.id, b.id));
     for (const place of places) {
       const line = Buffer.alloc(place.bytes);
@@ -45,15 +50,32 @@ export async function dumpState(
   }
 }
 
+/** One user's line, without its newline; null: it is not in this checkpoint. */
+export async function userIn(
+  store: ObjectStore,
+  manifest: Manifest,
+  userId: string,
+): Promise<string | null> {
+  const { maxParallelism, subtasks, checkpointId } = manifest;
+  const keyGroup = keyGroupOf(userId, maxParallelism);
+  const chain = chainOf(subtasks, keyGroup, checkpointId);
+  if (chain === null) return null;
+  const users = usersOf(await collectGroup(new SegmentCache(store), chain, keyGroup));
+  const rows = users.get(userId);
+  return rows === undefined ? null : userLine(userId, rows);
+}
+
 async function spoolLines(
   store: ObjectStore,
   manifest: Manifest,
   file: FileHandle,
+  onGroup: (groups: number) => void,
 ): Promise<LinePlace[]> {
   const segments = new SegmentCache(store);
   const places: LinePlace[] = [];
   let offset = 0;
   for (let keyGroup = 0; keyGroup < manifest.maxParallelism; keyGroup += 1) {
+    onGroup(keyGroup);
     const chain = chainOf(manifest.subtasks, keyGroup, manifest.checkpointId);
     if (chain === null) {
       // An initial manifest has no subtasks: nothing was read yet. Otherwise users would be left

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Terminal } from './terminal.ts';
 
-function recorded(options: { isTTY?: boolean; columns?: number }) {
+function recorded(options: { isTTY?: boolean; columns?: number; rows?: number }) {
   const written: string[] = [];
   return {
     written,
@@ -18,6 +18,14 @@ describe('terminal', () => {
     assert.equal(new Terminal(tty, tty, { NO_COLOR: '1' }).paint('red', 'x'), 'x');
     assert.equal(new Terminal(tty, tty, { TERM: 'dumb' }).paint('red', 'x'), 'x');
     assert.equal(new Terminal(pipe, pipe, {}).paint('red', 'x'), 'x');
+  });
+
+  it('draws no more live lines than can be erased', () => {
+    const { written, stream } = recorded({ isTTY: true, rows: 3 });
+    const terminal = new Terminal(stream, stream, {});
+    terminal.live(['1', '2', '3', '4']);
+    terminal.live([]);
+    assert.deepEqual(written, ['1\n', '2\n', '\u001b[2A\u001b[0J']);
   });
 
   it('keeps live lines below what is printed', () => {

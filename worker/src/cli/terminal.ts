@@ -5,22 +5,30 @@
 import type { WriteStream } from 'node:tty';
 import { stripVTControlCharacters } from 'node:util';
 
-type Output = Pick<WriteStream, 'write'> & { isTTY?: boolean; columns?: number };
+type Output = Pick<WriteStream, 'write'> & { isTTY?: boolean; columns?: number; rows?: number };
 
 const COLORS = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
 const DEFAULT_COLUMNS = 100;
+const DEFAULT_ROWS = 24;
 
 export class Terminal {
   readonly #out: Output;
   readonly #err: Output;
+  readonly #environment: Record<string, string | undefined>;
   readonly #color: boolean;
   #live: string[] = [];
 
   constructor(out: Output, err: Output, environment: Record<string, string | undefined>) {
     this.#out = out;
     this.#err = err;
+    this.#environment = environment;
     const refused = (environment['NO_COLOR'] ?? '') !== '' || environment['TERM'] === 'dumb';
     this.#color = out.isTTY === true && !refused;
+  }
+
+  /** What is drawn goes to standard error, because standard output is the command's result. */
+  forErrors(): Terminal {
+    return new Terminal(this.#err, this.#err, this.#environment);
   }
 
   get redraws(): boolean {
@@ -47,7 +55,9 @@ export class Terminal {
   /** Replaces the live lines; `[]` removes them. Only for a terminal that redraws. */
   live(lines: readonly string[]): void {
     this.#erase();
-    this.#live = lines.map((line) => this.#cut(line));
+    // Above the screen's top nothing can be erased. 0 rows: it was never told its size.
+    const rows = this.#out.rows || DEFAULT_ROWS;
+    this.#live = lines.slice(0, rows - 1).map((line) => this.#cut(line));
     for (const line of this.#live) this.#out.write(`${line}\n`);
   }
 

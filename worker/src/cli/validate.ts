@@ -7,6 +7,7 @@ import { isScalar, LineCounter, parseDocument, Scalar } from 'yaml';
 import { compileFilter } from '../filter/compile.ts';
 import type { FilterLanguage, FilterPlan, JobPlan } from '../plan/job-plan.ts';
 import { loadPlanFile } from '../plan/plan-file.ts';
+import type { CompleteTriggerJob } from '../plan/schema.ts';
 import { messageOf } from '../runtime/errors.ts';
 import { isJsonObject } from '../runtime/json.ts';
 import { formatAge, formatBytes } from './amounts.ts';
@@ -28,7 +29,9 @@ export interface FileFault {
   message: string;
 }
 
-export type CheckedFile = { plan: JobPlan; faults: [] } | { plan: null; faults: FileFault[] };
+export type CheckedFile =
+  | { plan: JobPlan; job: CompleteTriggerJob; faults: [] }
+  | { plan: null; faults: FileFault[] };
 
 /** `stateDir`: below which a local run keeps what the file gives no directory. */
 export async function checkFile(file: string, stateDir?: string): Promise<CheckedFile> {
@@ -43,7 +46,9 @@ export async function checkFile(file: string, stateDir?: string): Promise<Checke
   const filter = loaded.plan?.filter ?? inlineFilter(loaded.doc);
   const scriptFault = filter === null ? null : await faultOfScript(file, filter);
   if (scriptFault !== null) faults.push(scriptFault);
-  if (loaded.plan !== null && faults.length === 0) return { plan: loaded.plan, faults: [] };
+  if (loaded.plan !== null && faults.length === 0) {
+    return { plan: loaded.plan, job: loaded.job, faults: [] };
+  }
   faults.sort((a, b) => a.line - b.line || a.column - b.column);
   return { plan: null, faults };
 }

@@ -15,6 +15,8 @@ import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.t
 
 /** Without blockOwnerDeletion, which would need a right to the owner's finalizers. */
 const OWNER = { apiVersion: 'triggerjob.io/v1alpha1', kind: 'TriggerJob' };
+/** As on all that the operator makes for the job. */
+const JOB_LABEL = 'triggerjob.io/job';
 /** A Lease is some hundred bytes; managedFields add some thousand. */
 const MAX_ANSWER_BYTES = 256 * 1024;
 
@@ -123,7 +125,11 @@ export class KubeLeases implements Leases {
     if (owner === null) return {};
     const others = Array.isArray(metadata?.['ownerReferences']) ? metadata['ownerReferences'] : [];
     const kept = others.filter((one) => !isJsonObject(one) || one['kind'] !== OWNER.kind);
-    return { ownerReferences: [...kept, { ...OWNER, ...owner }] };
+    const labels = isJsonObject(metadata?.['labels']) ? metadata['labels'] : {};
+    return {
+      labels: { ...labels, [JOB_LABEL]: owner.name },
+      ownerReferences: [...kept, { ...OWNER, ...owner }],
+    };
   }
 
   async #request(

@@ -186,12 +186,14 @@ test('a conflict that is only an annotation is written over, and keeps what it h
   api.change(NAME, ({ metadata }) => {
     assert.ok(isJsonObject(metadata));
     metadata['annotations'] = { note: 'mine' };
+    metadata['labels'] = { team: 'mine' };
     const gone = { kind: 'TriggerJob', name: 'job', uid: 'of-the-one-before' };
     metadata['ownerReferences'] = [{ name: 'another' }, gone];
   });
   await more(3);
   assert.deepEqual(one.lost, []);
-  const { annotations, ownerReferences } = api.metadata(NAME);
+  const { annotations, labels, ownerReferences } = api.metadata(NAME);
+  assert.deepEqual(labels, { team: 'mine', 'triggerjob.io/job': 'job' });
   assert.ok(isJsonObject(annotations));
   assert.equal(annotations['note'], 'mine');
   assert.equal(annotations['triggerjob.io/leader-epoch'], '1');

@@ -4,7 +4,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { type Logger, pino } from 'pino';
+import type { Logger } from 'pino';
 import { openStore } from '../checkpoint/open-store.ts';
 import type { RunClaim } from '../checkpoint/run-claim.ts';
 import type { RunStart } from '../checkpoint/snapshot.ts';
@@ -16,7 +16,7 @@ import type { ScriptVersion } from '../rpc/messages.ts';
 import { keysFor } from '../rpc/transport-secret.ts';
 import { type Env, realEnv, sleep } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
-import { keptIn } from '../runtime/log.ts';
+import { createLog } from '../runtime/log.ts';
 import { LogTail } from '../runtime/log-tail.ts';
 import { createSplitEnumerator, loadSource } from '../source/open.ts';
 import type { PhaseHooks } from './checkpoint-driver.ts';
@@ -86,8 +86,12 @@ export async function runJobManager(options: JobManagerRunOptions): Promise<void
   const env = realEnv;
   const phases = process.env['TRIGGERJOB_PHASE_EVENTS'] === '1';
   const tail = new LogTail(env, 'jobmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
-  const log = pino({ name: 'jobmanager', level: phases ? 'debug' : 'info' }, keptIn(tail));
   const plan = await planOf(options);
+  const log = createLog('jobmanager', {
+    level: phases ? 'debug' : (process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info'),
+    job: `${plan.namespace}/${plan.name}`,
+    tail,
+  });
   const { s3 } = plan.checkpointing;
   // Also what refuses several JobManagers on a store that can't decide between them (P44).
   const store = await openStore(jobFolder(plan), env, { s3 });

@@ -18,7 +18,7 @@ import type { Fault } from './fault.ts';
 import type { JobPlan } from './job-plan.ts';
 import { resolvePath } from './locations.ts';
 import { type ResolveOptions, resolveJob } from './resolve.ts';
-import type { TriggerJob } from './schema.ts';
+import type { CompleteTriggerJob, TriggerJob } from './schema.ts';
 import { OBJECT_KEY, OBJECT_NAME } from './schema-source.ts';
 import { configPath } from './site.ts';
 import { isFields } from './validate.ts';
@@ -32,7 +32,8 @@ export interface LocatedFault extends Fault {
 }
 
 export type LoadedPlan =
-  | { plan: JobPlan; doc: TriggerJob; faults: [] }
+  /** `job`: as the plan was made of it, with Flink's keys taken over and defaults filled in. */
+  | { plan: JobPlan; doc: TriggerJob; job: CompleteTriggerJob; faults: [] }
   | { plan: null; doc: unknown; faults: LocatedFault[] };
 
 export interface LoadOptions {
@@ -67,7 +68,8 @@ export async function loadPlanFile(path: string, options: LoadOptions = {}): Pro
       faults.push({ ...fault, ...positionOf(lines, offsetOf(document, fault.path)) });
     }
   } else if (faults.length === 0) {
-    return { plan: resolution.plan, doc: content as TriggerJob, faults: [] };
+    const { plan, job } = resolution;
+    return { plan, doc: content as TriggerJob, job, faults: [] };
   }
   faults.sort((a, b) => a.line - b.line || a.column - b.column);
   return { plan: null, doc: content, faults };

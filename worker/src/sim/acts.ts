@@ -1,4 +1,8 @@
 /** Does a scenario to the cluster. An action that finds nobody to act on is not counted. */
+
+import type { Seeded } from '../rehearsal/seeded.ts';
+import type { SimProcess } from '../rehearsal/sim-process.ts';
+import type { VirtualTime } from '../rehearsal/virtual-time.ts';
 import type { Action, Role } from './actions.ts';
 import { describe } from './actions.ts';
 import type { Cluster } from './cluster.ts';
@@ -6,10 +10,7 @@ import type { Faults } from './faults.ts';
 import { type Network, STORE } from './network.ts';
 import type { PeerSilence } from './peer-silence.ts';
 import type { RunChecks } from './run-checks.ts';
-import type { Seeded } from './seeded.ts';
-import type { SimProcess } from './sim-process.ts';
 import type { SimTaskManager } from './sim-task-manager.ts';
-import type { VirtualTime } from './virtual-time.ts';
 
 /** A process that stood still ends within this after it was woken (P38). */
 const ZOMBIE_LIMIT_MS = 5_000;

@@ -1,14 +1,10 @@
 /** One checkpoint against the fold (I1) and against the records it covers (I9). */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import type { Ledger, Manifest } from '../checkpoint/snapshot.ts';
-import { type Fold, type FoldUser, placeKey } from './fold.ts';
+import { placeKey, positionsOf } from '../rehearsal/honest-repeats.ts';
+import { type DumpedUser, readUsers, type StoredVolatile } from '../rehearsal/stored-state.ts';
+import type { Fold, FoldUser } from './fold.ts';
 import type { ModelSplit } from './model-log.ts';
-import { type DumpedUser, readUsers, type StoredVolatile } from './stored-job.ts';
-
-/** Next offset per partition. */
-export function positionsOf(manifest: Manifest): Map<number, number> {
-  return new Map(manifest.splits.map(({ split, offset }) => [split.partition, offset]));
-}
 
 export function checkBalance(
   manifest: Manifest,

@@ -5,11 +5,11 @@
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Hits } from '../rehearsal/seeded.ts';
 import { BRANCHES } from './branches.ts';
 import { LEADER_CHANGES } from './leader-checks.ts';
 import { DISTURBANCE_MUTANTS, MUTANTS, mayShow, REPLAY_MUTANTS } from './mutants.ts';
 import { JOBMANAGER_POINTS, RESCALE_POINTS, scenarioOf, TASKMANAGER_POINTS } from './scenario.ts';
-import { Hits } from './seeded.ts';
 import { runSeeds } from './seeds.ts';
 import { runSeed } from './world.ts';
 

@@ -5,6 +5,9 @@
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { Seeded } from '../rehearsal/seeded.ts';
+import { SimProcess, type SimThread } from '../rehearsal/sim-process.ts';
+import type { VirtualTime } from '../rehearsal/virtual-time.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { LeaderConnection } from '../taskmanager/leader-link.ts';
@@ -18,12 +21,9 @@ import type { ReplayWatch } from './replay-watch.ts';
 import { Links } from './rpc-link.ts';
 import type { RunChecks } from './run-checks.ts';
 import { MAX_PARALLELISM, type Scenario } from './scenario.ts';
-import type { Seeded } from './seeded.ts';
 import { leaderOf, SimJobManager } from './sim-job-manager.ts';
-import { SimProcess, type SimThread } from './sim-process.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimTaskManager } from './sim-task-manager.ts';
-import type { VirtualTime } from './virtual-time.ts';
 
 export interface ClusterDeps {
   scenario: Scenario;

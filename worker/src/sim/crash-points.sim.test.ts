@@ -6,9 +6,9 @@
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Hits } from '../rehearsal/seeded.ts';
 import type { Role } from './actions.ts';
 import { type CrashPoint, FAULTS_END_MS, type Scenario, scenarioOf } from './scenario.ts';
-import { Hits } from './seeded.ts';
 import { runScenario } from './world.ts';
 
 /** What a checkpoint is made of; records and deliveries go on beside it. */

@@ -1,17 +1,14 @@
 /**
  * What arrived at the webhook and the dead letter in a whole run, against the fold (I2, I3, I4).
  */
-import type { Manifest } from '../checkpoint/snapshot.ts';
-import { positionsOf } from './checkpoint-checks.ts';
-import { type Fold, type FoldEvent, placeKey } from './fold.ts';
-import type { Receipt } from './model-services.ts';
-
-/** What an attempt began with, by the log. */
-export interface StartedAttempt {
-  manifest: Manifest;
-  parked: ReadonlySet<string>;
-  outbox: ReadonlySet<string>;
-}
+import {
+  checkRepeats,
+  isRefusal,
+  type Receipt,
+  receiptKey,
+  type StartedAttempt,
+} from '../rehearsal/honest-repeats.ts';
+import type { Fold, FoldEvent } from './fold.ts';
 
 export interface DeliveryFacts {
   fold: Fold;
@@ -26,7 +23,7 @@ export function checkDeliveries(facts: DeliveryFacts): void {
   const arrived = new Set<string>();
   for (const receipt of facts.receipts) {
     checkContent(facts, receipt);
-    arrived.add(`${isRefusal(receipt) ? 'refused' : 'done'} ${keyOf(receipt)}`);
+    arrived.add(`${isRefusal(receipt) ? 'refused' : 'done'} ${receiptKey(receipt)}`);
   }
   for (const [key, event] of facts.fold.events) {
     if (matches(facts, event, 'every') && !arrived.has(`done ${key}`)) {
@@ -39,19 +36,16 @@ export function checkDeliveries(facts: DeliveryFacts): void {
   for (const events of facts.fold.byUser.values()) {
     if (events.slice(1).some(({ fresh }) => fresh)) facts.hit('ttl: expired and came back');
   }
-  checkRepeats(facts);
+  checkRepeats(facts.receipts, facts.attempts, (kind) => facts.hit(`repeat: ${kind}`));
   checkOrder(facts);
 }
-
-const keyOf = ({ partition, offset }: Receipt): string => placeKey(partition, offset);
-const isRefusal = ({ to, stage }: Receipt): boolean => to === 'deadLetter' && stage === 'state';
 
 function matches({ scripts }: DeliveryFacts, event: FoldEvent, how: 'some' | 'every'): boolean {
   return [...scripts][how]((version) => event.verdicts[version]!);
 }
 
 function checkContent(facts: DeliveryFacts, receipt: Receipt): void {
-  const key = keyOf(receipt);
+  const key = receiptKey(receipt);
   if (isRefusal(receipt)) {
     if (!facts.fold.refused.has(key)) throw new Error(`I8: record ${key} was refused, it is good`);
     return;
@@ -65,31 +59,6 @@ function checkContent(facts: DeliveryFacts, receipt: Receipt): void {
   }
 }
 
-function checkRepeats(facts: DeliveryFacts): void {
-  const ids = new Map<string, string>();
-  const calls = new Map<string, string>();
-  const seen = new Set<string>();
-  for (const receipt of facts.receipts) {
-    const key = keyOf(receipt);
-    const kind = isRefusal(receipt) ? 'refused' : 'done';
-    const known = ids.get(`${kind} ${key}`) ?? receipt.id;
-    if (known !== receipt.id) throw new Error(`I3: ${key} arrived under two ids`);
-    ids.set(`${kind} ${key}`, known);
-    const call = calls.get(`${receipt.attempt} ${receipt.to} ${receipt.id}`) ?? receipt.call;
-    if (call !== receipt.call) throw new Error(`I3: ${key} was sent twice by one attempt`);
-    calls.set(`${receipt.attempt} ${receipt.to} ${receipt.id}`, call);
-    const started = facts.attempts.get(receipt.attempt)!;
-    const replayed = receipt.offset >= (positionsOf(started.manifest).get(receipt.partition) ?? 0);
-    const held = started.outbox.has(key) || started.parked.has(key);
-    if (!replayed && !held) {
-      throw new Error(`I3: attempt ${receipt.attempt} sent ${key}, which is behind its checkpoint`);
-    }
-    if (seen.has(receipt.id)) facts.hit(`repeat: ${replayed ? 'replayed' : 'from a checkpoint'}`);
-    seen.add(receipt.id);
-  }
-  if (new Set(ids.values()).size !== ids.size) throw new Error('I3: two records have one id');
-}
-
 /**
  * Verdicts that a changed script may turn are left out: replay judges by the stored script (P34).
  */
@@ -97,13 +66,13 @@ function checkOrder(facts: DeliveryFacts): void {
   const last = new Map<string, number>();
   const seen = new Set<string>();
   for (const receipt of facts.receipts) {
-    const event = facts.fold.events.get(keyOf(receipt));
+    const event = facts.fold.events.get(receiptKey(receipt));
     if (isRefusal(receipt) || event === undefined || seen.has(receipt.id)) continue;
     if (!matches(facts, event, 'every')) continue;
     seen.add(receipt.id);
     const place = facts.fold.byUser.get(event.user)!.indexOf(event);
     if (place < (last.get(event.user) ?? -1)) {
-      throw new Error(`I4: ${keyOf(receipt)} of ${event.user} arrived after a later event`);
+      throw new Error(`I4: ${receiptKey(receipt)} of ${event.user} arrived after a later event`);
     }
     last.set(event.user, place);
   }

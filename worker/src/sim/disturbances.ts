@@ -3,8 +3,9 @@
  * that jump; and savepoints in the midst of them. All are over early enough for what they broke to
  * be found and begun anew before the calm, whose first checkpoint is timed (I10).
  */
+
+import type { Seeded } from '../rehearsal/seeded.ts';
 import type { Action, Role } from './actions.ts';
-import type { Seeded } from './seeded.ts';
 
 type Span = readonly [number, number];
 

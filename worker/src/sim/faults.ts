@@ -1,7 +1,8 @@
 /** Faults as they are on: services that are down, points at which a process is yet to die. */
+
+import type { SimProcess } from '../rehearsal/sim-process.ts';
 import type { Service } from './model-services.ts';
 import type { CrashPoint } from './scenario.ts';
-import type { SimProcess } from './sim-process.ts';
 
 export class Faults {
   readonly #down = new Map<Service, { untilMs: number; only?: number | undefined }>();

@@ -4,6 +4,7 @@
  * checkpoint/.
  */
 
+import { placeKey } from '../rehearsal/honest-repeats.ts';
 import { type ModelSplit, userName } from './model-log.ts';
 import { isRefused, profileOf } from './model-services.ts';
 
@@ -52,10 +53,6 @@ export const SCRIPT_TEXTS: Readonly<Record<string, string>> = {
   v2: 'event.triggerable && user.country == "US"',
   v3: '!event.triggerable',
 };
-
-export function placeKey(split: number, offset: number): string {
-  return `${split}/${offset}`;
-}
 
 export class Fold {
   /** Events of users that have state, in each user's order. */

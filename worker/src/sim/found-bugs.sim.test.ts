@@ -2,12 +2,12 @@
 import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Hits } from '../rehearsal/seeded.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { UserRow } from '../state/user-state.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
 import type { Action } from './actions.ts';
 import { type Scenario, scenarioOf } from './scenario.ts';
-import { Hits } from './seeded.ts';
 import { runScenario } from './world.ts';
 
 /** Nothing goes wrong but what is named; users expire after four seconds. */

@@ -3,7 +3,7 @@
  * ran from before to after, the new leader adopts them (P45): a restart would replay records.
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
-import type { SimProcess } from './sim-process.ts';
+import type { SimProcess } from '../rehearsal/sim-process.ts';
 import { recordOf } from './stored-job.ts';
 
 /** Each of them must come in a run of all seeds. */

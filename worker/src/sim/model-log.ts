@@ -3,6 +3,10 @@
  * virtual time goes on, and what JobManager and slots see of them. Offsets have holes, some records
  * are poison, some hide their key from the fast scan, and a split may be added later (P26).
  */
+
+import type { Seeded } from '../rehearsal/seeded.ts';
+import type { SimThread } from '../rehearsal/sim-process.ts';
+import { EPOCH_MS } from '../rehearsal/virtual-time.ts';
 import { sleep } from '../runtime/env.ts';
 import { RecordColumns } from '../source/record-columns.ts';
 import type {
@@ -13,9 +17,6 @@ import type {
   SplitReader,
 } from '../source/source.ts';
 import type { Scenario } from './scenario.ts';
-import type { Seeded } from './seeded.ts';
-import type { SimThread } from './sim-process.ts';
-import { EPOCH_MS } from './virtual-time.ts';
 
 export interface ModelRecord {
   split: number;

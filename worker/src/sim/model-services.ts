@@ -4,9 +4,10 @@
  * write down all that arrives, in the order in which it does.
  */
 import type { ActionExecutor, DeadLetter, DeadLetterWriter, Delivery } from '../action/action.ts';
+import type { Receipt } from '../rehearsal/honest-repeats.ts';
+import type { Seeded } from '../rehearsal/seeded.ts';
+import type { SimProcess, SimThread } from '../rehearsal/sim-process.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
-import type { Seeded } from './seeded.ts';
-import type { SimProcess, SimThread } from './sim-process.ts';
 
 export type Service = 'api' | 'webhook' | 'deadLetter' | 'store' | 'source' | 'backend';
 
@@ -22,19 +23,6 @@ export interface Outside {
   /** A point where a process may be made to crash. */
   point(process: SimProcess, name: string): void;
   arrived(receipt: Receipt): void;
-}
-
-export interface Receipt {
-  to: 'webhook' | 'deadLetter';
-  id: string;
-  userId: string;
-  partition: number;
-  offset: number;
-  body: string;
-  attempt: number;
-  /** Counts the calls of the outbox within a process: a retry of one call has its number. */
-  call: string;
-  stage: DeadLetter['stage'] | null;
 }
 
 const RETRY_MS = 300;

@@ -3,7 +3,7 @@
  * direction: what goes the other way arrives. What a cut holds arrives when it is over, as TCP
  * sends it again; what it loses is gone, and with it the connection it was sent on.
  */
-import type { VirtualTime } from './virtual-time.ts';
+import type { VirtualTime } from '../rehearsal/virtual-time.ts';
 
 export const STORE = 'store';
 

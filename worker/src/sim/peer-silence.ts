@@ -3,11 +3,12 @@
  * over a socket. Whoever gives a connection up closes it, which the other learns if packets reach
  * it (P51).
  */
+
+import type { Seeded } from '../rehearsal/seeded.ts';
+import type { VirtualTime } from '../rehearsal/virtual-time.ts';
 import type { Network } from './network.ts';
-import type { Seeded } from './seeded.ts';
 import type { SimShuffle } from './sim-shuffle.ts';
 import type { SimTaskManager } from './sim-task-manager.ts';
-import type { VirtualTime } from './virtual-time.ts';
 
 const LOOK_MS = 250;
 /** Silence limits until a connection that is not there yet is missed (shuffle-server.ts). */

@@ -1,5 +1,5 @@
 /** What JobManagers say of replacements of lost tasks: which branch was taken. */
-import type { SimProcess } from './sim-process.ts';
+import type { SimProcess } from '../rehearsal/sim-process.ts';
 
 export interface ReplayWatchDeps {
   hit(what: string): void;

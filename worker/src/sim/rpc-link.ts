@@ -2,15 +2,16 @@
  * An RPC connection without a socket: JSON both ways, in order, late. It ends like a socket does:
  * what was sent before an orderly close still comes, a dead peer is noticed after a while.
  */
+
+import type { Seeded } from '../rehearsal/seeded.ts';
+import type { SimProcess } from '../rehearsal/sim-process.ts';
+import type { VirtualTime } from '../rehearsal/virtual-time.ts';
 import type { Command, Report } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import { readCommand, readReport } from '../rpc/shape.ts';
 import { sleep } from '../runtime/env.ts';
 import type { LeaderConnection } from '../taskmanager/leader-link.ts';
 import type { Cut, Network } from './network.ts';
-import type { Seeded } from './seeded.ts';
-import type { SimProcess } from './sim-process.ts';
-import type { VirtualTime } from './virtual-time.ts';
 
 /** The kernel's probes of a peer that does not answer. */
 const PROBED_AFTER_MS = 8000;

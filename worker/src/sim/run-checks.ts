@@ -11,16 +11,17 @@
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import { SAVEPOINT_METADATA } from '../checkpoint/paths.ts';
 import type { Manifest } from '../checkpoint/snapshot.ts';
+import type { Receipt, StartedAttempt } from '../rehearsal/honest-repeats.ts';
+import { readVolatile } from '../rehearsal/stored-state.ts';
+import type { VirtualTime } from '../rehearsal/virtual-time.ts';
 import type { Deployment } from '../rpc/messages.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
 import { checkBalance, checkState } from './checkpoint-checks.ts';
-import { checkDeliveries, type StartedAttempt } from './delivery-checks.ts';
+import { checkDeliveries } from './delivery-checks.ts';
 import { Fold } from './fold.ts';
 import type { ModelSplit } from './model-log.ts';
-import type { Receipt } from './model-services.ts';
 import type { Scenario } from './scenario.ts';
-import { manifestAt, readLine, readVolatile, recordOf } from './stored-job.ts';
-import type { VirtualTime } from './virtual-time.ts';
+import { manifestAt, readLine, recordOf } from './stored-job.ts';
 
 /** What a checkpoint may take beside the two intervals: messages, uploads, a look at the clock. */
 const CHECKPOINT_SLACK_MS = 1500;

@@ -1,10 +1,10 @@
 /** What one seed stands for: the size of the job, what goes wrong when, where processes die. */
 import { testPlan } from '../jobmanager/test-cluster.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import { Seeded } from '../rehearsal/seeded.ts';
 import type { Action, Role } from './actions.ts';
 import { disturbances } from './disturbances.ts';
 import type { Service } from './model-services.ts';
-import { Seeded } from './seeded.ts';
 import type { StoreFaults } from './sim-store.ts';
 
 export interface CrashPoint {

@@ -1,8 +1,8 @@
 /** A thread of seeds.ts: runs the next seed that no other has taken, until none is left. */
 import './quiet-zstd.ts';
 import { parentPort, workerData } from 'node:worker_threads';
+import { Hits } from '../rehearsal/seeded.ts';
 import { messageOf } from '../runtime/errors.ts';
-import { Hits } from './seeded.ts';
 import type { SeedsEnd, SeedsStart } from './seeds.ts';
 import { runSeed } from './world.ts';
 

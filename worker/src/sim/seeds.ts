@@ -1,8 +1,8 @@
 /** Runs seeds 1 to `seeds` on all cores. Which thread runs which is chance; a seed's run is not. */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { Hits } from '../rehearsal/seeded.ts';
 import { realEnv } from '../runtime/env.ts';
-import { Hits } from './seeded.ts';
 
 const FILE = 'worker/src/sim/cluster.sim.test.ts';
 

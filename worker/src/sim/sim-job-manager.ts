@@ -10,11 +10,11 @@ import type { JobManager } from '../jobmanager/job-view.ts';
 import { startJobManager } from '../jobmanager/jobmanager.ts';
 import { StoreElection, writeEnd } from '../jobmanager/store-election.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import type { SimProcess } from '../rehearsal/sim-process.ts';
 import type { ScriptVersion } from '../rpc/messages.ts';
 import type { TaskManagerConnection } from '../rpc/server.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { ModelLog } from './model-log.ts';
-import type { SimProcess } from './sim-process.ts';
 
 export interface SimJobManagerDeps {
   process: SimProcess;

@@ -3,9 +3,10 @@
  * sent to a slot that is not deployed yet waits for it, as frames wait for a connection. A
  * connection belongs to two processes and one deployment; once broken, nothing of that passes.
  */
+
+import type { VirtualTime } from '../rehearsal/virtual-time.ts';
 import type { Network } from './network.ts';
 import type { SimSlot } from './sim-slot.ts';
-import type { VirtualTime } from './virtual-time.ts';
 
 type Act = (slot: SimSlot) => void;
 

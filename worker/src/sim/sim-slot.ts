@@ -4,6 +4,7 @@
  */
 import type { ObjectStore } from '../checkpoint/object-store.ts';
 import type { Frame } from '../exchange/frame.ts';
+import type { SimProcess, SimThread } from '../rehearsal/sim-process.ts';
 import type { Deployment } from '../rpc/messages.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
@@ -13,7 +14,6 @@ import type { SlotConfig } from '../taskmanager/slot-parts.ts';
 import { SlotTask } from '../taskmanager/slot-task.ts';
 import { type ModelLog, ModelReader } from './model-log.ts';
 import { ModelDeadLetter, ModelProfileApi, ModelWebhook, type Outside } from './model-services.ts';
-import type { SimProcess, SimThread } from './sim-process.ts';
 import type { SimShuffle } from './sim-shuffle.ts';
 
 /** What a slot is given by the world. */

@@ -6,10 +6,10 @@
  */
 import { MemoryStore, type StoreCall, type StoredObjects } from '../checkpoint/memory-store.ts';
 import type { StoredObject } from '../checkpoint/object-store.ts';
+import type { SimThread } from '../rehearsal/sim-process.ts';
 import { sleep } from '../runtime/env.ts';
 import type { Outside } from './model-services.ts';
 import { type Network, STORE } from './network.ts';
-import type { SimThread } from './sim-process.ts';
 
 /** What the store does to its callers while the run is not healed. */
 export interface StoreFaults {

@@ -4,6 +4,7 @@
  * heard for too long; its way to the leader is the real one.
  */
 import { pino } from 'pino';
+import type { SimProcess } from '../rehearsal/sim-process.ts';
 import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
@@ -14,7 +15,6 @@ import {
   LeaderLink,
 } from '../taskmanager/leader-link.ts';
 import { SleepWatch } from '../taskmanager/sleep-watch.ts';
-import type { SimProcess } from './sim-process.ts';
 import { SimSlot, type SlotWorld } from './sim-slot.ts';
 
 const HEARTBEAT_MS = 1000;

@@ -6,26 +6,27 @@
  */
 import type { StoredObjects } from '../checkpoint/memory-store.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
+import type { Receipt } from '../rehearsal/honest-repeats.ts';
+import { Hits, Seeded } from '../rehearsal/seeded.ts';
+import type { SimProcess, SimThread } from '../rehearsal/sim-process.ts';
+import { EPOCH_MS, VirtualTime } from '../rehearsal/virtual-time.ts';
 import { Acts } from './acts.ts';
 import { Cluster } from './cluster.ts';
 import { Faults } from './faults.ts';
 import { LeaderChecks } from './leader-checks.ts';
 import { ModelLog, makeSplits } from './model-log.ts';
-import type { Outside, Receipt, Service } from './model-services.ts';
+import type { Outside, Service } from './model-services.ts';
 import { deploymentOf, mutated, type RunOptions } from './mutants.ts';
 import { Network } from './network.ts';
 import { PeerSilence } from './peer-silence.ts';
 import { ReplayWatch } from './replay-watch.ts';
 import { RunChecks } from './run-checks.ts';
 import { FAULTS_END_MS, type Scenario, scenarioOf } from './scenario.ts';
-import { Hits, Seeded } from './seeded.ts';
 import { isWhole } from './sim-job-manager.ts';
-import type { SimProcess, SimThread } from './sim-process.ts';
 import { SimShuffle } from './sim-shuffle.ts';
 import type { SlotWorld } from './sim-slot.ts';
 import { SimStore } from './sim-store.ts';
 import { leaderGaveUp } from './stored-job.ts';
-import { EPOCH_MS, VirtualTime } from './virtual-time.ts';
 
 /** After healing, everything must be read, delivered and in a checkpoint by then. */
 const DRAIN_LIMIT_MS = 120_000;

@@ -37,9 +37,13 @@ const FIND_LIMIT_MS = 60_000;
 
 /** Resolves at a shutdown by the JobManager; rejects when the process must end with a failure. */
 export async function runTaskManager(role: TaskManagerRole): Promise<void> {
-  const level = role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info';
   const tail = new LogTail(realEnv, 'taskmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
-  const log = createLog('taskmanager', level, tail);
+  const taskManagerId = role.id ?? `tm-${realEnv.id().slice(0, 12)}`;
+  const log = createLog('taskmanager', {
+    level: role.logLevel ?? process.env['TRIGGERJOB_LOG_LEVEL'] ?? 'info',
+    taskManager: taskManagerId,
+    tail,
+  });
   // Before it waits for anything, since a probe does not.
   let manager: TaskManager | null = null;
   const unknown = { registered: false, slots: role.slots, tasks: 0 };
@@ -66,7 +70,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     log,
     jobManagers,
     connect: (address) => connect(address, keys),
-    taskManagerId: role.id ?? `tm-${realEnv.id().slice(0, 12)}`,
+    taskManagerId,
     host: hostname(),
     slots: role.slots,
     shuffle,

@@ -27,7 +27,12 @@ const METRICS_MS = 500;
 async function openTask(start: SlotStart, tell: (message: SlotMessage) => void): Promise<SlotTask> {
   const { plan, task, lineage } = start;
   const env = realEnv;
-  const log = createLog(`slot-${task.slot}`, start.logLevel);
+  const log = createLog(`slot-${task.slot}`, {
+    level: start.logLevel,
+    job: `${plan.namespace}/${plan.name}`,
+    subtask: task.subtask,
+    attempt: task.attempt,
+  });
   const { directory, s3 } = plan.checkpointing;
   // A task puts and gets; the JobManager, which creates, has probed this very store.
   const store = await openStore(jobFolder(directory, plan), env, { s3, creates: false });
