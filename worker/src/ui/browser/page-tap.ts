@@ -60,7 +60,7 @@ export function TapPage({ jobId, stage, user }: Props): View {
     ${error === null ? null : fault(error, 'The live tap')}
     <p class="hint" role="status">
       <span class=${`dot ${paused ? 'plain' : 'ok'}`}></span>
-      ${paused ? ' Paused. ' : ' Listening. '}
+      ${paused ? 'Paused. ' : 'Listening. '}
       ${exact(state.seen)} seen${passedOver}
     </p>
     ${state.rows.length === 0 && error === null ? empty('Nothing has passed yet.') : null}
