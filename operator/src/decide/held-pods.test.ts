@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { desiredObjects } from '../desired/desired.ts';
+import { ANNOTATIONS } from '../desired/names.ts';
 import type { StatefulSet } from '../kube/objects.ts';
 import { OPERATOR, SETTINGS } from '../model/model-world.ts';
 import { decide } from './decide.ts';
@@ -26,6 +27,14 @@ const setsApplied = (situation: Situation, settings = NEWER) =>
       ? [action.object as StatefulSet]
       : [],
   );
+const unknown = (annotations: Readonly<Record<string, string>> = {}) =>
+  annotations[ANNOTATIONS.templateHash] === 'unknown';
+const deploying = {
+  kind: 'Restart',
+  step: 'Deploying',
+  startedAt: ago(2_000),
+  stepStartedAt: ago(1_000),
+} as const;
 const imageOf = (set: StatefulSet | undefined) => set?.spec?.template.spec?.containers[0]?.image;
 
 describe('pods that another operator would make otherwise', () => {
@@ -34,6 +43,20 @@ describe('pods that another operator would make otherwise', () => {
     assert.deepEqual(actions, []);
     assert.match(status.summary ?? '', /until the job restarts/);
     assert.doesNotMatch(decide(factsOf({}), SETTINGS).status.summary ?? '', /restarts/);
+  });
+
+  it('stay, too, where their operator did not write down what it made them for', () => {
+    const sets = setsApplied({ facts: unmarked({}) });
+    assert.deepEqual(sets.map(imageOf), [OPERATOR.workerImage, OPERATOR.workerImage]);
+    const byName = new Map(sets.map((set) => [set.metadata.name, set]));
+    const { find } = factsOf({});
+    const marked = (kind: string, name: string) => byName.get(name) ?? find(kind, name);
+    assert.deepEqual(setsApplied({ facts: { find: marked } }), []);
+    const run = { status: { run: 2, operation: deploying }, facts: unmarked({}) };
+    assert.deepEqual(setsApplied(run).map(imageOf), ['triggerjob-worker:9', 'triggerjob-worker:9']);
+    const rotated = setsApplied({ facts: unmarked({}) }, ROTATED);
+    assert.ok(rotated.every(({ metadata }) => !unknown(metadata.annotations)));
+    assert.equal(rotated.length, 2);
   });
 
   it('are scaled as they are', () => {
@@ -82,6 +105,19 @@ describe('pods that another operator would make otherwise', () => {
     assert.deepEqual(kindsOf(actions), ['apply StatefulSet', 'apply StatefulSet']);
   });
 });
+
+/** As an operator left them that knew no annotation for it. */
+function unmarked(situation: Situation): NonNullable<Situation['facts']> {
+  const { find } = factsOf(situation);
+  return {
+    find: (kind, name) => {
+      const found = structuredClone(find(kind, name));
+      const { annotations = {} } = found?.metadata ?? {};
+      for (const key of ['podsOf', 'templateHash'] as const) delete annotations[ANNOTATIONS[key]];
+      return found;
+    },
+  };
+}
 
 /** The objects of another situation. */
 function liveOf(situation: Situation): NonNullable<Situation['facts']> {

@@ -66,7 +66,7 @@ function podsSettled(draft: Draft, deployed: CheckedSpec): boolean {
     const { name } = draft.refOf(role);
     const wanted = objects.find((one) => one.kind === 'StatefulSet' && one.metadata.name === name);
     if (set === null || wanted === undefined) return false;
-    if (!holds(withHeldPods(wanted, set), set)) return false;
+    if (!holds(withHeldPods(draft, wanted, set), set)) return false;
     const {
       observedGeneration = 0,
       replicas = 0,

@@ -62,7 +62,7 @@ function applyObjects(draft: Draft, deployed: CheckedSpec, deployment: Deploymen
       continue;
     }
     const found = draft.facts.find(wanted.kind, wanted.metadata.name);
-    const object = found === undefined ? wanted : withHeldPods(wanted, found);
+    const object = found === undefined ? wanted : withHeldPods(draft, wanted, found);
     if (object !== wanted) draft.heldPods = true;
     if (found === undefined) draft.act({ do: 'apply', object, fresh: true });
     else if (!isControlledBy(found, draft.facts.job)) nameTaken(draft, found);

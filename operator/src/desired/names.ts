@@ -43,6 +43,8 @@ export const OPERATOR_NAME = 'triggerjob-operator';
 export const roleName = (job: { name: string }, role: Role): string => `${job.name}-${role}`;
 /** Of the volume that RocksDB is on, in a TaskManager's pod. */
 export const LOCAL_STATE = 'local';
+/** Of the volume that the job's Secret is on. */
+export const JOB_SECRET = 'secret';
 export const restServiceName = (job: { name: string }): string => `${job.name}-rest`;
 export const configName = (job: { name: string }): string => `${job.name}-config`;
 export const leaseName = (job: { name: string }): string => `${job.name}-leader`;

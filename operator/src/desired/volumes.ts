@@ -8,7 +8,7 @@ import type {
 } from '@kubernetes/client-node';
 import { configPath, secretPath } from '../../../worker/src/plan/site.ts';
 import type { DeployedJob } from './deployed-job.ts';
-import { configName, LOCAL_STATE, PATHS, podSelector, type Role } from './names.ts';
+import { configName, JOB_SECRET, LOCAL_STATE, PATHS, podSelector, type Role } from './names.ts';
 
 export interface MountedVolume {
   /** Absent: of the StatefulSet's volumeClaimTemplates. */
@@ -87,7 +87,7 @@ const secretVolume = (name: string, secretName: string, mountPath: string): Moun
 });
 
 export function jobSecretVolume(secretName: string): MountedVolume {
-  return secretVolume('secret', secretName, PATHS.secret);
+  return secretVolume(JOB_SECRET, secretName, PATHS.secret);
 }
 
 /**
