@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ManualEnv } from '../manual-env.ts';
+import { KubeError } from './kube-error.ts';
 import { WorkQueue, type WorkQueueOptions } from './work-queue.ts';
 
 /** Work that ends when the test says so. */
@@ -74,6 +75,28 @@ describe('the work queue', () => {
     assert.deepEqual(bench.begun, ['c', 'c', 'e', 'a', 'b', 'd']);
   });
 
+  it('Q5: an urgent key that is not done yet stays urgent', async () => {
+    const conflict = new KubeError('KUBE_CONFLICT', 'somebody else wrote');
+    for (const [outcome, delayMs] of [
+      [0, 0],
+      [conflict, 100],
+    ] as const) {
+      const bench = new Bench({ concurrency: 1, backoffBaseMs: 100 });
+      bench.env.chance = 1;
+      bench.queue.start();
+      bench.queue.add('asked', true);
+      for (const key of ['a', 'b']) bench.queue.add(key);
+      await bench.end('asked', outcome);
+      await bench.env.advance(delayMs);
+      if (delayMs > 0) await bench.end('a');
+      assert.equal(bench.begun.at(-1), 'asked');
+      // Once it is done, it is as any other.
+      bench.queue.add('asked');
+      await bench.end('asked');
+      assert.notEqual(bench.begun.at(-1), 'asked');
+    }
+  });
+
   it('Q5: many urgent keys do not starve the others', async () => {
     const bench = new Bench({ concurrency: 1 });
     bench.queue.add('patient');
@@ -111,8 +134,10 @@ describe('the work queue', () => {
     const bench = new Bench({ concurrency: 2 });
     for (const key of ['a', 'b', 'c', 'd']) bench.queue.add(key);
     assert.deepEqual(bench.begun, [], 'a standby only gathers');
+    assert.equal(bench.queue.depth, 0, 'and nothing of it is overdue');
     bench.queue.start();
     assert.deepEqual(bench.begun, ['a', 'b']);
+    assert.equal(bench.queue.depth, 2);
     // One that comes again goes to the end of the line.
     bench.queue.add('a');
     await bench.end('a');

@@ -7,9 +7,11 @@
  *    begins is settled by that work: it sees everything, and says itself when to come again.
  * Q4 A key that fails comes again after a growing, jittered time; other keys do not wait for it.
  * Q5 An urgent key goes before those that are only looked at again, of which there are as many as
- *    jobs when a process begins to lead; they are not starved by it.
+ *    jobs when a process begins to lead; they are not starved by it. It is urgent until its work
+ *    is done: also when it asks to come again at once, or somebody else has written in between.
  */
 import { backoffMs, type Env, type Timer } from '../env.ts';
+import { isKubeError } from './kube-error.ts';
 
 const BACKOFF_BASE_MS = 200;
 const BACKOFF_CAP_MS = 60_000;
@@ -59,8 +61,9 @@ export class WorkQueue {
     this.#options = options;
   }
 
+  /** Keys that wait for work; what a standby gathers waits for nobody. */
   get depth(): number {
-    return this.#waiting.size;
+    return this.#running ? this.#waiting.size : 0;
   }
 
   get active(): number {
@@ -140,11 +143,11 @@ export class WorkQueue {
       const now = env.monotonic();
       metrics.taken((now - (this.#waiting.get(key) ?? now)) / 1000);
       this.#waiting.delete(key);
-      this.#urgent.delete(key);
+      const urgent = this.#urgent.delete(key);
       this.#later.get(key)?.timer.cancel();
       this.#later.delete(key);
       this.#active.set(key, now);
-      void this.#workOn(key, now);
+      void this.#workOn(key, now, urgent);
     }
   }
 
@@ -162,16 +165,18 @@ export class WorkQueue {
     return longest;
   }
 
-  async #workOn(key: string, beganAt: number): Promise<void> {
+  async #workOn(key: string, beganAt: number, urgent: boolean): Promise<void> {
     const { env, metrics, work } = this.#options;
     const seconds = () => (env.monotonic() - beganAt) / 1000;
     try {
       const { requeueAfterMs } = await work(key);
+      if (urgent && requeueAfterMs !== undefined && requeueAfterMs <= 0) this.#urgent.add(key);
       this.#failures.delete(key);
       metrics.finished(requeueAfterMs === undefined ? 'success' : 'requeue_after', seconds());
       if (requeueAfterMs !== undefined && this.#running) this.addAfter(key, requeueAfterMs);
     } catch (error) {
       metrics.finished('error', seconds());
+      if (urgent && isKubeError(error, 'KUBE_CONFLICT')) this.#urgent.add(key);
       this.#retry(key, error);
     }
     this.#active.delete(key);
