@@ -5,9 +5,10 @@ import { desiredObjects } from '../desired/desired.ts';
 import { ANNOTATIONS } from '../desired/names.ts';
 import type { StatefulSet } from '../kube/objects.ts';
 import { OPERATOR, SETTINGS } from '../model/model-world.ts';
+import { NO_MEMORY } from '../observe/facts.ts';
 import { decide } from './decide.ts';
 import type { Settings } from './decision.ts';
-import { ago, factsOf, kindsOf, type Situation } from './facts-for-tests.ts';
+import { ago, factsOf, kindsOf, NOW, type Situation } from './facts-for-tests.ts';
 
 /** Another default image is the least of what another release changes. */
 const NEWER: Settings = {
@@ -29,6 +30,10 @@ const setsApplied = (situation: Situation, settings = NEWER) =>
   );
 const unknown = (annotations: Readonly<Record<string, string>> = {}) =>
   annotations[ANNOTATIONS.templateHash] === 'unknown';
+const ROLLING = {
+  spec: { jobManager: { resources: { limits: { cpu: '2' } } } },
+  metadata: { generation: 2 },
+};
 const deploying = {
   kind: 'Restart',
   step: 'Deploying',
@@ -69,12 +74,27 @@ describe('pods that another operator would make otherwise', () => {
     assert.equal(imageOf(workers), OPERATOR.workerImage);
   });
 
-  it('are made anew with the next run, and with a change that replaces pods', () => {
+  it('are made anew with the next run', () => {
     const next = setsApplied({ status: { run: 2 }, deployed: {}, facts: liveOf({}) });
-    const change = { jobManager: { resources: { limits: { cpu: '2' } } } };
-    const rolling = setsApplied({ spec: change, metadata: { generation: 2 } });
-    for (const sets of [next, rolling]) {
-      assert.deepEqual(sets.map(imageOf), ['triggerjob-worker:9', 'triggerjob-worker:9']);
+    assert.deepEqual(next.map(imageOf), ['triggerjob-worker:9', 'triggerjob-worker:9']);
+  });
+
+  it('end their run for a change of the JobManager alone: no two releases in one', () => {
+    const { actions: _, ...rolled } = decide(factsOf({ ...ROLLING }), SETTINGS);
+    assert.equal(rolled.status.operation?.step, 'Stabilizing');
+    const modes = { savepoint: 'savepoint', 'last-state': 'last-state', stateless: 'last-state' };
+    for (const [upgradeMode, mode] of Object.entries(modes)) {
+      const spec = { ...ROLLING.spec, upgradeMode };
+      const situation = { ...ROLLING, spec, deployed: { upgradeMode } };
+      const asked = decide(factsOf(situation), NEWER).actions.find(
+        ({ do: what }) => what === 'rehearse',
+      );
+      assert.ok(asked?.do === 'rehearse');
+      const rehearsal = { digest: asked.digest, error: null, at: NOW };
+      const memory = { ...NO_MEMORY, uid: 'uid-1', secretTriedAt: NOW, rehearsal };
+      const { status } = decide(factsOf({ ...situation, facts: { memory } }), NEWER);
+      assert.equal(status.operation?.step, mode === 'savepoint' ? 'Stopping' : 'ScalingDown');
+      assert.equal(status.operation?.mode, mode);
     }
   });
 

@@ -16,7 +16,8 @@ import { restartAsked, restartEnded } from './requests.ts';
 import { deploying, stabilizing } from './running.ts';
 import type { CheckedSpec } from './spec.ts';
 import { type SpecChange, specChange, stateFault } from './spec-change.ts';
-import { scaledDown, stopping } from './stopping.ts';
+import { taskManagersHeld } from './steady.ts';
+import { isTerminal, scaledDown, stopping } from './stopping.ts';
 
 /** Steps that one look may take: each is decided by facts that hold for all of them. */
 const MAX_STEPS = 4;
@@ -38,7 +39,6 @@ function begin(draft: Draft): void {
     return;
   }
   const { deployed } = draft;
-  const current = wanted ?? deployed;
   if (wanted?.suspend) {
     beginStop(draft, 'Suspend', wanted.upgradeMode, 'spec.suspend is true');
     return;
@@ -47,10 +47,16 @@ function begin(draft: Draft): void {
   if (change !== null && wanted !== null) {
     if (apply(draft, wanted, change)) return;
   }
-  const token = restartAsked(draft);
-  if (token !== null && current !== null) {
-    beginStop(draft, 'Restart', modeOf(current), `annotation triggerjob.io/restart=${token}`);
-  }
+  restart(draft);
+}
+
+/** As asked for by annotation: true if it was, and is begun. */
+function restart(draft: Draft): boolean {
+  const current = draft.wanted ?? draft.deployed;
+  const token = current === null ? null : restartAsked(draft);
+  if (token === null || current === null) return false;
+  beginStop(draft, 'Restart', modeOf(current), `annotation triggerjob.io/restart=${token}`);
+  return true;
 }
 
 /** A restart is no wish for an empty state, whatever the spec says of changes. */
@@ -93,11 +99,15 @@ function pendingChange(draft: Draft, deployed: CheckedSpec | null): SpecChange |
   return specChange(deployed, wanted);
 }
 
+/** A JobManager of this release is not put before TaskManagers of another: all of them change. */
+const endsRun = (draft: Draft, change: SpecChange): boolean =>
+  change.class === 'savepoint-restart' || (change.class === 'rolling' && taskManagersHeld(draft));
+
 /** Whether anything was begun or taken over. */
 function apply(draft: Draft, wanted: CheckedSpec, change: SpecChange): boolean {
   const { deployed, generation } = draft;
   const reason = `changed: ${change.paths.map((path) => `spec.${path}`).join(', ')}`;
-  if (change.class !== 'savepoint-restart') {
+  if (!endsRun(draft, change)) {
     setDeployed(draft, wanted, generation);
     if (change.class === 'rolling') draft.status.podsGeneration = generation;
     delete draft.status.rejectedGeneration;
@@ -106,8 +116,9 @@ function apply(draft: Draft, wanted: CheckedSpec, change: SpecChange): boolean {
     else if (change.class === 'rolling') beginScale(draft, 'Upgrade', reason);
     return true;
   }
-  const stateless = wanted.upgradeMode === 'stateless';
-  const carried = wanted.upgradeMode === 'savepoint' || change.restore !== null;
+  const mode = change.class === 'rolling' ? modeOf(wanted) : wanted.upgradeMode;
+  const stateless = mode === 'stateless';
+  const carried = mode === 'savepoint' || change.restore !== null;
   const fault = stateless || deployed === null ? null : stateFault(deployed, wanted, carried);
   if (fault !== null) {
     draft.blocked = { reason: 'InvalidChange', message: fault };
@@ -115,8 +126,8 @@ function apply(draft: Draft, wanted: CheckedSpec, change: SpecChange): boolean {
   }
   if (!rehearsed(draft, wanted)) return false;
   delete draft.status.rejectedGeneration;
-  draft.tell('Normal', 'SpecChanged', 'Upgrade', `${reason} (${change.class})`);
-  beginStop(draft, 'Upgrade', wanted.upgradeMode, reason);
+  draft.tell('Normal', 'SpecChanged', 'Upgrade', `${reason} (savepoint-restart)`);
+  beginStop(draft, 'Upgrade', mode, reason);
   return true;
 }
 
@@ -129,7 +140,9 @@ function advance(draft: Draft, operation: JobOperation): void {
     return;
   }
   if (changeOfMind(draft, operation)) return;
-  const { deployed } = draft;
+  const { deployed, jobManager } = draft;
+  // What has ended gets no healthier by waiting.
+  if (jobManager !== null && isTerminal(jobManager.state) && restart(draft)) return;
   draft.within(POLL.busyMs);
   if (deployed === null) return;
   if (step === 'Deploying') deploying(draft, deployed);
@@ -202,7 +215,7 @@ function changeOfMind(draft: Draft, operation: JobOperation): boolean {
   }
   const change = pendingChange(draft, deployed);
   if (change === null || wanted === null) return false;
-  if (change.class === 'savepoint-restart') return apply(draft, wanted, change);
+  if (endsRun(draft, change)) return apply(draft, wanted, change);
   setDeployed(draft, wanted, draft.generation);
   if (change.class === 'rolling') draft.status.podsGeneration = draft.generation;
   operation.generation = draft.generation;

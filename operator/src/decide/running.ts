@@ -27,7 +27,8 @@ export function stabilizing(draft: Draft, deployed: CheckedSpec, operation: JobO
     return;
   }
   if (isTerminal(jobManager.state)) {
-    if (jobManager.state === 'FAILED') {
+    // Nobody takes a number of pods back: a scale of what has failed is over.
+    if (jobManager.state === 'FAILED' && operation.kind !== 'Scale') {
       takeBack(draft, deployed, `the job failed: ${jobManager.error ?? 'no reason given'}`);
     } else finish(draft);
     return;

@@ -64,11 +64,27 @@ function applyObjects(draft: Draft, deployed: CheckedSpec, deployment: Deploymen
     const found = draft.facts.find(wanted.kind, wanted.metadata.name);
     const object = found === undefined ? wanted : withHeldPods(draft, wanted, found);
     if (object !== wanted) draft.heldPods = true;
-    if (found === undefined) draft.act({ do: 'apply', object, fresh: true });
-    else if (!isControlledBy(found, draft.facts.job)) nameTaken(draft, found);
+    if (found === undefined) {
+      if (awaitsClaims(draft, wanted)) draft.within(POLL.soonMs);
+      else draft.act({ do: 'apply', object, fresh: true });
+    } else if (!isControlledBy(found, draft.facts.job)) nameTaken(draft, found);
     else if (mustReplace(object, found)) replace(draft, found);
     else if (!holds(object, found)) draft.act({ do: 'apply', object, fresh: false });
   }
+}
+
+/** The TaskManagers are as another operator made them, and are wanted so. */
+export function taskManagersHeld(draft: Draft): boolean {
+  const { deployed } = draft;
+  const live = draft.statefulSet('taskmanager');
+  if (deployed === null || live === null) return false;
+  const objects = draft.settings.desired(deployed, deploymentOf(draft, deployed));
+  return objects.some(
+    (one) =>
+      one.kind === live.kind &&
+      one.metadata.name === live.metadata.name &&
+      withHeldPods(draft, one, live) !== one,
+  );
 }
 
 /** What this job got once and wants no longer. */
@@ -97,16 +113,26 @@ function nameTaken(draft: Draft, { kind, metadata }: KubeObject): void {
 /** Only between two runs: with pods, a StatefulSet stays as it is until the next one. */
 function replace(draft: Draft, found: KubeObject): void {
   const { status, facts } = draft;
-  const { namespace = '', name, uid = '' } = found.metadata;
+  const { name } = found.metadata;
   if (status.operation?.step !== 'Deploying' || facts.pods.length > 0) return;
-  if (found.metadata.deletionTimestamp === undefined) {
-    draft.act({
-      do: 'delete',
-      ref: { apiVersion: found.apiVersion, kind: found.kind, namespace, name },
-      uid,
-    });
+  // Its claims before it: whoever goes on from here finds none that the next one would take.
+  const going = name === roleName(facts.job.metadata, 'taskmanager') ? facts.claims : [];
+  for (const { apiVersion, kind, metadata } of [...going, found]) {
+    if (metadata.deletionTimestamp !== undefined) continue;
+    const { namespace = '', name, uid = '' } = metadata;
+    draft.act({ do: 'delete', ref: { apiVersion, kind, namespace, name }, uid });
   }
   draft.within(POLL.soonMs);
+}
+
+/** Where there is no StatefulSet of the TaskManagers, claims that one owns are of an older one. */
+function awaitsClaims({ facts }: Draft, { kind, metadata }: KubeObject): boolean {
+  const { name } = metadata;
+  if (kind !== 'StatefulSet' || name !== roleName(facts.job.metadata, 'taskmanager')) return false;
+  return facts.claims.some(
+    ({ metadata: { deletionTimestamp, ownerReferences = [] } }) =>
+      deletionTimestamp !== undefined || ownerReferences.some((owner) => owner.kind === kind),
+  );
 }
 
 function tellJobManager(draft: Draft, { plan, scriptVersion }: CheckedSpec): void {
