@@ -44,9 +44,10 @@ async function act(
   switch (action.do) {
     case 'apply':
       return await applyObject(kube, job, action, memory);
-    case 'create':
-      await createOnce(kube, action.object);
-      return { ...memory, secretTriedAt: now };
+    case 'create': {
+      const created = await createOnce(kube, action.object);
+      return { ...memory, secretTriedAt: now, ...(created ? {} : { secretFoundAt: now }) };
+    }
     case 'scale':
       await ifThere(kube.patch(action.ref, { spec: { replicas: action.replicas } }));
       return memory;
@@ -124,11 +125,14 @@ async function rehearse(kube: KubeApi, objects: readonly KubeObject[]): Promise<
   return null;
 }
 
-async function createOnce(kube: KubeApi, object: KubeObject): Promise<void> {
+/** false: it was there. */
+async function createOnce(kube: KubeApi, object: KubeObject): Promise<boolean> {
   try {
     await kube.create(object);
+    return true;
   } catch (error) {
     if (!isKubeError(error, 'KUBE_CONFLICT')) throw error;
+    return false;
   }
 }
 

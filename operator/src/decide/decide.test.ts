@@ -88,8 +88,9 @@ describe('a job that is well', () => {
 });
 
 describe('objects that can not be looked at, or are wanted no longer', () => {
-  const tried = (agoMs: number, pods: readonly Pod[], rest: Situation = {}) => {
-    const memory = { ...NO_MEMORY, uid: 'uid-1', secretTriedAt: NOW - agoMs };
+  const tried = (agoMs: number, pods: readonly Pod[], rest: Situation = {}, foundMsAgo = NOW) => {
+    const [secretTriedAt, secretFoundAt] = [NOW - agoMs, NOW - foundMsAgo];
+    const memory = { ...NO_MEMORY, uid: 'uid-1', secretTriedAt, secretFoundAt };
     return decided({ facts: { memory }, pods, ...rest });
   };
   const waiting = (scheduled: 'True' | 'False', sinceMs: number): Pod => {
@@ -108,6 +109,20 @@ describe('objects that can not be looked at, or are wanted no longer', () => {
     const status = { operation: operation({ kind: 'Deploy', step: 'Deploying' }) };
     const { actions: first } = tried(1_000, [], { status, jobManager: null });
     assert.deepEqual(kindsOf(first), ['create']);
+  });
+
+  it('until it was found there: the pod waits for its image, or another thing', () => {
+    const pods = [waiting('True', 5_000)];
+    const { actions, requeueAfterMs } = tried(29_000, pods, {}, 4_000);
+    assert.deepEqual(actions, []);
+    assert.ok(requeueAfterMs > 10_000);
+    assert.deepEqual(kindsOf(tried(30_000, pods, {}, 4_000).actions), ['create']);
+    const newer = [...pods, waiting('True', 2_000)];
+    assert.deepEqual(kindsOf(tried(1_000, newer, {}, 4_000).actions), ['create']);
+    const deploying = operation({ kind: 'Deploy', step: 'Deploying', stepStartedAt: ago(9_000) });
+    const run = { status: { operation: deploying }, jobManager: null };
+    assert.deepEqual(tried(29_000, [], run, 8_000).actions, []);
+    assert.deepEqual(kindsOf(tried(1_000, [], run, 10_000).actions), ['create']);
   });
 
   it('and hardly ever while nobody can be waiting for it', () => {

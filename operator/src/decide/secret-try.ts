@@ -1,8 +1,9 @@
 /**
  * When to try to create the job's Secret: it can't be read, so whether one that was deleted is
- * missing shows only in the answer. At each look while a pod waits for its volumes, of which it is
- * one, or objects are being deployed; else more often than a resync, and so rarely that an idle job
- * costs next to nothing.
+ * missing shows only in the answer. At each look from when a pod waits for its volumes, of which it
+ * is one, or objects are being deployed, until an answer says that it is there; else more often than
+ * a resync, and so rarely that an idle job costs next to nothing. What a pod waits for from then on
+ * is not ours: an image, mostly, and many pods pull one at once.
  */
 import type { Pod } from '../kube/objects.ts';
 import { type Draft, POLL, timeOf } from './decision.ts';
@@ -14,22 +15,27 @@ const PENDING_MS = 30_000;
 const MOUNT_LIMIT_MS = 600_000;
 
 export function secretDue(draft: Draft): boolean {
-  const { facts, status } = draft;
+  const { facts, operation } = draft;
+  const { secretTriedAt, secretFoundAt } = facts.memory;
   const waits = facts.pods.filter((pod) => pod.status?.phase === 'Pending');
-  const mounts = waits.some((pod) => waitsForVolumes(pod, facts.now));
+  const since = waits.flatMap((pod) => waitsForVolumesSince(pod, facts.now) ?? []);
+  const mounts = since.some((at) => at >= secretFoundAt);
   if (mounts) draft.within(POLL.soonMs);
-  const soon = mounts || status.operation?.step === 'Deploying';
-  const spacing = soon ? POLL.soonMs : waits.length > 0 ? PENDING_MS : IDLE_MS;
-  return facts.now - facts.memory.secretTriedAt >= spacing;
+  const deploying = operation?.step === 'Deploying';
+  const soon = mounts || (deploying && timeOf(operation?.stepStartedAt) >= secretFoundAt);
+  const pending = deploying || waits.length > 0;
+  const spacing = soon ? POLL.soonMs : pending ? PENDING_MS : IDLE_MS;
+  return facts.now - secretTriedAt >= spacing;
 }
 
-/** On a node, or soon, and none of its containers has come as far as its image. */
-function waitsForVolumes({ status, metadata }: Pod, now: number): boolean {
+/** On a node, or soon, and none of its containers has come as far as its image; null: otherwise. */
+function waitsForVolumesSince({ status, metadata }: Pod, now: number): number | null {
   const scheduled = status?.conditions?.find(({ type }) => type === 'PodScheduled');
-  if (scheduled?.status === 'False' || metadata.deletionTimestamp !== undefined) return false;
+  if (scheduled?.status === 'False' || metadata.deletionTimestamp !== undefined) return null;
   const since = timeOf(scheduled?.lastTransitionTime ?? metadata.creationTimestamp);
-  if (now - since > MOUNT_LIMIT_MS) return false;
-  return (status?.containerStatuses ?? []).every(
+  if (now - since > MOUNT_LIMIT_MS) return null;
+  const creating = (status?.containerStatuses ?? []).every(
     ({ state }) => (state?.waiting?.reason ?? 'ContainerCreating') === 'ContainerCreating',
   );
+  return creating ? since : null;
 }

@@ -57,6 +57,8 @@ export interface JobMemory {
   uid: string;
   /** When the Secret was tried last; 0: not yet. It can't be read, so it is tried now and then. */
   secretTriedAt: number;
+  /** When a try found it there last; 0: not yet. */
+  secretFoundAt: number;
   /** When this process wrote the status last; 0: not yet. */
   statusWrittenAt: number;
   /** What the API server said of the objects of a spec, by their digest; `error` null: accepted. */
@@ -70,6 +72,7 @@ export interface JobMemory {
 export const NO_MEMORY: JobMemory = {
   uid: '',
   secretTriedAt: 0,
+  secretFoundAt: 0,
   statusWrittenAt: 0,
   rehearsal: null,
   applyError: null,
