@@ -9,7 +9,7 @@ import { before, describe, it } from 'node:test';
 import { Metrics } from '../../operator/src/metrics.ts';
 import { metricsOfARunningJob } from '../../worker/src/cli/test-running-job.ts';
 import { ALERTS, DASHBOARDS, monitoringFiles } from './monitoring/files.ts';
-import { groupLabelsOf, metricsOf, scraped } from './monitoring/promql.ts';
+import { groupLabelsOf, madeLabelsOf, metricsOf, scraped } from './monitoring/promql.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 /** What Prometheus itself gives a target. */
@@ -56,7 +56,7 @@ const expressions = (): [where: string, expr: string][] => [
 /** What an expression asks for and does not get. */
 function faultsOf(expr: string, known: ReadonlyMap<string, ReadonlySet<string>>): string[] {
   const asked = metricsOf(expr);
-  const there = new Set(TARGET_LABELS);
+  const there = new Set([...TARGET_LABELS, ...madeLabelsOf(expr)]);
   const faults = asked.flatMap(({ metric, labels }) => {
     const own = known.get(metric);
     if (own === undefined) return [`${metric} is no metric`];

@@ -61,9 +61,18 @@ const checkpoints = (seconds: string): Series => ({
   [of('checkpoint_interval_seconds')]: '60x60',
 });
 
+const leading = (pod: string): string =>
+  `triggerjob_jobmanager_leading{namespace="shop",pod="${pod}"}`;
+
 const OF_JOB: Readonly<Record<string, AlertCase>> = {
   TriggerJobFailed: gauge('failed', '1x60', '0x60'),
   TriggerJobNotRunning: withActive(gauge('running', '0x60', '1x60')),
+  // Of a job that has ended, whoever leads shows how.
+  TriggerJobNoLeader: {
+    at: '30m',
+    fires: { [leading('clicks-jobmanager-0')]: '0x60', [leading('views-jobmanager-0')]: '1x60' },
+    quiet: { [leading('clicks-jobmanager-0')]: '0x60', [leading('clicks-jobmanager-1')]: '1x60' },
+  },
   // A restart a day is none.
   TriggerJobRestarting: gauge('restarts_total', '0x22 1 2 3 4 5 6 7 8 9', '0x22 1x20'),
   TriggerJobTaskManagersMissing: {
@@ -115,11 +124,14 @@ const OF_JOB: Readonly<Record<string, AlertCase>> = {
     at: '30m',
     fires: {
       [of('checkpoint_last_timestamp_seconds')]: '600x60',
+      [of('started_timestamp_seconds')]: '500x60',
       [of('checkpoint_interval_seconds')]: '60x60',
       ...active,
     },
+    // Begun a minute ago from a checkpoint of long ago.
     quiet: {
-      [of('checkpoint_last_timestamp_seconds')]: '0+60x60',
+      [of('checkpoint_last_timestamp_seconds')]: '600x60',
+      [of('started_timestamp_seconds')]: '1740x60',
       [of('checkpoint_interval_seconds')]: '60x60',
       ...active,
     },
@@ -225,6 +237,12 @@ const reconciles = (failed: string): Series => ({
   'controller_runtime_reconcile_total{controller="triggerjob",result="success"}': '0+100x60',
 });
 
+/** A pod of the operator under a name that somebody gave it. */
+const operator = (pod: string, leads: string): Series => ({
+  [`leader_election_master_status{name="mine",pod="${pod}"}`]: leads,
+  [`controller_runtime_max_concurrent_reconciles{controller="triggerjob",pod="${pod}"}`]: '10x60',
+});
+
 const OF_OPERATOR: Readonly<Record<string, AlertCase>> = {
   TriggerJobOperatorDown: {
     at: '30m',
@@ -234,11 +252,18 @@ const OF_OPERATOR: Readonly<Record<string, AlertCase>> = {
   },
   TriggerJobOperatorNoLeader: {
     at: '30m',
-    fires: { 'leader_election_master_status{name="triggerjob-operator",pod="a"}': '0x60' },
+    // Another controller leads.
+    fires: { ...operator('a', '0x60'), 'leader_election_master_status{pod="other"}': '1x60' },
+    quiet: { ...operator('a', '0x60'), ...operator('b', '1x60') },
+  },
+  TriggerJobOperatorJobsDown: {
+    at: '30m',
+    fires: { 'triggerjob_operator_jobs{state="Restarting"}': '1x60' },
     quiet: {
-      'leader_election_master_status{name="triggerjob-operator",pod="a"}': '0x60',
-      'leader_election_master_status{name="triggerjob-operator",pod="b"}': '1x60',
+      'triggerjob_operator_jobs{state="Restarting"}': '0x22 1x5 0x60',
+      'triggerjob_operator_jobs{state="Running"}': '9x60',
     },
+    labels: { state: 'Restarting' },
   },
   TriggerJobOperatorReconcileErrors: {
     at: '40m',

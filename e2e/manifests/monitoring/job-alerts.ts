@@ -1,6 +1,16 @@
 /** Alerts of whether a job runs, keeps up and keeps its checkpoints. */
 import { ACTIVE, type Alert, grown, LATE, max, NAME, processed, rate, sum } from './alert.ts';
 
+/** The metric of a process has no labels; the pod of a JobManager is named after its job. */
+const WITH_JOB_NAME =
+  'label_replace(triggerjob_jobmanager_leading, ' +
+  '"job_name", "$1", "pod", "(.+)-jobmanager-[0-9]+")';
+
+/** Of both the later: after a resume the last checkpoint is old. The label keeps them apart. */
+const LAST_CHECKPOINT =
+  'triggerjob_checkpoint_last_timestamp_seconds or ' +
+  'label_replace(triggerjob_started_timestamp_seconds, "of", "start", "", "")';
+
 const RUNNING: readonly Alert[] = [
   {
     name: 'TriggerJobFailed',
@@ -29,6 +39,20 @@ const RUNNING: readonly Alert[] = [
       'Ask why: `kubectl triggerjob why NAME`, or GET /api/v1/jobs/:jobid/diagnosis.',
       'Slots missing: see TriggerJobTaskManagersMissing. Restarts: see TriggerJobRestarting.',
       'A long restore of a large state is normal: its progress is on the Job page.',
+    ],
+  },
+  {
+    name: 'TriggerJobNoLeader',
+    severity: 'critical',
+    for: '5m',
+    expr: `${max(WITH_JOB_NAME)} == 0`,
+    summary: `${NAME} has no leading JobManager`,
+    description: 'Its JobManagers are up, and none of them leads. Nothing else tells of the job.',
+    meaning: 'The Lease can not be written, or whoever leads does not get through its start.',
+    data: LATE,
+    steps: [
+      '`kubectl get lease NAME-leader`: who holds it, and is that pod there?',
+      'The log of the JobManagers: the API server, the checkpoint store, the network policy.',
     ],
   },
   {
@@ -164,9 +188,8 @@ const CHECKPOINTS: readonly Alert[] = [
     severity: 'critical',
     for: '1m',
     expr:
-      `time() - ${max(
-        'triggerjob_checkpoint_last_timestamp_seconds or triggerjob_started_timestamp_seconds',
-      )} > 3 * ${max('triggerjob_checkpoint_interval_seconds')} + 60 and ` + `${ACTIVE}`,
+      `time() - ${max(LAST_CHECKPOINT)} > 3 * ${max('triggerjob_checkpoint_interval_seconds')} + 60 and ` +
+      `${ACTIVE}`,
     summary: `${NAME} has no checkpoint for {{ $value | humanizeDuration }}`,
     description: 'That is more than three intervals.',
     meaning: 'A restart would begin that far back, and read everything since again.',

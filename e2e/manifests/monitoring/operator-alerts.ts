@@ -1,5 +1,6 @@
 /** Alerts of the operator. While it is away all jobs run on, and nobody heals or upgrades them. */
-import type { Alert } from './alert.ts';
+import { type Alert, LATE } from './alert.ts';
+import { LEADERS } from './operator-dashboard.ts';
 
 const JOBS_RUN_ON = 'None: jobs run on without the operator.';
 const OF = '{controller="triggerjob"}';
@@ -20,12 +21,26 @@ export const OPERATOR_ALERTS: readonly Alert[] = [
     name: 'TriggerJobOperatorNoLeader',
     severity: 'critical',
     for: '2m',
-    expr: 'sum(leader_election_master_status{name=~".*triggerjob.*"}) == 0',
+    expr: `${LEADERS} == 0`,
     summary: 'No operator leads',
     description: 'Pods run, and none holds the Lease.',
     meaning: 'The Lease can not be written, or a dead holder is not timed out.',
     data: JOBS_RUN_ON,
     steps: ['`kubectl -n triggerjob-system get lease`; the rights of the ServiceAccount.'],
+  },
+  {
+    name: 'TriggerJobOperatorJobsDown',
+    severity: 'critical',
+    for: '10m',
+    expr: 'max by (state) (triggerjob_operator_jobs{state=~"Restarting|Failed"}) > 0',
+    summary: '{{ $value }} TriggerJobs are {{ $labels.state }}',
+    description: 'So the operator finds them, also where no JobManager is left that could tell.',
+    meaning: 'Restarting: no JobManager answers, or the job does not get to run. Failed: for good.',
+    data: LATE,
+    steps: [
+      '`kubectl get tj -A` shows which; `kubectl triggerjob why NAME` tells why.',
+      'See TriggerJobFailed, TriggerJobNoLeader and TriggerJobNotRunning.',
+    ],
   },
   {
     name: 'TriggerJobOperatorReconcileErrors',

@@ -5,6 +5,11 @@ const CONTROLLER = '{controller="triggerjob"}';
 const QUEUE = '{name="triggerjob"}';
 const WINDOW = '[$__rate_interval]';
 
+/** Whatever the Lease is named: of the pods that are this operator. */
+export const LEADERS =
+  'sum(leader_election_master_status and on (namespace, pod, instance) ' +
+  `controller_runtime_max_concurrent_reconciles${CONTROLLER})`;
+
 const p99 = (name: string, selector: string): string =>
   `histogram_quantile(0.99, sum by (le) (rate(${name}_bucket${selector}${WINDOW})))`;
 
@@ -18,7 +23,7 @@ export const OPERATOR_DASHBOARD: Dashboard = {
     {
       title: 'Is it well?',
       panels: [
-        stat('Leaders', 'short', 'sum(leader_election_master_status{name=~".*triggerjob.*"})'),
+        stat('Leaders', 'short', LEADERS),
         stat(
           'Reconciles under way',
           'short',

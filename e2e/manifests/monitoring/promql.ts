@@ -12,7 +12,11 @@ const WORDS = new Set(
 const GROUPING = /\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)/g;
 
 export function metricsOf(expr: string): Asked[] {
-  const bare = expr.replaceAll(GROUPING, ' ').replaceAll(/\[[^\]]*\]/g, ' ');
+  const bare = expr
+    .replaceAll(GROUPING, ' ')
+    // Texts that a function is given, such as label_replace.
+    .replaceAll(/,\s*"[^"]*"/g, ' ')
+    .replaceAll(/\[[^\]]*\]/g, ' ');
   const found: Asked[] = [];
   for (const [, name = '', matchers = '', call] of bare.matchAll(
     /(?<![\w:."])([a-zA-Z_:][\w:]*)\s*(\{(?:[^}"]|"[^"]*")*\})?\s*(\()?/g,
@@ -30,6 +34,10 @@ export function groupLabelsOf(expr: string): string[] {
     (match[2] ?? '').split(',').flatMap((label) => (label.trim() === '' ? [] : label.trim())),
   );
 }
+
+/** Labels that label_replace sets. */
+export const madeLabelsOf = (expr: string): string[] =>
+  [...expr.matchAll(/label_replace\([^,]*,\s*"(\w+)"/g)].flatMap(([, label]) => label ?? []);
 
 /** Metrics of a scrape, with the labels that they bear. */
 export function scraped(text: string): Map<string, Set<string>> {
