@@ -188,8 +188,8 @@ const CHECKPOINTS: readonly Alert[] = [
     severity: 'critical',
     for: '1m',
     expr:
-      `time() - ${max(LAST_CHECKPOINT)} > 3 * ${max('triggerjob_checkpoint_interval_seconds')} + 60 and ` +
-      `${ACTIVE}`,
+      `time() - ${max(LAST_CHECKPOINT)} > ` +
+      `3 * ${max('triggerjob_checkpoint_interval_seconds')} + 60 and ${ACTIVE}`,
     summary: `${NAME} has no checkpoint for {{ $value | humanizeDuration }}`,
     description: 'That is more than three intervals.',
     meaning: 'A restart would begin that far back, and read everything since again.',

@@ -1,9 +1,9 @@
 /**
  * When to try to create the job's Secret: it can't be read, so whether one that was deleted is
  * missing shows only in the answer. At each look from when a pod waits for its volumes, of which it
- * is one, or objects are being deployed, until an answer says that it is there; else more often than
- * a resync, and so rarely that an idle job costs next to nothing. What a pod waits for from then on
- * is not ours: an image, mostly, and many pods pull one at once.
+ * is one, or objects are being deployed, until an answer says that it is there; else more often
+ * than a resync, and so rarely that an idle job costs next to nothing. What a pod waits for from
+ * then on is not ours: an image, mostly, and many pods pull one at once.
  */
 import type { Pod } from '../kube/objects.ts';
 import { type Draft, POLL, timeOf } from './decision.ts';
