@@ -1,6 +1,7 @@
 /** Users, explain, hot keys, ledger, tap over REST; the JobManager's tasks answer by hand. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -306,6 +307,26 @@ test('a tap through a standby: records, what was skipped, its limit, and its end
     for await (const [name] of eventsOf(response)) last = name;
     assert.equal(last, 'end');
   }
+});
+
+test('taps that are asked for at once: one per connection, and none outlives it', async (t) => {
+  const { manager, rest, own, base } = await serve(t);
+  const taps = () => manager.inspection?.bounds.inspection_taps.value;
+  const text = `GET ${base}/tap HTTP/1.1\r\nHost: localhost\r\n\r\n`;
+  const client = connect(rest.port, '127.0.0.1');
+  t.after(() => client.destroy());
+  client.write(text.repeat(20));
+  await until('the first is open', () => taps() === 1);
+  const statuses = async (count: number) => {
+    const answers = await Promise.all(
+      Array.from({ length: count }, () => fetch(`${own}${base}/tap`)),
+    );
+    return answers.map(({ status }) => status).sort();
+  };
+  // Seven places are left.
+  assert.deepEqual(await statuses(9), [200, 200, 200, 200, 200, 200, 200, 503, 503]);
+  client.destroy();
+  await until('its place is free', () => taps() === 7);
 });
 
 test('with tokens whatever shows data of users needs one, through a standby too', async (t) => {

@@ -146,23 +146,34 @@ async function respond(
   let text = '';
   try {
     answer = await handle(role, request, response);
+    if (answer?.stream !== undefined) {
+      checkConnection(response);
+      answer.stream(response);
+      return;
+    }
     text = textOf(answer);
   } catch (error) {
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
     text = textOf(answer);
   }
   if (answer === null) return;
-  if (answer.stream !== undefined) {
-    answer.stream(response);
-    return;
-  }
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
     ...answer.headers,
   });
   response.end(text);
+}
+
+/** A pipelined request has no socket until its turn, and none tells it that its client is gone. */
+function checkConnection({ socket }: ServerResponse): void {
+  if (socket !== null && !socket.destroyed) return;
+  throw new RestError(400, 'a stream needs a connection of its own: do not pipeline requests');
 }
 
 /** Throws where an object is nested too deep to be written. */
