@@ -18,7 +18,7 @@ const FORWARDED = 'x-triggerjob-forwarded';
 const SILENT_LIMIT_MS = 30_000;
 /** Of one connection alone, and made anew by node:http. */
 const HOP_BY_HOP = ['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'host', 'te'];
-/** An Origin is compared with Host, which is another one from here on; rest-server.ts has done so. */
+/** An Origin is compared with Host, which is another one from here on; that is done before. */
 const NOT_SENT = [...HOP_BY_HOP, 'origin'];
 
 export class Forwarding {

@@ -48,7 +48,7 @@ async function ask(
   return await promise;
 }
 
-test('without tokens no page of another site reads or changes, through a standby too', async (t) => {
+test('without tokens no page of another site reads or changes, nor by a standby', async (t) => {
   const { manager, rest, options } = await serveJob<object>(t);
   const leader = () => `http://127.0.0.1:${rest.port}`;
   const standby = await startRest({ ...options, port: 0, jobManager: () => null, leader });

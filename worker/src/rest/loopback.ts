@@ -1,7 +1,7 @@
 /**
- * A server that only this machine reaches and that knows no token trusts whoever reaches it: so does
- * a browser on this machine, for any page. Such a page comes under another name (one whose address
- * has become 127.0.0.1), or says from which site it comes.
+ * A server that only this machine reaches and that knows no token trusts whoever reaches it, and a
+ * browser on this machine does so for any page. Such a page comes under another name (one whose
+ * address has become 127.0.0.1), or says from which site it comes.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 

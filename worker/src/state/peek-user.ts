@@ -1,7 +1,8 @@
 /**
  * A user as it is, for people who look. Nothing moves by it: no access time, no place in the cache,
- * no counter, nothing parsed or read is kept, no row is written, nobody asks the Profile API. Live users are looked at
- * as the rows that they would be written as; of those on disk the newest chunks alone are read.
+ * no counter, nothing parsed or read is kept, no row is written, nobody asks the Profile API. Live
+ * users are looked at as the rows that they would be written as; of those on disk the newest chunks
+ * alone are read.
  */
 import * as rows from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
