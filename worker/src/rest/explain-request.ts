@@ -16,10 +16,10 @@ import { RestError } from './rest-error.ts';
 /** Of the live state that one explanation may look at. */
 const MAX_STATE_BYTES = 4 * 1024 * 1024;
 /**
- * It runs on the leader's only thread, which has a lease to renew: some 500 ms at worst. A job's
- * default budget is the same.
+ * It runs on the leader's only thread, which has a lease to renew: some 100 ms. A fifth of
+ * a job's default budget.
  */
-const MAX_STEPS = 100_000;
+const MAX_STEPS = 20_000;
 
 type Body = Readonly<Record<string, unknown>>;
 
