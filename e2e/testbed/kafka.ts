@@ -67,12 +67,13 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
   await format(classPath, properties, options);
 
   const bootstrap = `${host}:${plain}`;
-  const admin = new Kafka({
+  const kafka = new Kafka({
     brokers: [bootstrap],
     clientId: 'testbed',
     logLevel: logLevel.NOTHING,
     retry: { retries: 8, initialRetryTime: 50, maxRetryTime: 1_000 },
-  }).admin();
+  });
+  const admin = kafka.admin();
   let child = await startBroker(folder, classPath, properties, bootstrap);
 
   const down = async () => await endProcess(child, STOP_TIMEOUT_MS);
@@ -97,7 +98,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
         topics: [{ topic, numPartitions, replicationFactor: 1, configEntries }],
         waitForLeaders: false,
       });
-      await untilLed(admin, topic);
+      await untilLed(kafka.admin(), topic);
     },
     async deleteTopic(topic) {
       await admin.deleteTopics({ topics: [topic] });
@@ -119,9 +120,15 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
 
 /**
  * kafkajs's own wait gives up on a broker that is too busy to know the new topic at once, and
- * metadata name a leader before it leads: only then it tells offsets, and takes records.
+ * metadata name a leader before it leads: only then it tells offsets, and takes records. `admin` is
+ * for this alone: it asks for the topic for ever after, and fails once that one is deleted.
  */
 async function untilLed(admin: Admin, topic: string): Promise<void> {
+  await admin.connect();
+  await telling(admin, topic).finally(() => admin.disconnect());
+}
+
+async function telling(admin: Admin, topic: string): Promise<void> {
   for (const deadline = Date.now() + START_TIMEOUT_MS; ; await delay(50)) {
     try {
       const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
@@ -130,8 +137,8 @@ async function untilLed(admin: Admin, topic: string): Promise<void> {
         return;
       }
     } catch (error) {
-      const { retriable } = error as { retriable?: boolean };
-      if (retriable !== true || Date.now() > deadline) throw error;
+      // Its own tries are over by then, and an error that says so is no longer marked retriable.
+      if (Date.now() > deadline) throw error;
     }
     if (Date.now() > deadline) throw new Error(`${topic} has partitions without a leader`);
   }

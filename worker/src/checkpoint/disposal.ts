@@ -5,7 +5,9 @@
  * The log's records stay, a few hundred bytes each, with `disposed` as the last one: they fence. A
  * leader that slept through its own end finds the record it would write taken, as after any claim;
  * where it was deleted, it could write it a second time (P39). Another job of that name begins
- * behind it. Each step may be repeated, so a disposal that broke off is simply done again.
+ * behind it, and from then on nothing is deleted: a disposer that was slow can't tell its objects
+ * from what it was to delete (P48). Each step may be repeated, so a disposal that broke off is
+ * simply done again.
  */
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -42,14 +44,19 @@ export async function disposeJob(request: {
   const { env, store, run, writer } = request;
   const log = new JobLog({ store, env, writer, retained: 1, run });
   const end = await log.dispose({ run: run.number });
-  const lineage = end?.kind === 'disposed' ? end.lineage : null;
-  const savepoints =
-    lineage === null ? { disposed: 0, left: [] } : await disposeSavepoints(request, lineage);
-  let deleted = 0;
+  // All before the first look at the log's end: what is not in it by then is the next job's.
+  const listed: string[][] = [];
   // A manifest goes before what it names.
   for (const prefix of [MANIFESTS, SEGMENTS, LEADERS]) {
-    const names = (await store.list(prefix)).map(({ name }) => name);
+    listed.push((await store.list(prefix)).map(({ name }) => name));
+  }
+  const lineage = end?.kind === 'disposed' ? end.lineage : null;
+  const savepoints =
+    lineage === null ? { disposed: 0, left: [] } : await disposeSavepoints(request, log, lineage);
+  let deleted = 0;
+  for (const names of listed) {
     for (let at = 0; at < names.length; at += BATCH) {
+      await log.confirmDisposed();
       await store.delete(names.slice(at, at + BATCH));
     }
     deleted += names.length;
@@ -60,6 +67,7 @@ export async function disposeJob(request: {
 /** Those that this very folder's job took: another job that began with one has the same lineage. */
 async function disposeSavepoints(
   { env, store, savepointDirectory, openStore }: Parameters<typeof disposeJob>[0],
+  log: Pick<JobLog, 'confirmDisposed'>,
   lineage: string,
 ): Promise<{ disposed: number; left: string[] }> {
   const parent = savepointDirectory.replace(/\/+$/, '');
@@ -71,6 +79,8 @@ async function disposeSavepoints(
   for (const { folder, content } of found) {
     if (content.state !== 'complete') left.push(`${parent}/${folder} is ${content.state}`);
     else if (content.origin?.store === store.url && content.manifest.lineage === lineage) {
+      // The next job may have begun with one of them, and then takes its own under their lineage.
+      await log.confirmDisposed();
       try {
         const savepoint = await open(folder);
         await disposeSavepoint(savepoint, env.now());

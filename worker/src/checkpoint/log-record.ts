@@ -11,8 +11,18 @@ import { checkObjectRef, Field, FieldFault } from './fields.ts';
 import { compareRuns, type EndRecord, type RunOrder } from './run-claim.ts';
 import type { AskedParallelism, LogRecord, ObjectRef } from './snapshot.ts';
 
+/**
+ * Throws INVARIANT for a record that no reader would take: once created it stays, and ends the job.
+ */
 export function encodeRecord(record: LogRecord): Buffer {
-  return Buffer.from(JSON.stringify(record));
+  const content = Buffer.from(JSON.stringify(record));
+  try {
+    checkRecord(Field.root(JSON.parse(content.toString()) as JsonValue), record.logIndex);
+  } catch (fault) {
+    invariant(!(fault instanceof FieldFault), `${record.kind} record: ${messageOf(fault)}`);
+    throw fault;
+  }
+  return content;
 }
 
 /** Throws LOG_CORRUPT: an unreadable log starts nothing (P43). */
@@ -238,8 +248,9 @@ export function readState(records: readonly LogRecord[]): LogState {
         dispose(read, record);
         [highest, hidden] = [0, 0];
     }
-    const { run = 0, jobCreatedAt = read.jobCreatedAt } = record;
-    if (compareRuns({ run, jobCreatedAt }, read) > 0) Object.assign(read, { run, jobCreatedAt });
+    // Its claim was let in, so it is no earlier run than the one before.
+    const { run, jobCreatedAt = read.jobCreatedAt } = record;
+    if (run !== undefined) Object.assign(read, { run, jobCreatedAt });
   }
   return {
     ...read,

@@ -149,6 +149,14 @@ test('a leader that finds a higher takeover is over, for good', async () => {
   );
 });
 
+test('a record that no reader would take is not created', async () => {
+  const env = virtualEnv();
+  const store = new MemoryStore(env);
+  const claim = open(store, env).takeover({ lineage: '', restoredFrom: null });
+  await assert.rejects(claim, { code: 'INVARIANT', message: /genesis record: lineage/ });
+  assert.equal(store.objects.size, 0);
+});
+
 test('a lost reply is read back: one record, not two', async () => {
   const env = virtualEnv();
   const store = new MemoryStore(env);

@@ -144,14 +144,15 @@ export class JobLog {
    * Claims leadership: makes the genesis of an empty log, then appends `takeover` with the next
    * epoch. Afterwards the end of the log is this leader's own record (P42). Returns `records`.
    * `genesis.restoredFrom`: what the spec's restore.savepoint says; null only if it asks for none
-   * (P43). `after`: the epoch whose leader the caller knows to be gone; throws CLAIM_LOST if
+   * (P43). `genesis` null: planned for a job that goes on; throws CLAIM_LOST if that was disposed
+   * of since. `after`: the epoch whose leader the caller knows to be gone; throws CLAIM_LOST if
    * another one has led since, for a claim over that one would end a leader that lives. Throws
    * RUN_ENDED if the job has ended in this run or a later one, RUN_SUPERSEDED if there is a later
    * one: what the first leader of a run begins with is part of its claim, so it is done once; and
    * STATE_MISSING (I6).
    */
   takeover(
-    genesis: { lineage: string; restoredFrom: string | null },
+    genesis: { lineage: string; restoredFrom: string | null } | null,
     after: number | null = null,
   ): Promise<readonly LogRecord[]> {
     return this.#serial(async () => {
@@ -165,6 +166,9 @@ export class JobLog {
         const last = this.#records.at(-1);
         if (last === undefined || last.kind === 'disposed') {
           startOfRun(this.state, run);
+          if (genesis === null) {
+            throw new TriggerJobError('CLAIM_LOST', 'the job to go on with was deleted meanwhile');
+          }
           if (genesis.restoredFrom === null) refuseLoss(run, store.url);
           await this.#place({ kind: 'genesis', ...genesis }, leaderEpoch);
           continue;
@@ -245,6 +249,15 @@ export class JobLog {
         const body = { kind: 'disposed', run, lineage: lineage ?? '', outcome } as const;
         await this.#place({ ...body, savepoint: null }, leaderEpoch + 1);
       }
+    });
+  }
+
+  /** After `dispose`: throws RUN_SUPERSEDED if another job has begun behind it (P48). */
+  confirmDisposed(): Promise<void> {
+    return this.#serial(async () => {
+      if ((await this.#get(this.#nextIndex)) === null) return;
+      const text = 'another job has begun in this folder; what is left in it is not deleted';
+      throw new TriggerJobError('RUN_SUPERSEDED', text);
     });
   }
 

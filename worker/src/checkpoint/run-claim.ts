@@ -23,12 +23,19 @@ export type EndRecord = LogRecord & { kind: 'end' | 'disposed' };
 /** A run among all those of all TriggerJobs that the folder has had. */
 export interface RunOrder {
   run: number;
+  /** 0 = not told. */
   jobCreatedAt: number;
 }
 
-/** Below 0: `a` comes before `b`. */
-export const compareRuns = (a: RunOrder, b: RunOrder): number =>
-  a.jobCreatedAt - b.jobCreatedAt || a.run - b.run;
+/**
+ * Below 0: `a` comes before `b`. Where one of them does not tell when its TriggerJob was created,
+ * as releases before that did not, both are taken for one TriggerJob's: else every upgrade would
+ * make a newer run of the one that is under way.
+ */
+export const compareRuns = (a: RunOrder, b: RunOrder): number => {
+  const told = a.jobCreatedAt > 0 && b.jobCreatedAt > 0;
+  return (told && a.jobCreatedAt - b.jobCreatedAt) || a.run - b.run;
+};
 
 export const orderOf = ({ number, jobCreatedAt = 0 }: RunClaim): RunOrder => ({
   run: number,

@@ -6,6 +6,7 @@ import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import { compileAviator, watchAviator } from './aviator/aviator.ts';
 import { shownValue } from './aviator/shown-value.ts';
 import { type Step, TraceRecorder } from './aviator/trace.ts';
+import { Dictionary, Entry } from './aviator/values.ts';
 import { type Explanation, explainFilter, type TraceNode } from './explain.ts';
 import type { FilterScope } from './filter.ts';
 
@@ -216,3 +217,32 @@ function checked(step: Step, expr: string): number {
   }
   return count;
 }
+
+test('what is shown of a large value does not cost its size each time', () => {
+  let listed = 0;
+  const fields = Object.fromEntries(Array.from({ length: 300 }, (_, n) => [`f${n}`, n]));
+  const user = new Proxy(fields, {
+    ownKeys: (target) => {
+      listed++;
+      return Reflect.ownKeys(target);
+    },
+  });
+  const shown = [1, 2, 3].map(() => shownValue(user) as JsonObject);
+  assert.equal(listed, 1);
+  assert.deepEqual([shown[2]!['f9'], shown[2]!['f10'], shown[2]!['…']], [9, undefined, '290 more']);
+
+  let read = 0;
+  class Counted extends Map<unknown, Entry> {
+    override *values(): MapIterator<Entry> {
+      for (const entry of super.values()) {
+        read++;
+        yield entry;
+      }
+    }
+  }
+  const made = { entries: new Counted() };
+  for (let n = 0; n < 300; n++) made.entries.set(n, new Entry(n, n));
+  const dictionary = Object.assign(new Dictionary(), made);
+  assert.equal((shownValue(dictionary) as JsonObject)['…'], '290 more');
+  assert.ok(read < 20, `${read}`);
+});

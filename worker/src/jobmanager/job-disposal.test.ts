@@ -7,6 +7,7 @@ import type { RunClaim } from '../checkpoint/run-claim.ts';
 import { realEnv } from '../runtime/env.ts';
 import { endedJob } from './ended-job.ts';
 import { FakeTaskManager } from './fake-task-manager.ts';
+import { disposeStored } from './job-disposal.ts';
 import type { JobManager } from './job-view.ts';
 import { standingOf } from './standing.ts';
 import { clusterOf, recordsOf, type TestCluster, testPlan, until } from './test-cluster.ts';
@@ -102,6 +103,68 @@ test('a job that is made again under its name begins anew, and restarts as itsel
   await runs(restarted);
   assert.equal(restarted.view().lineage, again.view().lineage, 'beyond a tail of the log');
   await assert.rejects(made.start({ run: run(4) }), { code: 'RUN_SUPERSEDED' });
+});
+
+for (const [operation, prefix, batches] of [
+  ['list', 'manifests/', 0],
+  ['list', 'segments/', 0],
+  ['list', 'leader/', 0],
+  ['delete', 'manifests/', 1],
+] as const) {
+  test(`the next job begins at ${operation} ${prefix}: nothing of it is deleted`, async (t) => {
+    const { made, manager } = await running(t);
+    await manager.cancel();
+    const { store } = made;
+    await store.put('segments/1/1-0-delta-0-old', Buffer.from('old'));
+    const [before, taken] = [kept(made), savepointsIn(made)];
+    const own = ['manifests/1-9-next.json', 'segments/9/1-0-delta-0-next', 'leader/00000009'];
+    store.onCall = async (call) => {
+      if (call.operation !== operation || !call.name.startsWith(prefix)) return;
+      store.onCall = null;
+      const log = new JobLog({
+        store,
+        env: realEnv,
+        writer: 'next',
+        retained: 2,
+        run: run(1, AGAIN),
+      });
+      await log.takeover({ lineage: 'next', restoredFrom: null });
+      for (const name of own) await store.put(name, Buffer.from('next'));
+    };
+    await assert.rejects(disposeStored(depsOf(made, run(1))), { code: 'RUN_SUPERSEDED' });
+    assert.equal(store.onCall, null);
+    const gone = before.filter((name) => !store.objects.has(name));
+    if (batches === 0) assert.deepEqual([gone, savepointsIn(made)], [[], taken]);
+    assert.ok(
+      gone.every((name) => name.startsWith('manifests/')),
+      'at most the batch under way',
+    );
+    assert.deepEqual(
+      own.filter((name) => !store.objects.has(name)),
+      [],
+    );
+  });
+}
+
+test('a start that was planned for a job deleted meanwhile is planned again', async (t) => {
+  const { made, manager } = await running(t);
+  const { lineage } = manager.view();
+  const { store } = made;
+  store.onCall = async ({ operation, name }) => {
+    if (operation !== 'get' || !name.startsWith('leader/')) return;
+    store.onCall = null;
+    await disposeStored(depsOf(made, run(1)));
+  };
+  await assert.rejects(made.start({ run: run(1, AGAIN) }), { code: 'CLAIM_LOST' });
+  assert.equal(recordsOf(made).at(-1)?.kind, 'disposed', 'nothing was begun');
+  const again = await made.start({ run: run(1, AGAIN) });
+  assert.ok(again.view().lineage.length > 0 && again.view().lineage !== lineage);
+  assert.deepEqual(
+    recordsOf(made)
+      .slice(-3)
+      .map(({ kind }) => kind),
+    ['genesis', 'takeover', 'checkpoint'],
+  );
 });
 
 test('what was retained is gone on from, however many runs the job before had', async (t) => {

@@ -60,6 +60,8 @@ export interface Inspection {
   ledgers(): Promise<CheckpointLedger[]>;
   /** Throws TAPS_FULL. */
   tap(request: Omit<TapRequest, 'id'>, limit: number, sink: TapSink): { close(): void };
+  /** `act` as one more question: there are only so many at a time. It must not ask others. */
+  look<Result>(act: () => Promise<Result>): Promise<Result>;
   readonly bounds: LookBounds;
 }
 
@@ -105,7 +107,7 @@ export class JobInspection implements Inspection {
   }
 
   user(userId: string, limits: { historyLimit: number; maxBytes: number }): Promise<UserLook> {
-    return this.#look(async () => {
+    return this.look(async () => {
       const { subtask, keyGroup } = this.#ownerOf(userId);
       const asked = this.#running()
         .tasks()
@@ -118,7 +120,7 @@ export class JobInspection implements Inspection {
 
   /** Each user is in one subtask alone, so the tops of all are the top of the job. */
   hotKeys(by: HotKeyOrder, top: number): Promise<HotKeysLook> {
-    return this.#look(async () => {
+    return this.look(async () => {
       const subtasks = Array.from({ length: this.#running().parallelism }, (_, n) => n);
       const query = { kind: 'hot-keys', by, top } as const;
       const answers = await Promise.all(
@@ -136,7 +138,7 @@ export class JobInspection implements Inspection {
   }
 
   ledgers(): Promise<CheckpointLedger[]> {
-    return this.#look(async () => {
+    return this.look(async () => {
       const { store, log } = this.#deps;
       const known = new Map<string, CheckpointLedger>();
       for (const ref of this.#deps.journal.retained.toReversed()) {
@@ -187,7 +189,7 @@ export class JobInspection implements Inspection {
     this.#queries.close();
   }
 
-  async #look<Result>(act: () => Promise<Result>): Promise<Result> {
+  async look<Result>(act: () => Promise<Result>): Promise<Result> {
     if (this.#looks >= MAX_LOOKS) {
       const text = `${MAX_LOOKS} such questions are under way; ask again`;
       throw new TriggerJobError('LOOKS_FULL', text, { retryable: true });

@@ -188,6 +188,27 @@ test('a stateless run is emptied once, by its claim, and keeps its own checkpoin
   assert.equal(emptied.length, 1);
 });
 
+test('a run that older releases began is the same one once its TriggerJob is told', async (t) => {
+  const { made } = await stopped(t);
+  const told = (number: number, at: number, start: RunStart | null = null) => ({
+    ...run(number, start),
+    jobCreatedAt: at,
+  });
+  await assert.rejects(made.start({ run: told(1, 1_000) }), { code: 'RUN_ENDED' });
+  const second = await made.start({ run: run(2, STATELESS) });
+  await runs(second);
+  const own = await second.checkpoint();
+  const upgraded = await made.start({ run: told(2, 1_000, STATELESS) });
+  await runs(upgraded);
+  assert.equal(restored(made).at(-1), own, 'it is not emptied again');
+  const emptied = recordsOf(made).filter((one) => one.kind === 'takeover' && one.start);
+  assert.equal(emptied.length, 1);
+  await assert.rejects(made.start({ run: run(1) }), { code: 'RUN_SUPERSEDED' });
+  const standing = async (claim: RunClaim) => (await standingOf(made.store, realEnv, claim)).kind;
+  assert.equal(await standing(told(1, 1_000)), 'superseded');
+  assert.equal(await standing(told(1, 2_000)), 'free', 'from then on the log tells it too');
+});
+
 test('a run begins with the savepoint it names, also with one that was used before', async (t) => {
   const { made, taken } = await stopped(t);
   const { location } = taken;

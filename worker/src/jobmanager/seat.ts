@@ -218,11 +218,10 @@ export class Seat {
     return ended.record.outcome;
   }
 
-  /** Another one leads, or this run has ended or been succeeded meanwhile. */
+  /** Another one leads, or the job or this run has ended or been succeeded meanwhile. */
   #maySeeAgain(error: unknown): boolean {
     if (!(error instanceof TriggerJobError)) return false;
-    const runs = error.code === 'RUN_ENDED' || error.code === 'RUN_SUPERSEDED';
-    return runs || (error.code === 'CLAIM_LOST' && this.#election !== null);
+    return ['RUN_ENDED', 'RUN_SUPERSEDED', 'CLAIM_LOST'].includes(error.code);
   }
 
   /** null: told to leave. */

@@ -93,8 +93,10 @@ export async function findStart(
   const plan = await planOfStart(request, log, before, known);
   const ended = known.end !== null || (await endedBefore(store, known.leaderEpoch));
   const begins = before.length === 0 || known.end?.kind === 'disposed';
-  const drawn = begins ? await drawLineage({ ...request, plan }) : '';
-  await log.takeover({ lineage: drawn, restoredFrom: plan.restoreSavepoint }, request.after);
+  const genesis = begins
+    ? { lineage: await drawLineage({ ...request, plan }), restoredFrom: plan.restoreSavepoint }
+    : null;
+  await log.takeover(genesis, request.after);
   await request.onLeading(log.leaderEpoch, () => log.confirmEnd());
   const { lineage } = log.state;
   if (lineage === null) throw new TriggerJobError('LOG_CORRUPT', 'the log has no genesis record');

@@ -42,11 +42,16 @@ interface Change {
   view?: Partial<JobView>;
 }
 
-const subtask = (
-  number: number,
-  recordsProcessed: number,
-  extra: Record<string, number> = {},
-): SubtaskMetrics => ({ subtask: number, recordsProcessed, extra }) as SubtaskMetrics;
+const subtask = (number: number, extra: Record<string, number> = {}): SubtaskMetrics =>
+  ({ subtask: number, extra }) as SubtaskMetrics;
+
+/** Records per second of each subtask; null: not known yet. */
+const ratesOf = (...rates: (number | null)[]): Pick<JobView, 'ratesOf'> => ({
+  ratesOf: (number) => {
+    const recordsProcessed = rates[number] ?? null;
+    return recordsProcessed === null ? null : { ...new JobTotals().counters(), recordsProcessed };
+  },
+});
 
 /** A healthy job of two subtasks, with a change. */
 function viewWith({ sample = {}, extra = {}, view = {} }: Change): JobView {
@@ -68,7 +73,8 @@ function viewWith({ sample = {}, extra = {}, view = {} }: Change): JobView {
     gauges: { ...totals.gauges(), outbox: 4_321, parked: 1_234 },
     eventsPerSecond: 1_000,
     lag: sample.lagRecords ?? 0,
-    subtasks: [subtask(0, 500, extra), subtask(1, 500)],
+    subtasks: [subtask(0, extra), subtask(1)],
+    ...ratesOf(500, 500),
     bounds: {},
     splits: { total: 4, held: 0, expiredHolds: 0 },
     series,
@@ -110,12 +116,7 @@ const cases: [string, Change, Diagnosis['bottleneck'], RegExp][] = [
   ['with a slow store', { extra: { ...LIMITED, owed_bytes: 99 } }, 'checkpoint', /uploads/],
   ['with a slow disk', { extra: { rocksdb_write_stopped: 1 } }, 'state', /compactions/],
   ['with long checkpoints', { sample: { checkpointSeconds: 40 } }, 'checkpoint', /40\.0 s of the/],
-  [
-    'with one hot user',
-    { sample: BEHIND, view: { subtasks: [subtask(0, 1), subtask(1, 99_999)] } },
-    'filter',
-    /1 does 100 %/,
-  ],
+  ['with one hot user', { sample: BEHIND, view: ratesOf(1, 99_999) }, 'filter', /1 does 100 %/],
   ['without cores', { sample: { ...BEHIND, busyRatio: 0.97 } }, 'filter', /busy 97 %/],
   [
     'that reads its users from disk',
@@ -155,4 +156,14 @@ test('a job that keeps pace is healthy, and so is one that has ended', () => {
   assert.match(sentence, /1,000 events\/s/);
   const ended = diagnose(viewWith({ view: { status: 'FINISHED', terminal: true } }));
   assert.deepEqual([ended.healthy, ended.sentence], [true, 'The job has ended: FINISHED.']);
+});
+
+test('a subtask is called hot by what it does now, and only beside all others', () => {
+  const restarted = { ...subtask(0), recordsProcessed: 10 };
+  const old = { ...subtask(1), recordsProcessed: 1_000_000 };
+  const view = { subtasks: [restarted, old] };
+  for (const rates of [ratesOf(500, 500), ratesOf(null, 500)]) {
+    const found = diagnose(viewWith({ sample: BEHIND, view: { ...view, ...rates } }));
+    assert.equal(found.bottleneck, 'kafka', found.sentence);
+  }
 });

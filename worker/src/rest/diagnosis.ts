@@ -257,12 +257,19 @@ function workBound({ recent }: Facts, late: string): Finding {
   };
 }
 
-/** A subtask that processes far more than its part. */
-function hottestOf({ subtasks, parallelism }: JobView): { subtask: number; share: number } | null {
+/** A subtask that processes far more than its part now: since when each one counts, differs. */
+function hottestOf(view: JobView): { subtask: number; share: number } | null {
+  const { subtasks, parallelism } = view;
   if (parallelism < 2 || subtasks.length < parallelism) return null;
-  const all = subtasks.reduce((sum, one) => sum + one.recordsProcessed, 0);
-  const hottest = subtasks.reduce((a, b) => (b.recordsProcessed > a.recordsProcessed ? b : a));
-  const share = all > 0 ? hottest.recordsProcessed / all : 0;
+  let all = 0;
+  let hottest = { subtask: 0, rate: 0 };
+  for (const { subtask } of subtasks) {
+    const rate = view.ratesOf(subtask)?.recordsProcessed;
+    if (rate === undefined) return null;
+    all += rate;
+    if (rate > hottest.rate) hottest = { subtask, rate };
+  }
+  const share = all > 0 ? hottest.rate / all : 0;
   return share * parallelism >= HOT ? { subtask: hottest.subtask, share } : null;
 }
 

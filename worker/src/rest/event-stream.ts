@@ -20,6 +20,7 @@ export type StreamResponse = Pick<
 export class EventStream {
   readonly #response: StreamResponse;
   readonly #env: Env;
+  readonly #onClose: () => void;
   #timer: Timer | null = null;
   #waitingBefore = 0;
   #untaken = 0;
@@ -29,11 +30,8 @@ export class EventStream {
   constructor(response: StreamResponse, env: Env, onBeat: () => void, onClose: () => void) {
     this.#response = response;
     this.#env = env;
-    response.on('close', () => {
-      this.#closed = true;
-      this.#timer?.cancel();
-      onClose();
-    });
+    this.#onClose = onClose;
+    response.on('close', () => this.#close());
     // A client that resets the connection is no fault of ours; `close` follows.
     response.on('error', () => undefined);
     response.writeHead(200, {
@@ -59,6 +57,13 @@ export class EventStream {
     this.#response.end();
   }
 
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#onClose();
+  }
+
   #beatLater(onBeat: () => void): void {
     this.#timer = this.#env.timer(HEARTBEAT_MS, () => {
       if (this.#closed) return;
@@ -67,6 +72,8 @@ export class EventStream {
       this.#waitingBefore = waiting;
       if (this.#untaken >= MAX_UNTAKEN) {
         this.#response.destroy();
+        // A response without a socket emits no `close`.
+        this.#close();
         return;
       }
       if (waiting <= MAX_WAITING_BYTES) this.#response.write(': alive\n\n');

@@ -2,7 +2,7 @@
  * POST .../explain: what the filter would say of an event, and why. Of a user's state as it is now,
  * of one that is given, or of the one with parts of the other.
  */
-import { MAX_SCRIPT_CHARS } from '../filter/aviator/limits.ts';
+import { MAX_SCRIPT_CHARS, STEPS_EXCEEDED } from '../filter/aviator/limits.ts';
 import { compileFilter } from '../filter/compile.ts';
 import { type Explanation, explainFilter } from '../filter/explain.ts';
 import type { FilterScope } from '../filter/filter.ts';
@@ -15,6 +15,11 @@ import { RestError } from './rest-error.ts';
 
 /** Of the live state that one explanation may look at. */
 const MAX_STATE_BYTES = 4 * 1024 * 1024;
+/**
+ * It runs on the leader's only thread, which has a lease to renew: some 100 ms. A fifth of
+ * a job's default budget.
+ */
+const MAX_STEPS = 20_000;
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -44,7 +49,29 @@ export async function explain(
     visit: (body['visit'] ?? live?.visit ?? {}) as JsonValue,
     history: history as JsonValue[],
   };
-  return explainFilter(filter, scope);
+  return inspection.look(async () => {
+    // Others have their turn before it, however many ask.
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    return explainShortly(filter, scope);
+  });
+}
+
+function explainShortly(filter: FilterPlan, scope: FilterScope): Explanation {
+  const stepBudget = Math.min(filter.stepBudget, MAX_STEPS);
+  const text =
+    `the script needs more than ${MAX_STEPS} steps for this event; ` +
+    'give fewer events as history, or run it elsewhere: triggerjob eval';
+  let explained: Explanation;
+  try {
+    explained = explainFilter({ ...filter, stepBudget }, scope);
+  } catch (error) {
+    // With its own budget it compiled.
+    throw error instanceof TriggerJobError ? new RestError(413, text) : error;
+  }
+  if (stepBudget < filter.stepBudget && explained.error === STEPS_EXCEEDED) {
+    throw new RestError(413, text);
+  }
+  return explained;
 }
 
 /** The script that runs, unless another one is given. */

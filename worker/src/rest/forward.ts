@@ -18,6 +18,8 @@ const FORWARDED = 'x-triggerjob-forwarded';
 const SILENT_LIMIT_MS = 30_000;
 /** Of one connection alone, and made anew by node:http. */
 const HOP_BY_HOP = ['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'host', 'te'];
+/** An Origin is compared with Host, which is another one from here on; that is done before. */
+const NOT_SENT = [...HOP_BY_HOP, 'origin'];
 
 export class Forwarding {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
@@ -34,7 +36,7 @@ export class Forwarding {
     if (leader === null) return Promise.resolve(unavailable('nobody leads now'));
     const { promise, resolve } = Promise.withResolvers<RouteAnswer | null>();
     const { hostname, port } = new URL(leader);
-    const headers = Object.entries(request.headers).filter(([name]) => !HOP_BY_HOP.includes(name));
+    const headers = Object.entries(request.headers).filter(([name]) => !NOT_SENT.includes(name));
     const ask = httpRequest(
       {
         agent: this.#agent,

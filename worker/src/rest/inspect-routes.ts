@@ -64,11 +64,13 @@ async function inTerms(answer: () => Promise<RouteAnswer> | RouteAnswer): Promis
   try {
     return await answer();
   } catch (error) {
-    if (error instanceof TriggerJobError && error.retryable) {
-      throw new RestError(503, error.message);
-    }
-    throw error;
+    throw inRestTerms(error);
   }
+}
+
+function inRestTerms(error: unknown): unknown {
+  const again = error instanceof TriggerJobError && error.retryable;
+  return again ? new RestError(503, error.message) : error;
 }
 
 async function user(
@@ -153,7 +155,11 @@ function tap(inspection: Inspection, { query }: RouteRequest, env: Env): RouteAn
     status: 200,
     body: '',
     stream: (response) => {
-      streamTap(response, env, (sink) => inspection.tap({ stage, userId }, limit, sink));
+      try {
+        streamTap(response, env, (sink) => inspection.tap({ stage, userId }, limit, sink));
+      } catch (error) {
+        throw inRestTerms(error);
+      }
     },
   };
 }

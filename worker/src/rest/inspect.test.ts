@@ -1,6 +1,7 @@
 /** Users, explain, hot keys, ledger, tap over REST; the JobManager's tasks answer by hand. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -9,6 +10,7 @@ import { FakeTaskManager } from '../jobmanager/fake-task-manager.ts';
 import { TestCluster, testPlan, until } from '../jobmanager/test-cluster.ts';
 import type { Decision, SlotAnswer, SlotQuery, TappedRecord } from '../rpc/inspection.ts';
 import { realEnv } from '../runtime/env.ts';
+import { explain } from './explain-request.ts';
 import { startRest } from './rest-server.ts';
 import { RestTokens } from './rest-tokens.ts';
 
@@ -53,8 +55,8 @@ async function serve(t: TestContext, options: { tokens?: boolean } = {}) {
     const response = await fetch(`${own}${base}/${path}`, init);
     return { status: response.status, body: (await response.json()) as Body };
   };
-  const explain = (body: object) => call('explain', { method: 'POST', body: JSON.stringify(body) });
-  return { cluster, manager, tm, rest, own, standby, base, call, explain };
+  const ask = (body: object) => call('explain', { method: 'POST', body: JSON.stringify(body) });
+  return { cluster, manager, tm, rest, own, standby, base, call, ask };
 }
 
 function userAnswer(subtask: number, change: object = {}): SlotAnswer {
@@ -155,28 +157,28 @@ test('a task that moves, restarts or is lost meanwhile: 503, never an answer', a
 });
 
 test('explain: of a live user, of given state, and its refusals', async (t) => {
-  const { tm, explain } = await serve(t);
+  const { tm, ask } = await serve(t);
   const asked: SlotQuery[] = [];
   tm.answers = (query, subtask) => {
     asked.push(query);
     return userAnswer(subtask);
   };
-  const live = await explain({ userId: 'ann', event: { n: 9 } });
+  const live = await ask({ userId: 'ann', event: { n: 9 } });
   assert.equal(live.status, 200, JSON.stringify(live.body));
   assert.equal(live.body['verdict'], 'match');
-  const given = await explain({ userId: 'ann', event: { n: 9 }, history: [] });
+  const given = await ask({ userId: 'ann', event: { n: 9 }, history: [] });
   assert.equal(given.body['verdict'], 'no-match');
   const { text, line, column, value } = given.body['deciding'] as Record<string, unknown>;
   assert.deepEqual([text, line, column, value], ['count(history) > 1', 1, 16, false]);
   const other = { event: { n: 1 }, script: 'user.x == 1 or event.n > 0', language: 'filtrex' };
-  assert.equal((await explain(other)).body['verdict'], 'match');
+  assert.equal((await ask(other)).body['verdict'], 'match');
   assert.equal(asked.length, 2, 'what is given needs no task');
-  await explain({ userId: 'ann', event: {}, script: 'user.country == "US"' });
+  await ask({ userId: 'ann', event: {}, script: 'user.country == "US"' });
   const limits = asked.map((query) => (query.kind === 'user' ? query.historyLimit : -1));
   assert.deepEqual(limits, [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER, 0]);
 
   tm.answers = (_, subtask) => userAnswer(subtask, { historyEvents: 90_000 });
-  const cut = await explain({ userId: 'ann', event: { n: 9 } });
+  const cut = await ask({ userId: 'ann', event: { n: 9 } });
   assert.equal(cut.status, 413, 'of a part of the history another verdict could come');
   for (const [body, status] of [
     [{}, 400],
@@ -187,8 +189,30 @@ test('explain: of a live user, of given state, and its refusals', async (t) => {
     [{ event: {}, script: 'event.n >' }, 400],
     [{ event: { pad: 'x'.repeat(2 << 20) } }, 413],
   ] as const) {
-    assert.equal((await explain(body)).status, status, JSON.stringify(body).slice(0, 80));
+    assert.equal((await ask(body)).status, status, JSON.stringify(body).slice(0, 80));
   }
+});
+
+test('explanations at once are few, and each is short of the steps a job may take', async (t) => {
+  const { manager } = await serve(t);
+  const plan = testPlan();
+  plan.filter.stepBudget = 1_000_000;
+  const rounds = (count: number) => ({
+    event: {},
+    script: `let n = 0; for i in range(0, ${count}) { n = n + 1; } return n > 0;`,
+  });
+  const asked = (body: object) => explain(manager.inspection!, plan, body as Body);
+  assert.equal((await asked(rounds(100))).verdict, 'match');
+  const long = { status: 413, message: /more than 20000 steps.*triggerjob eval/ };
+  await assert.rejects(asked(rounds(30_000)), long);
+  await assert.rejects(
+    asked({ event: {}, script: `let n = 0; ${'n = 1;'.repeat(10_900)} n > 0` }),
+    long,
+  );
+  const many = await Promise.allSettled(Array.from({ length: 10 }, () => asked(rounds(1))));
+  const refused = many.flatMap((one) => (one.status === 'rejected' ? [one.reason.code] : []));
+  assert.deepEqual(refused, ['LOOKS_FULL', 'LOOKS_FULL']);
+  assert.equal((await asked(rounds(1))).verdict, 'match');
 });
 
 test('hot keys of all tasks, one order; the ledger now and of retained checkpoints', async (t) => {
@@ -306,6 +330,26 @@ test('a tap through a standby: records, what was skipped, its limit, and its end
     for await (const [name] of eventsOf(response)) last = name;
     assert.equal(last, 'end');
   }
+});
+
+test('taps that are asked for at once: one per connection, and none outlives it', async (t) => {
+  const { manager, rest, own, base } = await serve(t);
+  const taps = () => manager.inspection?.bounds.inspection_taps.value;
+  const text = `GET ${base}/tap HTTP/1.1\r\nHost: localhost\r\n\r\n`;
+  const client = connect(rest.port, '127.0.0.1');
+  t.after(() => client.destroy());
+  client.write(text.repeat(20));
+  await until('the first is open', () => taps() === 1);
+  const statuses = async (count: number) => {
+    const answers = await Promise.all(
+      Array.from({ length: count }, () => fetch(`${own}${base}/tap`)),
+    );
+    return answers.map(({ status }) => status).sort();
+  };
+  // Seven places are left.
+  assert.deepEqual(await statuses(9), [200, 200, 200, 200, 200, 200, 200, 503, 503]);
+  client.destroy();
+  await until('its place is free', () => taps() === 7);
 });
 
 test('with tokens whatever shows data of users needs one, through a standby too', async (t) => {

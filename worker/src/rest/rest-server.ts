@@ -13,6 +13,7 @@ import type { LogText } from '../runtime/log-tail.ts';
 import { uiAnswer } from '../ui/ui-answer.ts';
 import { AsyncOperations } from './async-operations.ts';
 import { Forwarding } from './forward.ts';
+import { crossSite, foreignRequest, isLoopback } from './loopback.ts';
 import { METRICS_TYPE } from './metrics.ts';
 import { ownMetrics } from './own-metrics.ts';
 import { ProcessMeter } from './process-meter.ts';
@@ -47,8 +48,8 @@ export interface RestOptions {
   bindAddress: string;
   env: Env;
   /**
-   * Of those who may change something; null or left out = whoever reaches it on loopback, and
-   * nobody where it listens beyond that.
+   * Of those who may change something; null or left out = whoever reaches it on loopback (but no
+   * page of another site, loopback.ts), and nobody where it listens beyond that.
    */
   tokens?: RestTokens | null;
   /** The newest lines of this process's log; left out = it keeps none. */
@@ -146,23 +147,34 @@ async function respond(
   let text = '';
   try {
     answer = await handle(role, request, response);
+    if (answer?.stream !== undefined) {
+      checkConnection(response);
+      answer.stream(response);
+      return;
+    }
     text = textOf(answer);
   } catch (error) {
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
     const status = error instanceof RestError ? error.status : 500;
     answer = { status, body: { errors: [messageOf(error)] } };
     text = textOf(answer);
   }
   if (answer === null) return;
-  if (answer.stream !== undefined) {
-    answer.stream(response);
-    return;
-  }
   response.writeHead(answer.status, {
     'content-type': answer.contentType ?? 'application/json; charset=UTF-8',
     'content-length': Buffer.byteLength(text),
     ...answer.headers,
   });
   response.end(text);
+}
+
+/** A pipelined request has no socket until its turn, and none tells it that its client is gone. */
+function checkConnection({ socket }: ServerResponse): void {
+  if (socket !== null && !socket.destroyed) return;
+  throw new RestError(400, 'a stream needs a connection of its own: do not pipeline requests');
 }
 
 /** Throws where an object is nested too deep to be written. */
@@ -179,14 +191,17 @@ async function handle(
 ): Promise<RouteAnswer | null> {
   const method = request.method ?? 'GET';
   const url = new URL(request.url ?? '/', 'http://rest');
+  const own = ownAnswer(role, url.pathname);
+  if (own !== null) return own;
+  const { routes, leader, forwarding, tokens, local } = role;
+  // Of a standby too: the leader sees the standby's name, and no Origin.
+  const foreign = local && tokens === null ? foreignRequest(request.headers) : null;
+  if (foreign !== null) throw new RestError(403, foreign);
   const ui = uiAnswer(method, url.pathname, request.headers);
   if (ui !== null) {
     response.writeHead(ui.status, ui.headers).end(ui.body);
     return null;
   }
-  const own = ownAnswer(role, url.pathname);
-  if (own !== null) return own;
-  const { routes, leader, forwarding } = role;
   const reads = method === 'GET' || method === 'HEAD';
   const refused = reads ? null : refusal(role, request);
   if (refused !== null) return refused;
@@ -210,6 +225,8 @@ async function handle(
 /** Why who asks may change nothing; null = he may. */
 function refusal({ tokens, local }: Role, { headers }: IncomingMessage): RouteAnswer | null {
   if (tokens === null) {
+    const elsewhere = local ? crossSite(headers) : null;
+    if (elsewhere !== null) throw new RestError(403, elsewhere);
     if (local) return null;
     const errors = [
       'This JobManager listens beyond loopback and knows no token, so it changes nothing and ' +
@@ -221,10 +238,6 @@ function refusal({ tokens, local }: Role, { headers }: IncomingMessage): RouteAn
   if (tokens.admits(headers.authorization)) return null;
   const errors = ['a token of this job is needed: Authorization: Bearer TOKEN'];
   return { status: 401, body: { errors }, headers: { 'www-authenticate': 'Bearer' } };
-}
-
-function isLoopback(address: string): boolean {
-  return /^(127\.\d+\.\d+\.\d+|::1|localhost)$/.test(address);
 }
 
 /** What every JobManager answers for itself. */

@@ -15,7 +15,7 @@ export interface RouteAnswer {
   body: object | string;
   contentType?: string;
   headers?: Readonly<Record<string, string>>;
-  /** Writes the whole answer itself, as long as it lasts. */
+  /** Writes the whole answer itself, as long as it lasts. What it throws first is the answer. */
   stream?: (response: ServerResponse) => void;
 }
 

@@ -31,9 +31,9 @@ class Client extends EventEmitter {
     this.emit('close');
     return this;
   }
+  /** As one without a socket: nothing is emitted. */
   destroy(): this {
     this.destroyed = true;
-    this.emit('close');
     return this;
   }
 }
@@ -94,4 +94,21 @@ test('a client that is gone without a word is let go after some heartbeats', () 
   for (let n = 0; n < 1_000; n++) sink.record(RECORD);
   for (let n = 0; n < 10 && !client.destroyed; n++) beat();
   assert.deepEqual([client.destroyed, closed.taps, timers.length], [true, 1, 0]);
+});
+
+test('a tap that is refused has written nothing, and one without a stream is closed', () => {
+  const client = new Client();
+  const refused = () => {
+    throw new Error('too many');
+  };
+  const response = client as unknown as StreamResponse;
+  assert.throws(() => streamTap(response, realEnv, refused), /too many/);
+  assert.deepEqual([client.written, client.eventNames()], [[], []]);
+  let closed = 0;
+  client.writeHead = () => {
+    throw new Error('sent already');
+  };
+  const open = () => ({ close: () => void closed++ });
+  assert.throws(() => streamTap(response, realEnv, open), /sent already/);
+  assert.equal(closed, 1);
 });

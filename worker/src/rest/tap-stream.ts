@@ -4,22 +4,25 @@ import type { TappedRecord } from '../rpc/inspection.ts';
 import type { Env } from '../runtime/env.ts';
 import { EventStream, type StreamResponse } from './event-stream.ts';
 
-/** Writes what `open` brings to `response`; the tap ends when its client goes. */
+/**
+ * Writes what `open` brings to `response`; the tap ends when its client goes. What `open` throws
+ * comes before any byte of the response.
+ */
 export function streamTap(
   response: StreamResponse,
   env: Env,
   open: (sink: TapSink) => { close(): void },
 ): void {
   let skipped = 0;
-  let tap: { close(): void } | null = null;
+  let stream: EventStream | null = null;
+  const send = (event: string, json: string) => stream?.send(event, json) ?? false;
   const tellSkipped = () => {
-    if (skipped > 0 && stream.send('skipped', `{"count":${skipped}}`)) skipped = 0;
+    if (skipped > 0 && send('skipped', `{"count":${skipped}}`)) skipped = 0;
   };
-  const stream: EventStream = new EventStream(response, env, tellSkipped, () => tap?.close());
-  tap = open({
+  const tap = open({
     record: (record: TappedRecord) => {
       tellSkipped();
-      if (skipped > 0 || !stream.send('record', recordText(record))) skipped++;
+      if (skipped > 0 || !send('record', recordText(record))) skipped++;
     },
     skipped: (count) => {
       skipped += count;
@@ -27,10 +30,16 @@ export function streamTap(
     },
     end: (reason) => {
       tellSkipped();
-      stream.send('end', JSON.stringify({ reason }));
-      stream.end();
+      send('end', JSON.stringify({ reason }));
+      stream?.end();
     },
   });
+  try {
+    stream = new EventStream(response, env, tellSkipped, () => tap.close());
+  } catch (error) {
+    tap.close();
+    throw error;
+  }
 }
 
 /** Event, user and visit go in as they are. */

@@ -109,8 +109,10 @@ test('a look shows the state as it is, and leaves no trace in it', () => {
             else rig.event(act.id, act.pad);
           }
           const before = looked.manager.stats;
+          const { length } = looked.backend.written;
           for (const id of [...IDS, 'nobody']) looked.check(id);
           assert.deepEqual(looked.manager.stats, before);
+          assert.equal(looked.backend.written.length, length);
         }
         for (const rig of [looked, alone]) rig.barrier();
         assert.deepEqual(looked.backend.written, alone.backend.written);

@@ -1,7 +1,8 @@
 /**
  * A user as it is, for people who look. Nothing moves by it: no access time, no place in the cache,
- * no counter, nothing parsed or read is kept, nobody asks the Profile API. Live users are looked at
- * as the rows that they would be written as; of those on disk the newest chunks alone are read.
+ * no counter, nothing parsed or read is kept, no row is written, nobody asks the Profile API. Live
+ * users are looked at as the rows that they would be written as; of those on disk the newest chunks
+ * alone are read.
  */
 import * as rows from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
@@ -45,7 +46,7 @@ export function peekUser(
   const found = headOf(users, id, keyGroup);
   if (found === null) return null;
   const { from, head, row } = found;
-  const profileRow = found.profile ?? users.stored.profileOf({ keyGroup, id });
+  const profileRow = found.profile ?? users.stored.peekProfile({ keyGroup, id });
   const tooLarge = profileRow.length > limits.bytes;
   // A copy of its own to decode, as a dump does: the live one would keep what it parses.
   const copy = UserState.fromHead(new SlabArena(0), id, keyGroup, row);
@@ -69,7 +70,7 @@ export function peekUser(
 export function peekBytes(users: Users, id: string, keyGroup: number): number | null {
   const live = users.cached(id);
   if (live !== undefined) return live.storedBytes;
-  const row = users.stored.headOf({ keyGroup, id });
+  const row = users.stored.peekHead({ keyGroup, id });
   return row === undefined
     ? null
     : UserState.fromHead(new SlabArena(0), id, keyGroup, row).storedBytes;
@@ -89,7 +90,7 @@ function headOf(users: Users, id: string, keyGroup: number): FoundHead | null {
     const { head: row, profile } = live.rowsNow();
     return { from: 'memory', row, head: rows.decodeHead(row), profile };
   }
-  const row = users.stored.headOf({ keyGroup, id });
+  const row = users.stored.peekHead({ keyGroup, id });
   return row === undefined
     ? null
     : { from: 'disk', row, head: rows.decodeHead(row), profile: null };
@@ -118,7 +119,7 @@ function newestEvents(
   let more = take(rows.splitEvents(row, head.tailAt));
   for (let i = head.chunks.length - 1; more && i >= 0; i--) {
     const { seq } = head.chunks[i]!;
-    more = take(rows.splitEvents(users.stored.chunks(place, [seq])[0]!));
+    more = take(rows.splitEvents(users.stored.peekChunk(place, seq)));
   }
   return newest.reverse();
 }

@@ -22,26 +22,35 @@ export class StoredRows implements RowReader {
     return this.#read(users.map(({ keyGroup, id }) => rowKey(userPrefix(keyGroup, id), PROFILE)));
   }
 
-  /** undefined: there is no such user. */
-  headOf({ keyGroup, id }: UserPlace): Buffer | undefined {
-    return this.#pending.getMany([rowKey(userPrefix(keyGroup, id), HEAD)])[0];
-  }
-
-  profileOf({ keyGroup, id }: UserPlace): Buffer {
-    return this.#read([rowKey(userPrefix(keyGroup, id), PROFILE)])[0]!;
-  }
-
   chunks({ keyGroup, id }: UserPlace, seqs: readonly number[]): Buffer[] {
     const prefix = userPrefix(keyGroup, id);
     return this.#read(seqs.map((seq) => rowKey(prefix, CHUNK, seq)));
   }
 
-  /** They are there or the user is torn, which P2 and P4 exclude. */
-  #read(keys: readonly Buffer[]): Buffer[] {
-    const rows = this.#pending.getMany(keys);
-    rows.forEach((row, i) => {
-      invariant(row !== undefined, `row ${keys[i]!.toString('hex')} of a live user is missing`);
-    });
-    return rows as Buffer[];
+  /** As all peeks it writes nothing. undefined: there is no such user. */
+  peekHead({ keyGroup, id }: UserPlace): Buffer | undefined {
+    return this.#pending.peek(rowKey(userPrefix(keyGroup, id), HEAD));
   }
+
+  peekProfile({ keyGroup, id }: UserPlace): Buffer {
+    return this.#peek(rowKey(userPrefix(keyGroup, id), PROFILE));
+  }
+
+  peekChunk({ keyGroup, id }: UserPlace, seq: number): Buffer {
+    return this.#peek(rowKey(userPrefix(keyGroup, id), CHUNK, seq));
+  }
+
+  #peek(key: Buffer): Buffer {
+    return found(key, this.#pending.peek(key));
+  }
+
+  #read(keys: readonly Buffer[]): Buffer[] {
+    return this.#pending.getMany(keys).map((row, i) => found(keys[i]!, row));
+  }
+}
+
+/** It is there or the user is torn, which P2 and P4 exclude. */
+function found(key: Buffer, row: Buffer | undefined): Buffer {
+  invariant(row !== undefined, `row ${key.toString('hex')} of a live user is missing`);
+  return row;
 }

@@ -28,17 +28,24 @@ export class WriteBuffer {
     if (this.#rows.length >= BATCH_ROWS || this.#bytes >= BATCH_BYTES) this.flush();
   }
 
+  /** The rows of a write that throws stay: a next one writes them once more, in their order. */
   flush(): void {
     if (this.#rows.length === 0) return;
-    const rows = this.#rows;
+    this.#backend.write(this.#rows);
     this.#rows = [];
     this.#bytes = 0;
-    this.#backend.write(rows);
   }
 
   getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
     if (keys.length === 0) return [];
     this.flush();
     return this.#backend.getMany(keys);
+  }
+
+  /** Without a write, for those who only look. */
+  peek(key: Buffer): Buffer | undefined {
+    const waiting = this.#rows.findLast((row) => row.key.equals(key));
+    if (waiting !== undefined) return waiting.value ?? undefined;
+    return this.#backend.getMany([key])[0];
   }
 }

@@ -70,6 +70,8 @@ class Rig {
   readonly inspection: SlotInspection;
   readonly processor: EventProcessor;
   progress = 0;
+  /** Wall clock, ms. */
+  now = T0;
   #offset = 0;
 
   constructor(
@@ -108,7 +110,7 @@ class Rig {
       onFault,
     });
     this.inspection = new SlotInspection({
-      env: realEnv,
+      env: { ...realEnv, now: () => this.now },
       plan: PLAN,
       subtask: 0,
       range: RANGE,
@@ -556,17 +558,19 @@ test('people see a user, its parked events, deliveries, decisions; nothing chang
   const waiting = of(a);
   assert.deepEqual([waiting.found, waiting.parked, waiting.decisions], [null, 2, []]);
   assert.equal(rig.fetches.length, 1, 'a look asks the Profile API for nothing');
+  rig.now += 30_000;
   await rig.answer();
+  rig.now += 5;
   rig.arrive(rig.event(a, { triggerable: true }));
   const before = rig.manager.stats;
   const { found, parked, outbox, decisions } = of(a);
   assert.deepEqual([parked, outbox, found?.historyEvents], [0, 2, 4]);
   assert.deepEqual(
-    decisions.map(({ offset, verdict }) => [offset, verdict]),
+    decisions.map(({ at, offset, verdict }) => [at - T0, offset, verdict]),
     [
-      [2, 'match'],
-      [1, 'match'],
-      [0, 'no-match'],
+      [30_005, 2, 'match'],
+      [30_000, 1, 'match'],
+      [30_000, 0, 'no-match'],
     ],
   );
   assert.deepEqual(JSON.parse(found!.history)[0], { old: 1 });

@@ -333,6 +333,7 @@ export class EventProcessor {
       this.#parkedBytes -= parkedSize(record);
     }
     const first = waiting[0]!;
+    this.#deps.inspection.begin();
     if (answer.kind === 'failed') {
       for (const record of waiting) {
         const delivery = this.#delivery(record, userId, record.source, 'dead-letter');

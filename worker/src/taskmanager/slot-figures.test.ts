@@ -36,3 +36,12 @@ test('dead letters count by what failed, and are not timed', () => {
   assert.deepEqual(figures.deadLetters, { deadPoison: 1, deadProfile: 1, deadAction: 1 });
   assert.equal(figures.endToEnd.sum, 0);
 });
+
+test('idle is what is left of the time, never less than before, and owes nothing later', () => {
+  const figures = new SlotFigures(env, true);
+  assert.equal(figures.idleMs(1_000, 400), 600);
+  assert.equal(figures.idleMs(1_000, 400), 600);
+  // Busy and held up at once.
+  assert.equal(figures.idleMs(2_000, 2_000), 600);
+  assert.equal(figures.idleMs(2_500, 2_100), 1_000);
+});

@@ -96,7 +96,7 @@ export function slotMetrics(parts: SlotMetricParts): SubtaskMetrics {
     openSplits: source.openSplits,
     busyMs,
     backPressuredMs: source.backPressuredMs,
-    idleMs: Math.max(0, parts.uptimeMs - busyMs - source.backPressuredMs),
+    idleMs: parts.figures.idleMs(parts.uptimeMs, busyMs + source.backPressuredMs),
     ledger,
     ledgerImbalance: imbalance(ledger),
     restoreMs: parts.restoreMs,

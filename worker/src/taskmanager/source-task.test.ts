@@ -249,6 +249,23 @@ test('a barrier divides records exactly also while the source is blocked on cred
   await stop(source, env, run);
 });
 
+test('a source that is held up says so while it waits, not when it is over', async () => {
+  const { env, source, assign } = rig();
+  assign(0);
+  source.pause(true);
+  const run = source.run();
+  const seen: number[] = [];
+  for (let n = 0; n < 3; n++) {
+    await env.advance(10_000);
+    seen.push(source.stats.backPressuredMs);
+  }
+  assert.deepEqual(seen, [10_000, 20_000, 30_000]);
+  source.pause(false);
+  await env.advance(10_000);
+  assert.equal(source.stats.backPressuredMs, 30_000);
+  await stop(source, env, run);
+});
+
 test('positions divide a split at every barrier, for any batches, credit, moments', async () => {
   const step = fc.oneof(
     { weight: 4, arbitrary: fc.record({ do: fc.constant('give' as const), records: fc.nat(9) }) },

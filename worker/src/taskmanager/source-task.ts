@@ -82,6 +82,8 @@ export class SourceTask {
   readonly #router: RecordRouter;
   readonly #splits = new Map<number, OpenSplit>();
   #wake: (() => void) | null = null;
+  /** When the wait under way began, monotonic ms. */
+  #blockedAt: number | null = null;
   #flushTimer: Timer | null = null;
   #clockDue = 0;
   #closed = false;
@@ -111,7 +113,10 @@ export class SourceTask {
       if (!finished && endOffset >= 0) pendingRecords += Math.max(0, endOffset - position.offset);
     }
     const { bytes: bytesRead, skewed: skewedRecords } = this.#router;
-    return { ...this.#stats, bytesRead, skewedRecords, pendingRecords, openSplits };
+    const waited = this.#blockedAt === null ? 0 : this.#options.env.monotonic() - this.#blockedAt;
+    const backPressuredMs = this.#stats.backPressuredMs + waited;
+    const own = { ...this.#stats, backPressuredMs };
+    return { ...own, bytesRead, skewedRecords, pendingRecords, openSplits };
   }
 
   /**
@@ -346,11 +351,13 @@ export class SourceTask {
   async #blocked(): Promise<void> {
     const { env } = this.#options;
     const since = env.monotonic();
+    this.#blockedAt = since;
     // The other targets must not wait for what only one of them has no room for.
     for (const sender of this.#options.senders) sender.flush();
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
+    this.#blockedAt = null;
     this.#stats.backPressuredMs += env.monotonic() - since;
   }
 

@@ -1,6 +1,12 @@
 /** One evaluation's state, reused by the next: what is read so far, variables, the step counter. */
 import type { FilterScope } from '../filter.ts';
-import { CHARS_PER_STEP, MAX_CALL_DEPTH, MAX_COLLECTION_SIZE, MAX_STRING_CHARS } from './limits.ts';
+import {
+  CHARS_PER_STEP,
+  MAX_CALL_DEPTH,
+  MAX_COLLECTION_SIZE,
+  MAX_STRING_CHARS,
+  STEPS_EXCEEDED,
+} from './limits.ts';
 import type { PatternCache } from './regex.ts';
 import { Fault, type Value } from './values.ts';
 
@@ -91,7 +97,7 @@ export class Frame {
 
   charge(steps: number): void {
     this.#stepsLeft -= steps;
-    if (this.#stepsLeft < 0) throw new Fault('step budget exceeded');
+    if (this.#stepsLeft < 0) throw new Fault(STEPS_EXCEEDED);
   }
 
   /** Charges work on `text` and refuses a string that is too long to be made. */

@@ -23,3 +23,5 @@ export const MAX_PATTERN_INSTRUCTIONS = 2_000;
 export const MAX_CACHED_PATTERNS = 64;
 /** Work on text is charged one step per this many characters. */
 export const CHARS_PER_STEP = 64;
+/** What an evaluation says that took more steps than its budget. */
+export const STEPS_EXCEEDED = 'step budget exceeded';

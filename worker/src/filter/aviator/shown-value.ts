@@ -19,6 +19,11 @@ const MAX_SHOWN_ITEMS = 10;
 const MAX_SHOWN_DEPTH = 4;
 const CUT = '…';
 
+type Field = readonly [string, Value];
+
+/** Of JSON, which no script changes: what is shown of it, and how many fields there are. */
+const HEADS = new WeakMap<object, { fields: readonly Field[]; count: number }>();
+
 interface Room {
   left: number;
 }
@@ -42,7 +47,19 @@ function shown(value: Value, room: Room, depth: number): JsonValue {
   }
   if (value instanceof ScriptValue) return shownScriptValue(value, room, depth);
   if (Array.isArray(value)) return shownItems(value, value.length, room, depth);
-  return shownFields(Object.entries(value), Object.keys(value).length, room, depth);
+  const { fields, count } = headOf(value as JsonObject);
+  return shownFields(fields, count, room, depth);
+}
+
+/** A loop shows the same object in each of its rounds, and keys can't be listed in part. */
+function headOf(value: JsonObject): { fields: readonly Field[]; count: number } {
+  const known = HEADS.get(value);
+  if (known !== undefined) return known;
+  const names = Object.keys(value);
+  const fields = names.slice(0, MAX_SHOWN_ITEMS).map((name): Field => [name, value[name] ?? null]);
+  const head = { fields, count: names.length };
+  HEADS.set(value, head);
+  return head;
 }
 
 function shownScriptValue(value: ScriptValue, room: Room, depth: number): JsonValue {
@@ -57,11 +74,11 @@ function shownScriptValue(value: ScriptValue, room: Room, depth: number): JsonVa
     return shownItems([value.start, value.end, value.step], 3, room, depth);
   }
   if (!(value instanceof Dictionary)) return `<${value.type}>`;
-  const pairs = [...value.entries.values()].map((entry): [string, Value] => [
-    String(shown(entry.key, room, depth + 1)),
-    entry.value,
-  ]);
-  return shownFields(pairs, pairs.length, room, depth);
+  return shownFields(fieldsOf(value, room, depth), value.entries.size, room, depth);
+}
+
+function* fieldsOf({ entries }: Dictionary, room: Room, depth: number): Iterable<Field> {
+  for (const { key, value } of entries.values()) yield [String(shown(key, room, depth + 1)), value];
 }
 
 function shownItems(items: Iterable<Value>, count: number, room: Room, depth: number): JsonValue {
@@ -75,12 +92,7 @@ function shownItems(items: Iterable<Value>, count: number, room: Room, depth: nu
   return list;
 }
 
-function shownFields(
-  pairs: readonly (readonly [string, Value])[],
-  count: number,
-  room: Room,
-  depth: number,
-): JsonValue {
+function shownFields(pairs: Iterable<Field>, count: number, room: Room, depth: number): JsonValue {
   if (depth >= MAX_SHOWN_DEPTH) return CUT;
   const fields: [string, JsonValue][] = [];
   for (const [key, item] of pairs) {
