@@ -280,6 +280,8 @@ function metrics({ subtask, attempt, slot }: TaskDeployment, beats: number): Sub
     stateBytes: 1_234_567_890,
     cacheBytes: 204_800_000,
     pendingRecords: 12_345,
+    recordsLagMax: 4_321,
+    emitEventTimeLagMs: 40,
     openSplits: 5,
     ledger: LEDGER,
     ledgerImbalance: 0,

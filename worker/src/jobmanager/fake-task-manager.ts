@@ -284,6 +284,8 @@ const NO_METRICS: SubtaskMetrics = {
   truncatedEvents: 0,
   divergent: 0,
   pendingRecords: 0,
+  recordsLagMax: 0,
+  emitEventTimeLagMs: -1,
   openSplits: 1,
   busyMs: 0,
   backPressuredMs: 0,

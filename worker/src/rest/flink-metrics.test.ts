@@ -23,7 +23,8 @@ async function told(t: TestContext) {
   const { manager, tm } = served;
   const extra = { channel_buffers: 3, channel_buffers_limit: 12, rocksdb_memtable_bytes: 5 };
   const figures = { attempt: 1, recordsProcessed: 70, bytesRead: 4_000, pendingRecords: 9, extra };
-  tm.heartbeat({ ...figures, subtask: 0, recordsRead: 100, matched: 3, delivered: 2 });
+  const lag = { recordsLagMax: 7, emitEventTimeLagMs: 40 };
+  tm.heartbeat({ ...figures, ...lag, subtask: 0, recordsRead: 100, matched: 3, delivered: 2 });
   tm.heartbeat({ ...figures, subtask: 1, recordsRead: 40, matched: 0, delivered: 0 });
   await until('both heartbeats', () => manager.view().subtasks.length === 2);
   const job = `/jobs/${manager.jobId}`;
@@ -37,6 +38,8 @@ test('ids alone without get, values as text with it, unknown ones left out', asy
   for (const id of [
     '0.numRecordsOut',
     '1.Source__Kafka_Source.pendingRecords',
+    '0.Source__Kafka_Source.currentEmitEventTimeLag',
+    '0.Source__Kafka_Source.KafkaSourceReader.KafkaConsumer.records-lag-max',
     '0.Source__Kafka_Source.KafkaSourceReader.KafkaConsumer.records-consumed-total',
   ]) {
     assert.ok(ids.includes(id), id);
@@ -47,6 +50,10 @@ test('ids alone without get, values as text with it, unknown ones left out', asy
   assert.deepEqual(await values(`${source}/metrics`, '0.numRecordsOut', '1.numRecordsIn', 'none'), [
     ['0.numRecordsOut', '100'],
     ['1.numRecordsIn', '40'],
+  ]);
+  const emitLag = 'Source__Kafka_Source.currentEmitEventTimeLag';
+  assert.deepEqual(await values(`${source}/metrics`, `0.${emitLag}`, `1.${emitLag}`), [
+    [`0.${emitLag}`, '40'],
   ]);
   assert.deepEqual(await values(`${state}/subtasks/0/metrics`, 'numRecordsIn'), [
     ['numRecordsIn', '70'],

@@ -271,6 +271,7 @@ function operatorValues(
     case 'Source':
       return {
         pendingRecords: metrics.pendingRecords < 0 ? null : metrics.pendingRecords,
+        currentEmitEventTimeLag: metrics.emitEventTimeLagMs < 0 ? null : metrics.emitEventTimeLagMs,
         ...(plan.source.kind === 'kafka' && kafkaValues(metrics, rates)),
       };
     case 'UserStateManager':
@@ -294,6 +295,7 @@ function kafkaValues(metrics: SubtaskMetrics, rates: Counters | null): FlinkValu
     'records-consumed-rate': rates?.recordsRead,
     'bytes-consumed-total': metrics.bytesRead,
     'bytes-consumed-rate': rates?.bytesRead,
+    'records-lag-max': metrics.recordsLagMax,
     'assigned-partitions': metrics.openSplits < 0 ? null : metrics.openSplits,
   };
   const prefix = 'KafkaSourceReader.KafkaConsumer';

@@ -302,6 +302,10 @@ export interface SubtaskMetrics {
   divergent: number;
   /** Records still to read, where the source tells (lag). -1 unknown. */
   pendingRecords: number;
+  /** Of the split that is furthest behind. */
+  recordsLagMax: number;
+  /** Emission minus timestamp of the newest records, of the split with the oldest; -1 unknown. */
+  emitEventTimeLagMs: number;
   /** Splits that have not ended for good; -1 before the subtask has got its splits. */
   openSplits: number;
   busyMs: number;

@@ -93,6 +93,8 @@ export function slotMetrics(parts: SlotMetricParts): SubtaskMetrics {
     truncatedEvents: state.truncatedEvents,
     divergent: processor.stats.divergent,
     pendingRecords: source.pendingRecords,
+    recordsLagMax: source.recordsLagMax,
+    emitEventTimeLagMs: source.emitEventTimeLagMs,
     openSplits: source.openSplits,
     busyMs,
     backPressuredMs: source.backPressuredMs,

@@ -203,6 +203,13 @@ test('a position is the next offset, over gaps inside and at the end of a batch'
   assert.equal(source.positions()[0]!.offset, 55);
   assert.equal(source.stats.recordsRead, 2, 'records are counted, not offsets (P27)');
   assert.equal(source.stats.pendingRecords, 5);
+  assert.equal(source.stats.recordsLagMax, 5);
+  assert.equal(source.stats.emitEventTimeLagMs, -1, 'the records bear no time');
+  const timed = recordOf(56, USERS[0], env.now() - 40);
+  reader.give([timed], { nextOffset: 57, endOffset: 60 });
+  await env.advance(10);
+  const { emitEventTimeLagMs } = source.stats;
+  assert.ok(emitEventTimeLagMs >= 40 && emitEventTimeLagMs <= 50, `${emitEventTimeLagMs} ms`);
   reader.give([], { nextOffset: 60, endOffset: 60 });
   await env.advance(10);
   assert.equal(source.positions()[0]!.offset, 60);

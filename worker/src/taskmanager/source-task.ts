@@ -12,6 +12,7 @@ import type { RecordColumns } from '../source/record-columns.ts';
 import type { SourceBatch, SplitPosition, SplitReader } from '../source/source.ts';
 import { CatchUp } from './catch-up.ts';
 import { RecordRouter, type RecordRouterOptions, type Targets } from './record-router.ts';
+import { type SourceLag, type SplitProgress, sourceLag } from './source-lag.ts';
 
 export interface SourceTaskOptions extends RecordRouterOptions {
   reader: SplitReader;
@@ -32,10 +33,8 @@ export interface SourceTaskOptions extends RecordRouterOptions {
   mutant: string | null;
 }
 
-interface OpenSplit {
+interface OpenSplit extends SplitProgress {
   position: SplitPosition;
-  endOffset: number;
-  finished: boolean;
   announced: boolean;
   /** Wall clock, ms, at which the source last said where this split ends. */
   answeredAt: number;
@@ -53,14 +52,12 @@ interface Loss {
   catchUp: CatchUp | null;
 }
 
-export interface SourceStats {
+export interface SourceStats extends SourceLag {
   recordsRead: number;
   bytesRead: number;
   busyMs: number;
   backPressuredMs: number;
   skewedRecords: number;
-  pendingRecords: number;
-  openSplits: number;
   /** By catch-ups: splits, and records that were looked at for the lost key groups. */
   handedOver: number;
   caughtUpRecords: number;
@@ -106,17 +103,12 @@ export class SourceTask {
   }
 
   get stats(): SourceStats {
-    let pendingRecords = 0;
-    let openSplits = this.#assigned ? 0 : -1;
-    for (const { position, endOffset, finished } of this.#splits.values()) {
-      if (!finished) openSplits++;
-      if (!finished && endOffset >= 0) pendingRecords += Math.max(0, endOffset - position.offset);
-    }
+    const lag = sourceLag(this.#splits.values());
+    if (!this.#assigned) lag.openSplits = -1;
     const { bytes: bytesRead, skewed: skewedRecords } = this.#router;
     const waited = this.#blockedAt === null ? 0 : this.#options.env.monotonic() - this.#blockedAt;
     const backPressuredMs = this.#stats.backPressuredMs + waited;
-    const own = { ...this.#stats, backPressuredMs };
-    return { ...own, bytesRead, skewedRecords, pendingRecords, openSplits };
+    return { ...this.#stats, ...lag, backPressuredMs, bytesRead, skewedRecords };
   }
 
   /**
@@ -134,6 +126,7 @@ export class SourceTask {
         position: { ...position },
         endOffset: -1,
         finished: false,
+        emitLagMs: null,
         announced: false,
         answeredAt: 0,
         targets: this.#loss?.replaying === false ? this.#loss.others : null,
@@ -336,6 +329,8 @@ export class SourceTask {
     const row = this.#router.route(split.position, records, first, until, split.targets);
     this.#turnLeft -= row - first;
     this.#stats.recordsRead += row - first;
+    const timestamp = row > first ? records.timestamps[row - 1]! : -1;
+    if (timestamp >= 0) split.emitLagMs = Math.max(0, this.#options.env.now() - timestamp);
     return row;
   }
 
