@@ -1,7 +1,7 @@
 /**
  * The promise: dashboards and alerts work. A real Prometheus scrapes a real job that reads from a
  * real Kafka, and the operator's registry; every panel has data, what should move under load moves,
- * and a webhook that goes down makes its alert fire, and no other critical one.
+ * and a webhook or a Profile API that goes down and a TaskManager that hangs make their alerts fire.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -16,7 +16,7 @@ import { parse, stringify } from 'yaml';
 import { Metrics } from '../operator/src/metrics.ts';
 import { type DemoServices, startDemoServices } from '../worker/src/cli/demo-services.ts';
 import { DASHBOARDS, rulesYaml } from './manifests/monitoring/files.ts';
-import { Command, freePort, restOf } from './testbed/command.ts';
+import { Command, freePort, json, restOf } from './testbed/command.ts';
 import { type KafkaBroker, startKafka } from './testbed/kafka.ts';
 import { type Prometheus, startPrometheus } from './testbed/prometheus.ts';
 
@@ -37,6 +37,9 @@ let folder: string;
 let hook: Server;
 let hookWorks = true;
 let services: DemoServices;
+/** Of the Profile API, and of a receiver that nobody calls. */
+let ports: [number, number];
+let rest: string;
 let operator: Server;
 let producer: Producer;
 let job: Command;
@@ -112,14 +115,14 @@ async function startJob(profilePort: number): Promise<string> {
       },
     },
     checkpointing: { interval: '2s', minPause: '0s', directory: `file://${folder}/checkpoints` },
-    heartbeat: { interval: '500ms' },
+    heartbeat: { interval: '500ms', timeout: '3s' },
     taskManager: { slots: 2 },
   };
   const head = { apiVersion: 'triggerjob.io/v1alpha1', kind: 'TriggerJob' };
   await writeFile(file, stringify({ ...head, metadata: { name: JOB }, spec }));
   const port = String(await freePort());
   job = new Command(['run', file, '--state-dir', join(folder, 'state'), '--rest-port', port]);
-  return (await restOf(job)).replace('http://', '');
+  return await restOf(job);
 }
 
 const shortened = (expr: string): string => expr.replaceAll(/\[\d+[smhd]\]/g, `[${WINDOW}]`);
@@ -176,6 +179,17 @@ const CRITICAL = new Set(
 const critical = async (): Promise<string[]> =>
   (await firing()).filter((name) => CRITICAL.has(name) && !MACHINE_ALERTS.has(name)).toSorted();
 
+async function untilFires(name: string): Promise<void> {
+  await until(async () => ((await firing()).includes(name) ? null : name));
+}
+
+async function untilWell(): Promise<void> {
+  await until(async () => {
+    const left = await critical();
+    return left.length === 0 ? null : `the end of ${left}`;
+  });
+}
+
 describe('a Prometheus that scrapes a job', () => {
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'triggerjob-prometheus-e2e-'));
@@ -186,14 +200,14 @@ describe('a Prometheus that scrapes a job', () => {
         request.resume().once('end', () => response.writeHead(hookWorks ? 200 : 503).end());
       }),
     );
-    const ports = [await freePort(), await freePort()] as const;
+    ports = [await freePort(), await freePort()];
     services = await startDemoServices(...ports);
     operator = await operatorServer();
     producer = new Kafka({ brokers: [broker.bootstrap], logLevel: logLevel.NOTHING }).producer();
     await producer.connect();
     produced = produce();
-    const rest = await startJob(ports[0]);
-    const targets = [rest, `127.0.0.1:${portOf(operator)}`];
+    rest = await startJob(ports[0]);
+    const targets = [rest.replace('http://', ''), `127.0.0.1:${portOf(operator)}`];
     prometheus = await startPrometheus({ targets, rules: quickRules() });
   });
 
@@ -277,7 +291,7 @@ describe('a Prometheus that scrapes a job', () => {
       const sick = (await prometheus.alerts()).filter(({ health }) => health !== 'ok');
       return sick.length === 0 ? null : JSON.stringify(sick);
     });
-    await until(async () => ((await critical()).length === 0 ? null : String(await critical())));
+    await untilWell();
   });
 
   it('tells of a webhook that is down, and that it is back', async () => {
@@ -292,6 +306,25 @@ describe('a Prometheus that scrapes a job', () => {
     assert.ok((await value('triggerjob_outbox_entries')) > 0);
     assert.ok((await value('rate(triggerjob_webhook_attempts_total{result="5xx"}[10s])')) > 0);
     hookWorks = true;
-    await until(async () => ((await critical()).length === 0 ? null : 'the end of the alert'));
+    await untilWell();
+  });
+
+  it('tells of a Profile API that is down, and that it is back', async () => {
+    await services.close();
+    await untilFires('TriggerJobProfileApiDown');
+    assert.ok((await value('triggerjob_parked_events')) > 0);
+    services = await startDemoServices(...ports);
+    await untilWell();
+  });
+
+  it('tells of a TaskManager that hangs, and that another is there', async () => {
+    const details = await json<{ taskManagers: { pid: number }[] }>(`${rest}/api/v1/details`);
+    const { pid } = details.taskManagers[0]!;
+    process.kill(pid, 'SIGSTOP');
+    await untilFires('TriggerJobTaskManagersMissing');
+    // It finds itself given up, and ends; its successor is started.
+    process.kill(pid, 'SIGCONT');
+    await untilWell();
+    assert.ok((await value('triggerjob_restarts_total')) > 0);
   });
 });
