@@ -48,6 +48,7 @@ describe('the first hour on Kubernetes, by README', { skip: impediment ?? false 
     await firstEvents();
     await savepoint();
     await scale();
+    await lookInside();
     await upgradeFilter();
     await losePods();
     await suspendAndResume();
@@ -135,6 +136,41 @@ async function scale(): Promise<void> {
     await follow(/^kubectl scale/);
     await stage.until('parallelism 4', async () => (await field('.status.parallelism')) === '4');
   });
+}
+
+/** The commands, the UI and the metrics in a pod, be it the leader's or a standby's. */
+async function lookInside(): Promise<void> {
+  await timed('top, hot users, a user, an explanation, a tap, the UI', 60, async () => {
+    for (const pod of ['user-events-jobmanager-0', 'user-events-jobmanager-1']) {
+      await lookInto(pod);
+    }
+  });
+}
+
+async function lookInto(pod: string): Promise<void> {
+  const inPod = (...args: string[]) => stage.kubectl('exec', pod, '--', 'node', ...args);
+  const token = ['--token-file', '/etc/triggerjob/secret/rest-token'];
+  const asked = async (...args: string[]) =>
+    JSON.parse(await inPod('worker/src/main.ts', ...args, ...token, '-o', 'json'));
+  const top = await asked('top');
+  assert.deepEqual([top.state, top.rows.length], ['RUNNING', 2]);
+  const { userId } = (await asked('users', 'hot', '--limit', '1')).keys[0];
+  const user = await asked('state', 'get', '--user', userId);
+  assert.equal(user.userId, userId);
+  const event = JSON.stringify({ ...user.history.at(-1), triggerable: false });
+  const { verdict } = await asked('eval', '--user', userId, '--event', event);
+  assert.equal(verdict, 'no-match');
+  assert.equal((await asked('tap', '--user', userId, '--limit', '1')).userId, userId);
+  const paths = ['/', '/metrics', '/overview', '/v1/jobs/overview', '/jobmanager/log'];
+  const look = `for (const path of ${JSON.stringify(paths)}) {
+    const { status } = await fetch('http://127.0.0.1:8081' + path);
+    console.log(path, status);
+  }`;
+  const statuses = (await inPod('--input-type=module', '-e', look)).trim().split('\n');
+  assert.deepEqual(statuses, [
+    ...paths.slice(0, -1).map((path) => `${path} 200`),
+    '/jobmanager/log 401',
+  ]);
 }
 
 /**
