@@ -9,25 +9,13 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { loadPlanFile } from '../plan/plan-file.ts';
 import { completionScript } from './completion.ts';
-import { buildProgram, runCommand } from './program.ts';
+import { buildProgram } from './program.ts';
+import { runHere } from './run-for-tests.ts';
 import { Terminal } from './terminal.ts';
 
 const SAMPLES = fileURLToPath(new URL('../../../config/samples', import.meta.url));
 const dir = mkdtempSync(join(tmpdir(), 'triggerjob-authoring-'));
 after(() => rmSync(dir, { recursive: true }));
-
-/** In this process, with what it wrote. */
-async function run(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  const written = { out: '', err: '' };
-  const stream = (name: 'out' | 'err') => ({
-    write: (text: string | Uint8Array) => {
-      written[name] += String(text);
-      return true;
-    },
-  });
-  const code = await runCommand(args, new Terminal(stream('out'), stream('err'), {}));
-  return { code, ...written };
-}
 
 describe('triggerjob eval', () => {
   it('says what a filter gave, which clause decided, and what each part gave', async () => {
@@ -35,7 +23,7 @@ describe('triggerjob eval', () => {
     writeFileSync(profile, '{"country":"DE"}');
     const script = 'event.triggerable && user.country == "US"';
     const event = ['--event', '{"triggerable":true}', '--profile', `@${profile}`];
-    const { code, out } = await run('eval', script, ...event, '--trace');
+    const { code, out } = await runHere('eval', script, ...event, '--trace');
     assert.equal(code, 0);
     assert.equal(
       out,
@@ -48,29 +36,37 @@ event.triggerable && user.country == "US"  = false
    └─ user.country  = "DE"
 `,
     );
-    const json = await run('eval', script, ...event, '-o', 'json');
+    const json = await runHere('eval', script, ...event, '-o', 'json');
     assert.deepEqual(JSON.parse(json.out).deciding.value, false);
   });
 
   it('takes the filter of a file or a job, and fails where the filter does', async () => {
     const file = join(dir, 'filter.av');
     writeFileSync(file, 'event.n + 1 > "x"');
-    const failed = await run('eval', '--file', file, '--event', '{"n":1}');
+    const failed = await runHere('eval', '--file', file, '--event', '{"n":1}');
     assert.equal(failed.code, 1);
     assert.match(failed.out, /^error: cannot compare .*\ndecided by .*, which failed here\n$/);
     const job = ['--job', join(SAMPLES, 'demo.yaml'), '--event', '{"triggerable":true}'];
-    const matched = await run('eval', ...job, '--profile', '{"country":"US"}');
+    const matched = await runHere('eval', ...job, '--profile', '{"country":"US"}');
     assert.match(matched.out, /^match: the filter gave true\n/);
-    const filtrex = await run('eval', 'event_n > 1', '-l', 'filtrex', '--event', '{}', '--trace');
+    const filtrex = await runHere(
+      'eval',
+      'event_n > 1',
+      '-l',
+      'filtrex',
+      '--event',
+      '{}',
+      '--trace',
+    );
     assert.match(filtrex.out, /event_n > 1 {2}= /);
   });
 
   it('refuses what is no JSON, and more than one filter, by name', async () => {
-    const event = await run('eval', 'true', '--event', '{a}');
+    const event = await runHere('eval', 'true', '--event', '{a}');
     assert.match(event.err, /--event: .*; a file is written @FILE/);
-    const list = await run('eval', 'true', '--event', '{}', '--history', '{}');
+    const list = await runHere('eval', 'true', '--event', '{}', '--history', '{}');
     assert.match(list.err, /--history: must be a list/);
-    const both = await run('eval', 'true', '--file', 'x', '--event', '{}');
+    const both = await runHere('eval', 'true', '--file', 'x', '--event', '{}');
     assert.match(both.err, /one of SCRIPT, --file and --job/);
   });
 });
@@ -78,7 +74,7 @@ event.triggerable && user.country == "US"  = false
 describe('triggerjob echo', () => {
   for (const name of readdirSync(SAMPLES).filter((file) => /(?<!\.tests)\.yaml$/.test(file))) {
     it(`prints ${name} whole, and what it prints is the same job`, async () => {
-      const { code, out } = await run('echo', join(SAMPLES, name));
+      const { code, out } = await runHere('echo', join(SAMPLES, name));
       assert.equal(code, 0);
       const echoed = join(dir, name);
       writeFileSync(echoed, out);
@@ -105,7 +101,7 @@ spec:
   action: { webhook: { url: "https://h/x", headers: { X-Api-Key: hunter2, X-Team: blue } } }
 `,
     );
-    const { out } = await run('echo', job, '-o', 'json');
+    const { out } = await runHere('echo', job, '-o', 'json');
     assert.doesNotMatch(out, /hunter2/);
     const { spec } = JSON.parse(out);
     assert.deepEqual(spec.action.webhook.headers, { 'X-Api-Key': '***', 'X-Team': 'blue' });
@@ -114,26 +110,29 @@ spec:
 
 describe('triggerjob explain', () => {
   it('tells type, default and limits of a field, and the fields of an object', async () => {
-    const { out } = await run('explain', 'checkpointing.interval');
+    const { out } = await runHere('explain', 'checkpointing.interval');
     assert.match(
       out,
       /^spec\.checkpointing\.interval {2}duration\n {2}Time between two triggers\./,
     );
     assert.match(out, /\n {2}default +60s\n/);
-    const block = await run('explain', 'spec.source.kafka');
+    const block = await runHere('explain', 'spec.source.kafka');
     assert.match(block.out, /\n {2}topic +string, required +/);
-    const all = JSON.parse((await run('explain', 'spec', '-r', '-o', 'json')).out);
+    const all = JSON.parse((await runHere('explain', 'spec', '-r', '-o', 'json')).out);
     assert.ok(all.fields.length > 150);
     for (const { path, description } of all.fields) assert.notEqual(description, '', path);
   });
 
   it('suggests what was meant', async () => {
-    const near = await run('explain', 'spec.checkpointing.intervall');
+    const near = await runHere('explain', 'spec.checkpointing.intervall');
     assert.equal(near.code, 1);
     assert.match(near.err, /did you mean spec\.checkpointing\.interval\?/);
-    const elsewhere = await run('explain', 'profileApi');
+    const elsewhere = await runHere('explain', 'profileApi');
     assert.match(elsewhere.err, /did you mean spec\.state\.profileApi\?/);
-    assert.match((await run('explain', 'spec.keyBy.x')).err, /spec\.keyBy is a string, no object/);
+    assert.match(
+      (await runHere('explain', 'spec.keyBy.x')).err,
+      /spec\.keyBy is a string, no object/,
+    );
   });
 });
 
@@ -190,10 +189,10 @@ describe('the help', () => {
   });
 
   it('suggests the command or option that was meant, and exits with 2', async () => {
-    const command = await run('savepont');
+    const command = await runHere('savepont');
     assert.equal(command.code, 2);
     assert.match(command.err, /Did you mean savepoint\?/);
-    const option = await run('validate', 'x.yaml', '--outptu', 'json');
+    const option = await runHere('validate', 'x.yaml', '--outptu', 'json');
     assert.equal(option.code, 2);
     assert.match(option.err, /Did you mean --output\?/);
   });

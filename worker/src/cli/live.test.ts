@@ -4,9 +4,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import type { JsonObject } from '../runtime/json.ts';
-import { runCommand } from './program.ts';
+import { runHere } from './run-for-tests.ts';
 import { EventParser } from './tap.ts';
-import { Terminal } from './terminal.ts';
 import { topLines, topView } from './top-view.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse, path: string) => void;
@@ -25,18 +24,6 @@ async function jobManager(t: TestContext, answer: Answer): Promise<string> {
     server.close();
   });
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
-async function run(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  const written = { out: '', err: '' };
-  const stream = (name: 'out' | 'err') => ({
-    write: (text: string | Uint8Array) => {
-      written[name] += String(text);
-      return true;
-    },
-  });
-  const code = await runCommand(args, new Terminal(stream('out'), stream('err'), {}));
-  return { code, ...written };
 }
 
 function refuse(response: ServerResponse, status: number, reason: string): void {
@@ -71,7 +58,7 @@ describe('triggerjob tap', () => {
         setTimeout(() => response.destroy(), 20);
       } else response.end(`event: skipped\ndata: {"count":5}\n\n${record(3)}${record(4)}`);
     });
-    const { code, out, err } = await run('tap', '--rest', rest, '-n', '3', '-s', 'dropped');
+    const { code, out, err } = await runHere('tap', '--rest', rest, '-n', '3', '-s', 'dropped');
     assert.equal(code, 0);
     const line = (n: number) =>
       `00:00:00.000 dropped error (no such field) ann clicks/1@${n} {"n":${n}}\n`;
@@ -88,16 +75,16 @@ describe('triggerjob tap', () => {
       assert.equal(request.headers.authorization, 'Bearer sesame');
       response.end(record(7));
     });
-    const { out } = await run('tap', '--rest', rest, '-u', 'a b', '-n', '1', '-o', 'json');
+    const { out } = await runHere('tap', '--rest', rest, '-u', 'a b', '-n', '1', '-o', 'json');
     assert.equal(JSON.parse(out).offset, 7);
   });
 
   it('gives up on what asking again does not change', async (t) => {
     const rest = await jobManager(t, (_, response) => refuse(response, 401, 'a token is needed'));
-    const refused = await run('tap', '--rest', rest);
+    const refused = await runHere('tap', '--rest', rest);
     assert.equal(refused.code, 1);
     assert.match(refused.err, /401 a token is needed/);
-    const away = await run('tap', '--rest', 'http://127.0.0.1:1');
+    const away = await runHere('tap', '--rest', 'http://127.0.0.1:1');
     assert.equal(away.code, 1);
     assert.match(away.err, /is the job running, is --rest right\?/);
   });
@@ -192,12 +179,12 @@ describe('triggerjob top', () => {
       } else if (path.startsWith('/hot-keys')) response.end(JSON.stringify(hot));
       else refuse(response, 404, 'no such path');
     });
-    const { code, out } = await run('top', '--rest', rest, '--keys', '-o', 'json');
+    const { code, out } = await runHere('top', '--rest', rest, '--keys', '-o', 'json');
     assert.equal(code, 0);
     const view = JSON.parse(out);
     assert.deepEqual([view.total.subtasks, view.diagnosis, view.hotKeys], [2, null, hot.keys]);
     assert.ok(view.total.eventsPerSecond > 0);
-    const table = await run('users', 'hot', '--rest', rest);
+    const table = await runHere('users', 'hot', '--rest', rest);
     assert.match(table.out, /^USER +EVENTS .*\nann +9 +- +- +90\.0% /);
   });
 });
@@ -219,13 +206,13 @@ describe('triggerjob state get', () => {
         );
       } else refuse(response, 404, 'User x is not in state');
     });
-    const { code, out } = await run('state', 'get', '--user', 'a/b', '--rest', rest);
+    const { code, out } = await runHere('state', 'get', '--user', 'a/b', '--rest', rest);
     assert.equal(code, 0);
     assert.match(out, /place +key group 5, subtask 1 on tm, 2\.0 KiB in memory\n/);
     assert.match(out, /waiting +1 events for a profile, 2 deliveries\n/);
     assert.match(out, /history +30 events, the newest 1:\n {2}\{"n":1\}\n/);
     assert.match(out, /1970-01-01T00:00:00\.000Z {2}error: nil {2}t\/0@9\n/);
-    const absent = await run('state', 'get', '--user', 'x', '--rest', rest);
+    const absent = await runHere('state', 'get', '--user', 'x', '--rest', rest);
     assert.deepEqual([absent.code, absent.out], [1, '']);
     assert.match(absent.err, /^x is not in the state of the job at /);
   });
