@@ -1,7 +1,7 @@
 /**
  * The promise: dashboards and alerts work. A real Prometheus scrapes a real job that reads from a
- * real Kafka, and the operator's registry; every panel has data, what should move under load moves,
- * and a webhook or a Profile API that goes down and a TaskManager that hangs make their alerts fire.
+ * real Kafka, and the operator's registry; every panel has data, what should move under load moves.
+ * A webhook or a Profile API that goes down and a TaskManager that hangs make their alerts fire.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
