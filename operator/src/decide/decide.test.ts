@@ -8,6 +8,7 @@ import type { TriggerProgress } from '../observe/jobmanager-api.ts';
 import { triggerIdOf } from './decision.ts';
 import {
   ago,
+  claimOf,
   conditionOf,
   decided,
   decidedAfterRehearsal,
@@ -702,20 +703,11 @@ describe('trouble', () => {
   });
 });
 
-const claimOf = (ordinal: number, createdAt: number, more: object = {}) => ({
-  apiVersion: 'v1',
-  kind: 'PersistentVolumeClaim',
-  metadata: {
-    namespace: 'triggers',
-    name: `local-user-events-taskmanager-${ordinal}`,
-    uid: `claim-${ordinal}`,
-    creationTimestamp: new Date(createdAt).toISOString(),
-    ...more,
-  },
-});
+const claimMadeAt = (ordinal: number, at: number, more: object = {}) =>
+  claimOf(ordinal, { creationTimestamp: new Date(at).toISOString(), ...more });
 
 describe('a disk without a pod', () => {
-  const claims = [0, 1, 2, 3].map((ordinal) => claimOf(ordinal, NOW));
+  const claims = [0, 1, 2, 3].map((ordinal) => claimMadeAt(ordinal, NOW));
   const deleted = (situation: Parameters<typeof decided>[0]) =>
     decided(situation)
       .actions.filter((one) => one.do === 'delete')
@@ -726,7 +718,7 @@ describe('a disk without a pod', () => {
     const facts = { claims, pods: pods.map((role, index) => podOf(role, Math.max(0, index - 1))) };
     assert.deepEqual(deleted({ facts }), ['taskmanager-3']);
     assert.deepEqual(deleted({ facts: { claims } }), ['taskmanager-2', 'taskmanager-3']);
-    const ending = claimOf(2, NOW, { deletionTimestamp: ago(1_000) });
+    const ending = claimMadeAt(2, NOW, { deletionTimestamp: ago(1_000) });
     assert.deepEqual(deleted({ facts: { claims: [ending] } }), []);
   });
 
@@ -776,7 +768,7 @@ describe('a lost disk', () => {
     status: { conditions: [{ type: 'Ready', status, lastTransitionTime: ago(ms) }] },
   });
   const given = (node: object | null, newestClaimAt = 0) =>
-    decided({ facts: { disks: [disk(node)], claims: [claimOf(0, newestClaimAt)] } });
+    decided({ facts: { disks: [disk(node)], claims: [claimMadeAt(0, newestClaimAt)] } });
 
   it('is given up with its pod after lostNodeTimeout', () => {
     for (const node of [null, nodeSince('Unknown', 301_000)]) {

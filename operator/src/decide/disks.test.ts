@@ -1,18 +1,8 @@
 /** Disks whose spec has changed: the next run's pods get new ones, and never an older set's. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { ago, decided, factsOf, kindsOf, type Situation } from './facts-for-tests.ts';
+import { ago, claimOf, decided, factsOf, kindsOf, type Situation } from './facts-for-tests.ts';
 
-const claimOf = (ordinal: number, more: object = {}) => ({
-  apiVersion: 'v1',
-  kind: 'PersistentVolumeClaim',
-  metadata: {
-    namespace: 'triggers',
-    name: `local-user-events-taskmanager-${ordinal}`,
-    uid: `claim-${ordinal}`,
-    ...more,
-  },
-});
 const claims = [claimOf(0), claimOf(1)];
 const operation = {
   kind: 'Upgrade',

@@ -78,6 +78,18 @@ const HEALTHY: JobManagerStatus = {
   error: null,
 };
 
+/** The claim that RocksDB of a TaskManager is on; `more` of its metadata. */
+export const claimOf = (ordinal: number, more: object = {}) => ({
+  apiVersion: 'v1',
+  kind: 'PersistentVolumeClaim',
+  metadata: {
+    namespace: 'triggers',
+    name: `local-user-events-taskmanager-${ordinal}`,
+    uid: `claim-${ordinal}`,
+    ...more,
+  },
+});
+
 export function factsOf(situation: Situation): Facts {
   const deployed = merge({ ...SPEC }, situation.deployed ?? {});
   const job = jobOf(situation, deployed);

@@ -3,9 +3,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { keyGroupOf } from '../exchange/key-groups.ts';
 import { realEnv } from '../runtime/env.ts';
-import { MemoryBackend } from './memory-backend.ts';
 import { type PeekLimits, peekBytes, peekUser } from './peek-user.ts';
-import type { UserRow } from './user-state.ts';
+import { RecordingBackend } from './recording-backend.ts';
 import { UserStateManager } from './user-state-manager.ts';
 
 const GROUPS = 4;
@@ -13,14 +12,6 @@ const T0 = 1_800_000_000_000;
 const ALL: PeekLimits = { events: 1_000, bytes: 1 << 24 };
 const IDS = ['ann', 'bob', 'eve'];
 const SEED = 20_261_126;
-
-class RecordingBackend extends MemoryBackend {
-  readonly written: UserRow[] = [];
-  override write(ops: readonly UserRow[]): void {
-    this.written.push(...ops);
-    super.write(ops);
-  }
-}
 
 class Rig {
   readonly backend = new RecordingBackend();

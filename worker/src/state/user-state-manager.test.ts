@@ -5,9 +5,9 @@ import { openSegment } from '../checkpoint/segment-reader.ts';
 import { keyGroupOf } from '../exchange/key-groups.ts';
 import { type Env, realEnv } from '../runtime/env.ts';
 import type { DeltaLog } from './delta-log.ts';
-import { MemoryBackend } from './memory-backend.ts';
+import { RecordingBackend } from './recording-backend.ts';
 import * as rows from './rows.ts';
-import type { UserRow, UserState } from './user-state.ts';
+import type { UserState } from './user-state.ts';
 import { UserStateManager } from './user-state-manager.ts';
 
 const GROUPS = 4;
@@ -22,14 +22,6 @@ const env: Env = {
   monotonic: () => 0,
   now: () => assert.fail('the wall clock was asked'),
 };
-
-class RecordingBackend extends MemoryBackend {
-  readonly written: UserRow[] = [];
-  override write(ops: readonly UserRow[]): void {
-    this.written.push(...ops);
-    super.write(ops);
-  }
-}
 
 class Rig {
   readonly backend = new RecordingBackend();
