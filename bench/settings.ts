@@ -40,8 +40,8 @@ const cached: Setting = {
   script: SCRIPT,
   readsHistory: false,
   processMebibytes: 4_096,
-  // A live user takes 7 to 9 KB of it.
-  slotCache: '256Mi',
+  // The default holds them: a live user whose profile nobody asks for takes some 3 KB.
+  slotCache: null,
   httpProfiles: false,
   webhook: false,
   heavy: null,
