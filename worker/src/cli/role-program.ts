@@ -111,9 +111,18 @@ function addTaskManager(
   program
     .command('taskmanager')
     .description('A TaskManager (started by the launcher or the operator).')
-    .requiredOption('--jobmanager <host:port,...>', 'RPC addresses of all JobManagers')
+    .option('--jobmanager <host:port,...>', 'RPC addresses of all JobManagers')
+    .option(
+      '--jobmanager-port-files <file...>',
+      'in place of it: the --port-file of each one on this machine; waited for',
+    )
     .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
     .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
+    .option(
+      '--slot-heap <MiB>',
+      "heap of a slot by the job's plan: its threads then start before tasks come",
+      integerFrom(1),
+    )
     .option('--id <name>', 'its name in logs and REST (default: random)')
     .option('--shuffle-port <port>', 'for other TaskManagers; 0 = any', integerFrom(0), 0)
     .option(
