@@ -2,6 +2,7 @@
  * The roles' part of the command line: a launcher starts them on a laptop, the operator in pods.
  */
 import { type Command, Option } from 'commander';
+import { SLOT_HEAP } from '../plan/memory.ts';
 import type { JobManagerRole, TaskManagerRole } from './roles.ts';
 import type { Outcome } from './shared-options.ts';
 
@@ -118,10 +119,10 @@ function addTaskManager(
     )
     .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
     .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
-    .option(
-      '--slot-heap <MiB>',
-      "heap of a slot by the job's plan: its threads then start before tasks come",
-      integerFrom(1),
+    .addOption(
+      new Option('--slot-heap <MiB>', "of each slot, by the job's plan: threads start before tasks")
+        .env(SLOT_HEAP)
+        .argParser(integerFrom(1)),
     )
     .option('--id <name>', 'its name in logs and REST (default: random)')
     .option('--shuffle-port <port>', 'for other TaskManagers; 0 = any', integerFrom(0), 0)

@@ -185,6 +185,9 @@ function outboxOf(
   return outbox;
 }
 
+/** The variable that tells a TaskManager of `slotHeapMebibytes`. */
+export const SLOT_HEAP = 'TRIGGERJOB_SLOT_HEAP';
+
 /** V8's limit for the thread of one slot, MiB: its share of what all heaps get. */
 export function slotHeapMebibytes(plan: Pick<JobPlan, 'memory' | 'slotsPerTaskManager'>): number {
   return Math.ceil(plan.memory.heapBytes / plan.slotsPerTaskManager / MEBIBYTE);
