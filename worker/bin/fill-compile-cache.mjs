@@ -1,6 +1,6 @@
-// Loads all that the command and its roles may load, once, for the compile cache of an image: with
-// NODE_COMPILE_CACHE Node writes what it has compiled there when this ends. What is loaded only when
-// it is needed is found by its `import(...)`.
+// Loads all that the command and its roles load later than `main.ts` itself, once, for the compile
+// cache of an image: with NODE_COMPILE_CACHE Node writes what it has compiled there when this ends.
+// What is loaded only when it is needed is found by its `import(...)`.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';

@@ -16,9 +16,8 @@ function readPortFile(path: string): Ports | null {
     const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
     if (!isJsonObject(value)) return null;
     const { rpcPort, restPort } = value;
-    return typeof rpcPort === 'number' && typeof restPort === 'number'
-      ? { rpcPort, restPort }
-      : null;
+    const isWhole = typeof rpcPort === 'number' && typeof restPort === 'number';
+    return isWhole ? { rpcPort, restPort } : null;
   } catch {
     return null;
   }
