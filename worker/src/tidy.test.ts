@@ -30,7 +30,7 @@ const ENTRY_POINTS = [
   'operator/src/main.ts',
   'worker/bin/triggerjob.mjs',
   // Run by Dockerfile.worker.
-  'worker/bin/fill-compile-cache.mjs',
+  'worker/src/cli/fill-compile-cache.ts',
   // Run by hand when the cases change: writes the corpus that the filter's tests read.
   'e2e/aviator/generate.ts',
 ];
