@@ -11,12 +11,15 @@ import { LogTail } from '../runtime/log-tail.ts';
 import { serveHealth } from './health-server.ts';
 import { setHeapFlags } from './heap-flags.ts';
 import { claimLocalState, processIsAlive } from './local-state.ts';
+import { SlotPool } from './slot-pool.ts';
 import { TaskManager } from './taskmanager.ts';
 
 export interface TaskManagerRole {
-  /** host:port of the RPC of every JobManager, with commas between them. */
-  jobmanager: string;
+  /** host:port of the RPC of every JobManager; waited for beside all else that a start takes. */
+  jobManagers(): Promise<readonly string[]>;
   slots: number;
+  /** Threads for the slots; absent = they are started when tasks come. */
+  pool?: SlotPool;
   localStateDir: string;
   /** For the other TaskManagers; 0 or absent = any free port. */
   shufflePort?: number;
@@ -57,7 +60,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   const { secretFile } = role;
   const onFault = (fault: string) => log.warn(fault);
   const keys = secretFile === undefined ? null : new SecretFile(secretFile, realEnv, onFault);
-  const jobManagers = role.jobmanager.split(',').map((address) => address.trim());
+  const jobManagers = await role.jobManagers();
   const shuffleHost = role.shuffleHost ?? (await ownAddress(jobManagers, keys));
   const shuffle = await ShuffleServer.listen({
     env: realEnv,
@@ -75,6 +78,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     taskManagerId,
     host: hostname(),
     slots: role.slots,
+    pool: role.pool ?? new SlotPool(role.slots),
     shuffle,
     shuffleHost,
     localStateDir: local,
