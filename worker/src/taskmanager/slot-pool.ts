@@ -5,6 +5,7 @@
  * limit than a plan's is of no use to it.
  */
 import { Worker } from 'node:worker_threads';
+import { setHeapFlags } from './heap-flags.ts';
 
 /**
  * Room for young objects: with V8's 16 MB an event's objects are promoted before they die, and the
@@ -21,6 +22,7 @@ export class SlotPool {
 
   /** `size`: the slots of this process. `entry`: what the threads run; only tests have another. */
   constructor(size: number, entry = new URL('./slot-thread.ts', import.meta.url)) {
+    setHeapFlags();
     this.#size = size;
     this.#entry = entry;
   }
