@@ -1,7 +1,8 @@
 /**
  * What it takes to restore one slot: a checkpoint of users of 16 KB - what filled the state, a base
  * of all key groups, deltas of which each touches a share of the users - in a directory store, into
- * a fresh RocksDB. Prints the fastest and the median of some runs, and where their time went.
+ * a fresh RocksDB. Prints the medians of some runs: until events can flow, which read the users that
+ * they need out of the segments, and until RocksDB holds all.
  *
  *     npm run bench -- restore [--users N] [--deltas N] [--touched SHARE] [--runs N] [--no-base]
  *                              [--eager] [--profile FILE.cpuprofile]
@@ -34,7 +35,7 @@ import { quantile } from './quantile.ts';
 import { type Figure, printFigures, printStep } from './report.ts';
 
 const MEBIBYTE = 1024 ** 2;
-/** As `recovery-1g` divides 1 GB of 62,500 users: a sixth of 1,024 key groups has 10,400 of them. */
+/** As `recovery-1g` has it: 62,500 users in 1,024 key groups. */
 const USERS_PER_GROUP = 61;
 const EVENTS_PER_TOUCHED = 4;
 const BATCH_USERS = 256;

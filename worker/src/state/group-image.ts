@@ -82,12 +82,15 @@ export class GroupImage {
   *rest(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
     const newest = new NewestRows();
     for (const { reader, entry, oldest } of this.#blocks) {
-      const left = reader
-        .blockRows(this.keyGroup, entry)
-        .filter(({ key }) => this.has(prefixOf(key).toString('latin1')));
+      const all = reader.blockRows(this.keyGroup, entry);
+      const left = this.#taken.size === 0 ? all : all.filter(({ key }) => this.#isLeft(key));
       const rows = oldest ? newest.ofOldest(left) : newest.of(left);
       yield { bytes: entry.rawBytes, rows };
     }
+  }
+
+  #isLeft(key: Buffer): boolean {
+    return this.has(prefixOf(key).toString('latin1'));
   }
 }
 

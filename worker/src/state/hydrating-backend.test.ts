@@ -140,7 +140,7 @@ test('a scan finds the whole of its key groups, and brings no others over', asyn
   assert.equal(backend.groupsLeft, RANGE.last, 'group 0 is done');
 });
 
-test('while the backend wants no writes nothing is brought over but what is asked for', async () => {
+test('while the backend wants no writes only what is asked for is brought over', async () => {
   const { backend, inner } = await hydrating([A, B, C]);
   let stalled = true;
   inner.stalled = () => stalled;
