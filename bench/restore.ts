@@ -1,8 +1,8 @@
 /**
  * What it takes to restore one slot: a checkpoint of users of 16 KB - what filled the state, a base
  * of all key groups, deltas of which each touches a share of the users - in a directory store, into
- * a fresh RocksDB. Prints the medians of some runs: until events can flow, which read the users that
- * they need out of the segments, and until RocksDB holds all.
+ * a fresh RocksDB. Prints the medians of some runs: until events can flow, which read the users
+ * that they need out of the segments, and until RocksDB holds all.
  *
  *     npm run bench -- restore [--users N] [--deltas N] [--touched SHARE] [--runs N] [--no-base]
  *                              [--eager] [--profile FILE.cpuprofile]
