@@ -26,8 +26,11 @@ export function mix(a: number, b: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
+/** Halves from a table: `toString(16)` of a number above 2^31 was a third of filling the state. */
+const HEX4 = Array.from({ length: 2 ** 16 }, (_, i) => i.toString(16).padStart(4, '0'));
+
 function hex8(value: number): string {
-  return value.toString(16).padStart(8, '0');
+  return HEX4[value >>> 16]! + HEX4[value & 0xffff]!;
 }
 
 function pick(values: readonly string[], hash: number): string {
