@@ -21,6 +21,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   'control-plane': program('./control-plane.ts'),
   rocksdb: program('./rocksdb.ts'),
   exchange: program('./exchange.ts'),
+  restore: program('./restore.ts'),
   'recovery-1g': program('./recovery.ts'),
   'profile-top': program('./profile-top.ts'),
 };

@@ -5,7 +5,7 @@
  */
 import { TriggerJobError } from '../runtime/errors.ts';
 import { corrupt, type Row, type SegmentHeader } from './segment-format.ts';
-import type { SegmentCache } from './segment-reader.ts';
+import type { SegmentCache, SegmentReader } from './segment-reader.ts';
 import type { BaseRef, DeltaRef, KeyGroupRange, ObjectRef, SubtaskSnapshot } from './snapshot.ts';
 
 /** Bases and deltas of one subtask's snapshot; those of other key groups are left out by range. */
@@ -117,15 +117,87 @@ export async function* mergeChain(
   parts: ChainParts,
   keyGroup: number,
 ): AsyncGenerator<Row[], void, void> {
-  const { base, deltas } = planChain(parts, keyGroup);
+  for (const part of objectsOf(planChain(parts, keyGroup))) {
+    const reader = await openPart(segments, part, keyGroup);
+    yield* reader.readGroup(keyGroup);
+  }
+}
+
+/**
+ * The rows of one key group as the chain leaves them, each once, in no order: what was deleted is
+ * left out. Holds the keys of all parts but the oldest. Throws as `mergeChain`.
+ */
+export async function* newestRows(
+  segments: SegmentCache,
+  parts: ChainParts,
+  keyGroup: number,
+): AsyncGenerator<Row[], void, void> {
+  const newest = new NewestRows();
+  const [oldest, ...later] = objectsOf(planChain(parts, keyGroup));
+  for (const part of later.reverse()) {
+    const reader = await openPart(segments, part, keyGroup);
+    for await (const rows of reader.readGroup(keyGroup)) yield newest.of(rows);
+  }
+  if (oldest === undefined) return;
+  const reader = await openPart(segments, oldest, keyGroup);
+  for await (const rows of reader.readGroup(keyGroup)) yield newest.ofOldest(rows);
+}
+
+/** The segments of a key group's chain, newest first. Throws as `mergeChain`. */
+export async function openChain(
+  segments: SegmentCache,
+  parts: ChainParts,
+  keyGroup: number,
+): Promise<SegmentReader[]> {
+  const readers: SegmentReader[] = [];
+  for (const part of objectsOf(planChain(parts, keyGroup))) {
+    readers.push(await openPart(segments, part, keyGroup));
+  }
+  return readers.reverse();
+}
+
+/** Given a chain's rows from the newest part to the oldest, tells which of them count. */
+export class NewestRows {
+  readonly #seen = new Set<string>();
+
+  of(rows: readonly Row[]): Row[] {
+    const found: Row[] = [];
+    for (const row of rows) {
+      const key = row.key.toString('latin1');
+      if (this.#seen.has(key)) continue;
+      this.#seen.add(key);
+      if (row.value !== null) found.push(row);
+    }
+    return found;
+  }
+
+  /** As `of`, and remembers none of them: nothing older follows. */
+  ofOldest(rows: readonly Row[]): Row[] {
+    const seen = this.#seen;
+    return rows.filter(
+      ({ key, value }) => value !== null && (seen.size === 0 || !seen.has(key.toString('latin1'))),
+    );
+  }
+}
+
+interface ChainObject {
+  object: ObjectRef;
+  /** What the object must say of itself. */
+  wanted: Omit<SegmentHeader, 'range'>;
+}
+
+/** Oldest first. */
+function objectsOf({ base, deltas }: Chain): ChainObject[] {
+  const found: ChainObject[] = [];
   if (base !== null) {
     const wanted = { kind: 'base', from: 0, to: 0, run: 0, epoch: base.epoch } as const;
-    yield* readPart(segments, base.object, wanted, keyGroup);
+    found.push({ object: base.object, wanted });
   }
   for (const { object, from, to, run } of deltas) {
     if (object === null) continue;
-    yield* readPart(segments, object, { kind: 'delta', from, to, run, epoch: 0 }, keyGroup);
+    found.push({ object, wanted: { kind: 'delta', from, to, run, epoch: 0 } });
   }
+  return found;
 }
 
 /** Throws SEGMENT_CORRUPT if the object says of itself that it is something else. */
@@ -144,12 +216,11 @@ function title({ kind, from, to, run, epoch }: Omit<SegmentHeader, 'range'>): st
 }
 
 /** The object says itself what it is: a manifest that names the wrong one is refused (P12). */
-async function* readPart(
+async function openPart(
   segments: SegmentCache,
-  object: ObjectRef,
-  wanted: Omit<SegmentHeader, 'range'>,
+  { object, wanted }: ChainObject,
   keyGroup: number,
-): AsyncGenerator<Row[], void, void> {
+): Promise<SegmentReader> {
   const reader = await segments.open(object);
   const { range } = reader.header;
   checkSegmentHeader(object.name, reader.header, wanted);
@@ -157,7 +228,7 @@ async function* readPart(
     const fault = `serves key groups ${range.first}..${range.last}, not ${keyGroup}`;
     throw corrupt(object.name, 'header', 0, fault);
   }
-  yield* reader.readGroup(keyGroup);
+  return reader;
 }
 
 /**

@@ -6,8 +6,9 @@
  */
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
-import { crc32, zstdDecompress, zstdDecompressSync } from 'node:zlib';
-import { TriggerJobError } from '../runtime/errors.ts';
+import { crc32, zstdDecompress } from 'node:zlib';
+import { invariant, TriggerJobError } from '../runtime/errors.ts';
+import { decompressBlock } from './block-decompressor.ts';
 import type { ObjectStore } from './object-store.ts';
 import {
   type BlockEntry,
@@ -26,7 +27,7 @@ import { sha256Of } from './sha256.ts';
 import type { ObjectRef } from './snapshot.ts';
 
 /** Objects up to this size are fetched at once and their sha256 checked. */
-const WHOLE_BYTES = 64 * 1024 * 1024;
+export const WHOLE_BYTES = 64 * 1024 * 1024;
 /** Read at a time of an object that is only checked or copied. */
 export const PIECE_BYTES = 8 * 1024 * 1024;
 /** Fetched for the header: room for longer headers of later versions. */
@@ -48,22 +49,27 @@ export class SegmentReader {
   readonly name: string;
   readonly header: SegmentHeader;
   readonly groups: ReadonlyMap<number, readonly BlockEntry[]>;
-  /** Bytes kept in memory by this reader. */
-  readonly heldBytes: number;
   readonly #read: ReadRange;
+  /** null: it is read by ranges. */
+  readonly #content: Buffer | null;
 
   constructor(
     name: string,
     header: SegmentHeader,
     groups: ReadonlyMap<number, readonly BlockEntry[]>,
     read: ReadRange,
-    heldBytes: number,
+    content: Buffer | null,
   ) {
     this.name = name;
     this.header = header;
     this.groups = groups;
-    this.heldBytes = heldBytes;
     this.#read = read;
+    this.#content = content;
+  }
+
+  /** Bytes kept in memory by this reader: all, or none. */
+  get heldBytes(): number {
+    return this.#content?.length ?? 0;
   }
 
   /**
@@ -73,31 +79,60 @@ export class SegmentReader {
     for (const entry of this.groups.get(keyGroup) ?? []) yield await this.#block(keyGroup, entry);
   }
 
+  /**
+   * One block, at once: the segment must be in memory. With `scratch`, its rows are valid until
+   * that is used again.
+   */
+  blockRows(keyGroup: number, entry: BlockEntry, scratch?: Buffer): Row[] {
+    invariant(
+      this.#content !== null,
+      'a block was read at once of a segment that is not in memory',
+    );
+    const frame = this.#content.subarray(entry.offset, entry.offset + entry.bytes);
+    return this.#rowsNow(keyGroup, entry, frame, scratch);
+  }
+
   async #block(keyGroup: number, entry: BlockEntry): Promise<Row[]> {
-    const bad = (fault: string) => corrupt(this.name, 'block', entry.offset, fault);
     const frame = await this.#read(entry.offset, entry.bytes);
+    if (entry.rawBytes <= SYNC_BYTES) return this.#rowsNow(keyGroup, entry, frame);
     const { codec, stored } = decodeFrame(frame, entry, keyGroup, this.name);
-    let raw = stored;
-    if (codec === 'zstd') {
-      try {
-        const options = { maxOutputLength: entry.rawBytes, chunkSize: entry.rawBytes + 64 };
-        const sync = entry.rawBytes <= SYNC_BYTES;
-        raw = sync ? zstdDecompressSync(stored, options) : await decompress(stored, options);
-      } catch (cause) {
-        throw bad(`zstd: ${(cause as Error).message}`);
-      }
+    if (codec === 'raw') return this.#rows(keyGroup, entry, stored);
+    const options = { maxOutputLength: entry.rawBytes, chunkSize: entry.rawBytes + 64 };
+    const raw = await decompress(stored, options).catch((cause: Error) => {
+      throw this.#bad(entry, `zstd: ${cause.message}`);
+    });
+    return this.#rows(keyGroup, entry, raw);
+  }
+
+  #rowsNow(keyGroup: number, entry: BlockEntry, frame: Buffer, scratch?: Buffer): Row[] {
+    const { codec, stored } = decodeFrame(frame, entry, keyGroup, this.name);
+    if (codec === 'raw') return this.#rows(keyGroup, entry, stored);
+    let raw: Buffer;
+    try {
+      raw = decompressBlock(stored, entry.rawBytes, scratch);
+    } catch (cause) {
+      throw this.#bad(entry, `zstd: ${(cause as Error).message}`);
     }
+    return this.#rows(keyGroup, entry, raw);
+  }
+
+  #rows(keyGroup: number, entry: BlockEntry, raw: Buffer): Row[] {
+    const bad = (fault: string) => this.#bad(entry, fault);
     if (raw.length !== entry.rawBytes) throw bad(`${raw.length} of ${entry.rawBytes} raw bytes`);
     const rows = decodeRows(raw, keyGroup, bad);
     if (rows.length !== entry.rows) throw bad(`${rows.length} of ${entry.rows} rows`);
     return rows;
+  }
+
+  #bad(entry: BlockEntry, fault: string): TriggerJobError {
+    return corrupt(this.name, 'block', entry.offset, fault);
   }
 }
 
 /** Opens a segment whose bytes are at hand. `name` is for messages. */
 export function openSegment(content: Buffer, name: string): Promise<SegmentReader> {
   const read = async (offset: number, length: number) => content.subarray(offset, offset + length);
-  return open(name, content.length, content.length, read);
+  return open(name, content.length, read, content);
 }
 
 /**
@@ -111,14 +146,14 @@ export async function openStored(
 ): Promise<SegmentReader> {
   if (ref.bytes <= wholeBytes) return openSegment(await fetchObject(store, ref), ref.name);
   const read = (offset: number, length: number) => store.getRange(ref.name, offset, length);
-  return open(ref.name, ref.bytes, 0, read);
+  return open(ref.name, ref.bytes, read, null);
 }
 
 async function open(
   name: string,
   bytes: number,
-  heldBytes: number,
   read: ReadRange,
+  content: Buffer | null,
 ): Promise<SegmentReader> {
   if (bytes < HEADER_BYTES + TRAILER_BYTES) {
     throw corrupt(name, 'header', 0, `${bytes} bytes are no segment`);
@@ -132,7 +167,7 @@ async function open(
   if (footer.length !== footerBytes || crc32(footer) !== footerCrc) {
     throw corrupt(name, 'footer', footerOffset, 'crc32 differs');
   }
-  return new SegmentReader(name, header, decodeFooter(footer, footerOffset, name), read, heldBytes);
+  return new SegmentReader(name, header, decodeFooter(footer, footerOffset, name), read, content);
 }
 
 /**

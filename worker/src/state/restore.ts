@@ -1,11 +1,12 @@
 /**
- * Fills a fresh backend with the key groups of one task from a checkpoint: base, then deltas in
- * order, later rows win. Also rebuilds what no segment holds: the expiry marks, the number of
- * users, the chain.
+ * Brings a task the key groups of a checkpoint: base, then deltas in order, later rows win. Small
+ * enough for memory, the segments are only read, and the backend is filled while the task runs
+ * (hydrating-backend.ts); else a fresh backend is filled first. Also rebuilds what no segment
+ * holds: the expiry marks, the number of users, the chain.
  */
-import { chainOf, mergeChain, planChain } from '../checkpoint/chain.ts';
+import { type ChainParts, chainOf, newestRows, openChain, planChain } from '../checkpoint/chain.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
-import { SegmentCache } from '../checkpoint/segment-reader.ts';
+import { SegmentCache, WHOLE_BYTES } from '../checkpoint/segment-reader.ts';
 import type {
   DeltaRef,
   KeyGroupRange,
@@ -16,6 +17,8 @@ import { TriggerJobError } from '../runtime/errors.ts';
 import type { StateBackend } from './backend.ts';
 import { ChainTracker } from './chain-tracker.ts';
 import type { ExpiryIndex } from './expiry-index.ts';
+import { GroupImage } from './group-image.ts';
+import type { HydratingBackend } from './hydrating-backend.ts';
 import { headLastAccess, isHeadKey, parseKey } from './rows.ts';
 import type { UserRow } from './user-state.ts';
 
@@ -26,6 +29,11 @@ export interface RestoreRequest {
   range: KeyGroupRange;
   snapshots: readonly SubtaskSnapshot[];
   checkpointId: number;
+  /**
+   * The backend, if it may be filled while it is used; the caller then sees to it that it
+   * hydrates.
+   */
+  hydration?: HydratingBackend;
   /** The task is being closed: give up at the next batch. */
   stopped?: () => boolean;
 }
@@ -33,25 +41,43 @@ export interface RestoreRequest {
 export interface RestoreResult {
   chain: ChainTracker;
   users: number;
+  /** Of rows that were read. */
   bytes: number;
 }
 
 /** Segment bytes held at a time; four slots of one process restore at once. */
 const CACHE_BYTES = 128 * 1024 * 1024;
+const MAX_SEGMENTS = 1024;
 /** Fetched at a time before they are needed; a chain is some 50 objects, most of them small. */
 const AHEAD = 8;
 /** Rows' bytes and batches between two turns of the event loop: a few ms. */
 const TURN_BYTES = 1024 * 1024;
 const TURN_BATCHES = 32;
+/** Blocks are 128 KiB, but for a larger row. */
+const SCRATCH_BYTES = 256 * 1024;
 
 export async function restoreState(request: RestoreRequest): Promise<RestoreResult> {
-  const { store, range, snapshots, checkpointId } = request;
+  const { store, range, snapshots, hydration } = request;
   const chain = new ChainTracker(range);
-  const segments = new SegmentCache(store, { maxBytes: CACHE_BYTES });
-  let users = 0;
-  let bytes = 0;
-  const turn = new Turn();
-  await fetchAhead(request, segments);
+  const segments = new SegmentCache(store, { maxBytes: CACHE_BYTES, maxSegments: MAX_SEGMENTS });
+  const objects = objectsOf(request);
+  const chains = chainsOf(request);
+  await fetchAhead(request, segments, objects);
+  let found: Found;
+  if (hydration !== undefined && fits(objects, hydration.maxBytes)) {
+    const { images, ...rest } = await indexAll(request, segments, chains);
+    hydration.attach(images, bytesOf(objects));
+    found = rest;
+  } else {
+    found = await writeAll(request, segments, chains);
+  }
+  await adoptChain(chain, segments, range, snapshots);
+  return { chain, ...found };
+}
+
+/** Of each key group of ours; none for a fresh start. */
+function chainsOf({ range, snapshots, checkpointId }: RestoreRequest): Map<number, ChainParts> {
+  const chains = new Map<number, ChainParts>();
   for (let group = range.first; group <= range.last && snapshots.length > 0; group++) {
     const parts = chainOf(snapshots, group, checkpointId);
     if (parts === null) {
@@ -61,25 +87,99 @@ export async function restoreState(request: RestoreRequest): Promise<RestoreResu
         `checkpoint ${checkpointId} holds no state of key group ${group}; restore another one`,
       );
     }
-    for await (const batch of mergeChain(segments, parts, group)) {
-      let size = 0;
-      for (const row of batch) size += row.key.length + (row.value?.length ?? 0);
-      bytes += size;
-      if (request.stopped?.()) throw new TriggerJobError('RESTORE_STOPPED', 'the task was closed');
-      users += apply(request, batch);
-      await turn.spent(size);
+    chains.set(group, parts);
+  }
+  return chains;
+}
+
+/** Whether all of them can be in memory at once, as the cache holds them. */
+function fits(objects: ReadonlyMap<string, ObjectRef>, maxBytes: number): boolean {
+  const all = [...objects.values()];
+  return (
+    all.length <= MAX_SEGMENTS &&
+    all.every(({ bytes }) => bytes <= WHOLE_BYTES) &&
+    bytesOf(objects) <= Math.min(maxBytes, CACHE_BYTES)
+  );
+}
+
+function bytesOf(objects: ReadonlyMap<string, ObjectRef>): number {
+  let sum = 0;
+  for (const { bytes } of objects.values()) sum += bytes;
+  return sum;
+}
+
+interface Found {
+  users: number;
+  bytes: number;
+}
+
+/** Reads all and writes only the marks: the rows follow out of memory. */
+async function indexAll(
+  request: RestoreRequest,
+  segments: SegmentCache,
+  chains: ReadonlyMap<number, ChainParts>,
+): Promise<Found & { images: GroupImage[] }> {
+  const found = { users: 0, bytes: 0 };
+  const turn = new Turn(request);
+  const scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+  const images: GroupImage[] = [];
+  for (const [group, parts] of chains) {
+    const image = new GroupImage(group, await openChain(segments, parts, group));
+    const marks: UserRow[] = [];
+    for (const { bytes, heads } of image.index(scratch)) {
+      found.users += heads.length;
+      found.bytes += bytes;
+      marks.push(...marksOf(request.expiry, heads));
+      await turn.spent(bytes);
+    }
+    request.backend.write(marks);
+    images.push(image);
+  }
+  return { ...found, images };
+}
+
+async function writeAll(
+  request: RestoreRequest,
+  segments: SegmentCache,
+  chains: ReadonlyMap<number, ChainParts>,
+): Promise<Found> {
+  const found = { users: 0, bytes: 0 };
+  const turn = new Turn(request);
+  for (const [group, parts] of chains) {
+    for await (const rows of newestRows(segments, parts, group)) {
+      let bytes = 0;
+      for (const row of rows) bytes += row.key.length + (row.value?.length ?? 0);
+      const heads = rows.filter(({ key }) => isHeadKey(key));
+      found.users += heads.length;
+      found.bytes += bytes;
+      request.backend.write([...rows, ...marksOf(request.expiry, heads)]);
+      await turn.spent(bytes);
     }
   }
-  await adoptChain(chain, segments, range, snapshots);
-  return { chain, users, bytes };
+  return found;
+}
+
+function marksOf(expiry: ExpiryIndex, heads: readonly UserRow[]): UserRow[] {
+  return heads.flatMap(({ key, value }) => {
+    const { keyGroup, userId } = parseKey(key);
+    return expiry.markRow({ keyGroup, id: userId, lastAccess: headLastAccess(value!) }) ?? [];
+  });
 }
 
 /** Lets the thread hear of other things, such as its end, while it restores. */
 class Turn {
+  readonly #request: RestoreRequest;
   #bytes = 0;
   #batches = 0;
 
+  constructor(request: RestoreRequest) {
+    this.#request = request;
+  }
+
+  /** Throws RESTORE_STOPPED. */
   async spent(bytes: number): Promise<void> {
+    const { stopped } = this.#request;
+    if (stopped?.()) throw new TriggerJobError('RESTORE_STOPPED', 'the task was closed');
     this.#bytes += bytes;
     this.#batches += 1;
     if (this.#bytes < TURN_BYTES && this.#batches < TURN_BATCHES) return;
@@ -89,14 +189,9 @@ class Turn {
   }
 }
 
-/**
- * Opens what the chains name, several at a time, as far as the cache holds it: one after the other
- * each of them would be waited for. What can't be opened is found when it is read.
- */
-async function fetchAhead(request: RestoreRequest, segments: SegmentCache): Promise<void> {
-  const { range, snapshots } = request;
+/** What the chains name, by name. */
+function objectsOf({ range, snapshots }: RestoreRequest): Map<string, ObjectRef> {
   const objects = new Map<string, ObjectRef>();
-  let room = CACHE_BYTES;
   for (const snapshot of snapshots) {
     if (snapshot.range.last < range.first || snapshot.range.first > range.last) continue;
     const inRange = (first: number, last: number) => first <= range.last && last >= range.first;
@@ -104,13 +199,27 @@ async function fetchAhead(request: RestoreRequest, segments: SegmentCache): Prom
       ...snapshot.bases.filter(({ groups }) => groups.some((one) => inRange(one, one))),
       ...snapshot.deltas.filter((delta) => inRange(delta.range.first, delta.range.last)),
     ];
-    for (const { object } of named) {
-      if (object === null || objects.has(object.name) || object.bytes > room) continue;
-      room -= object.bytes;
-      objects.set(object.name, object);
-    }
+    for (const { object } of named) if (object !== null) objects.set(object.name, object);
   }
-  const queue = objects.values();
+  return objects;
+}
+
+/**
+ * Opens objects, several at a time, as far as the cache holds them: one after the other each of
+ * them would be waited for. What can't be opened is found when it is read.
+ */
+async function fetchAhead(
+  request: RestoreRequest,
+  segments: SegmentCache,
+  objects: ReadonlyMap<string, ObjectRef>,
+): Promise<void> {
+  let room = CACHE_BYTES;
+  const fitting = [...objects.values()].filter(({ bytes }) => {
+    if (bytes > room) return false;
+    room -= bytes;
+    return true;
+  });
+  const queue = fitting.values();
   const lane = async () => {
     for (const object of queue) {
       if (request.stopped?.()) return;
@@ -118,24 +227,6 @@ async function fetchAhead(request: RestoreRequest, segments: SegmentCache): Prom
     }
   };
   await Promise.all(Array.from({ length: AHEAD }, lane));
-}
-
-/** Writes one batch with its expiry marks; returns by how much the number of users changed. */
-function apply({ backend, expiry }: RestoreRequest, batch: readonly UserRow[]): number {
-  const ops: UserRow[] = [...batch];
-  const heads = batch.filter((row) => isHeadKey(row.key));
-  const known = backend.getMany(heads.map((row) => row.key));
-  let change = 0;
-  heads.forEach((row, i) => {
-    const was = known[i] === undefined ? 0 : 1;
-    change += (row.value === null ? 0 : 1) - was;
-    if (row.value === null) return;
-    const { keyGroup, userId } = parseKey(row.key);
-    const mark = expiry.markRow({ keyGroup, id: userId, lastAccess: headLastAccess(row.value) });
-    if (mark !== null) ops.push(mark);
-  });
-  backend.write(ops);
-  return change;
 }
 
 /** Continues the restored chain, narrowed to our key groups. */
@@ -148,11 +239,13 @@ async function adoptChain(
   const sizes = async (object: ObjectRef, first: number, last: number) => {
     const { groups } = await segments.open(object);
     const bytes = new Map<number, number>();
-    for (const [group, blocks] of groups) {
-      if (group < first || group > last) continue;
-      let sum = 0;
-      for (const block of blocks) sum += block.bytes;
-      bytes.set(group, sum);
+    for (let group = first; group <= last; group++) {
+      const blocks = groups.get(group);
+      if (blocks === undefined) continue;
+      bytes.set(
+        group,
+        blocks.reduce((sum, block) => sum + block.bytes, 0),
+      );
     }
     return bytes;
   };

@@ -17,6 +17,7 @@ import { type Env, realEnv } from '../runtime/env.ts';
 import { BaseBuilder } from './base-builder.ts';
 import { ChainTracker } from './chain-tracker.ts';
 import { decodeUser } from './decode-user.ts';
+import { HydratingBackend } from './hydrating-backend.ts';
 import { MemoryBackend } from './memory-backend.ts';
 import { restoreState } from './restore.ts';
 import { parseKey } from './rows.ts';
@@ -33,7 +34,8 @@ type Step =
   | { do: 'slice' }
   | { do: 'base' }
   | { do: 'purge' }
-  | { do: 'crash' };
+  | { do: 'hydrate' }
+  | { do: 'crash'; eager: boolean };
 
 interface ModelUser {
   history: string[];
@@ -41,6 +43,8 @@ interface ModelUser {
   lastAccess: number;
 }
 type Model = Map<string, ModelUser>;
+
+const newBackend = () => new HydratingBackend(new MemoryBackend(), 1 << 24);
 
 const cloneModel = (model: Model): Model =>
   new Map([...model].map(([id, user]) => [id, { ...user, history: [...user.history] }]));
@@ -52,7 +56,7 @@ class Rig {
   time = 0;
   seq = 0;
   hits: Record<string, number> = {};
-  #backend = new MemoryBackend();
+  #backend = newBackend();
   #manager = this.#newManager();
   #chain = new ChainTracker(RANGE);
   #lastBarrier = 0;
@@ -79,7 +83,8 @@ class Rig {
     else if (step.do === 'slice') this.#manager.flushSlice(0);
     else if (step.do === 'base') await this.#base();
     else if (step.do === 'purge') await this.#purge();
-    else await this.crash();
+    else if (step.do === 'hydrate') this.#hydrate();
+    else await this.crash(step.eager);
   }
 
   #event(id: string, gap: number): void {
@@ -168,9 +173,16 @@ class Rig {
     }
   }
 
+  /** A block of what was restored. */
+  #hydrate(): void {
+    if (this.#backend.groupsLeft > 0) this.hits['hydrated'] = (this.hits['hydrated'] ?? 0) + 1;
+    this.#backend.slice(1);
+  }
+
   /** Everything local is lost; the last completed checkpoint comes back. */
-  async crash(): Promise<void> {
-    this.#backend = new MemoryBackend();
+  async crash(eager: boolean): Promise<void> {
+    if (this.#backend.groupsLeft > 0) this.hits['torn'] = (this.hits['torn'] ?? 0) + 1;
+    this.#backend = newBackend();
     this.#manager = this.#newManager();
     this.#closing = null;
     this.#bases = [];
@@ -180,6 +192,7 @@ class Rig {
     const restored = await restoreState({
       store: this.store,
       backend: this.#backend,
+      ...(!eager && { hydration: this.#backend }),
       expiry: this.#manager.expiry,
       range: RANGE,
       snapshots: last === null ? [] : [last.snapshot],
@@ -230,7 +243,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.constant({ do: 'slice' as const }) },
   { weight: 2, arbitrary: fc.constant({ do: 'base' as const }) },
   { weight: 1, arbitrary: fc.constant({ do: 'purge' as const }) },
-  { weight: 1, arbitrary: fc.constant({ do: 'crash' as const }) },
+  { weight: 4, arbitrary: fc.constant({ do: 'hydrate' as const }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('crash' as const), eager: fc.boolean() }),
+  },
 );
 
 test('any mix of events, barriers, evictions, bases and crashes equals the fold', async (t) => {
@@ -241,7 +258,7 @@ test('any mix of events, barriers, evictions, bases and crashes equals the fold'
       async (steps) => {
         const rig = new Rig();
         for (const one of steps) await rig.run(one);
-        await rig.crash();
+        await rig.crash(false);
         for (const [name, count] of Object.entries(rig.hits))
           hits[name] = (hits[name] ?? 0) + count;
       },
@@ -249,7 +266,8 @@ test('any mix of events, barriers, evictions, bases and crashes equals the fold'
     { seed: 11, numRuns: 100 },
   );
   t.diagnostic(`hits ${JSON.stringify(hits)}`);
-  for (const name of ['event', 'barrier', 'slice', 'base', 'purge', 'crash', 'expired']) {
+  const steps = ['event', 'barrier', 'slice', 'base', 'purge', 'crash', 'hydrate'];
+  for (const name of [...steps, 'expired', 'hydrated', 'torn']) {
     assert.ok((hits[name] ?? 0) > 0, `${name} was never tried`);
   }
 });

@@ -12,6 +12,7 @@ import { type Histograms, noHistogram } from '../runtime/histogram.ts';
 import { HELD_BYTES } from '../source/kafka-fetcher.ts';
 import type { SplitReader } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
+import { hydrationLimit } from '../state/hydrating-backend.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
 import { KEEP_BYTES } from './body-pool.ts';
@@ -191,6 +192,10 @@ function bounds(
     outbox_deliveries: { value: outbox.underWay, limit: MAX_UNDER_WAY },
     body_pool_bytes: { value: outbox.bodies.keptBytes, limit: KEEP_BYTES },
     cache_bytes: { value: manager.stats.cacheBytes, limit: memory.slotCacheBytes },
+    hydration_bytes: {
+      value: backend['hydration_bytes'] ?? 0,
+      limit: hydrationLimit(memory.slotCacheBytes),
+    },
     delta_bytes: { value: manager.deltaBytes, limit: 2 * memory.slotDeltaBytes },
     owed_bytes: { value: parts.owedBytes, limit: OWED_LIMIT_BYTES },
     rocksdb_block_cache_bytes: {

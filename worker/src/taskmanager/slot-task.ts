@@ -11,6 +11,7 @@ import type { Received } from '../exchange/input-gate.ts';
 import type { SlotAnswer, SlotQuery } from '../rpc/inspection.ts';
 import type { RunningTask, ScriptVersion, SubtaskMetrics } from '../rpc/messages.ts';
 import type { SplitPosition } from '../source/source.ts';
+import { HydratingBackend } from '../state/hydrating-backend.ts';
 import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
 import { Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
@@ -37,6 +38,7 @@ interface RunningParts {
 
 export class SlotTask {
   readonly #ports: SlotPorts;
+  readonly #backend: HydratingBackend;
   readonly #config: SlotConfig;
   readonly #parts: SlotParts;
   readonly #housekeeping: Housekeeping;
@@ -62,7 +64,8 @@ export class SlotTask {
     const report = (one: TaskReport) => {
       if (!this.#faulted) ports.report(one);
     };
-    this.#ports = { ...ports, report };
+    this.#backend = new HydratingBackend(ports.backend, config.plan.memory.slotCacheBytes);
+    this.#ports = { ...ports, report, backend: this.#backend };
     this.#config = config;
     const { attempt, subtask } = config.task;
     this.#peers = new PeerTasks(config.attempts);
@@ -109,35 +112,31 @@ export class SlotTask {
     if (!this.#waitsForReplay) source.run().catch((fault: unknown) => this.#fault(fault));
     this.#housekeeping.start();
     this.#schedule();
+    this.#backend.hydrate(env).catch((fault: unknown) => this.#fault(fault));
   }
 
   async #restore(): Promise<{ running: RunningParts; volatile: VolatileState }> {
-    const { env, store, backend, report } = this.#ports;
-    const { task } = this.#config;
     const { manager, ledger, processor } = this.#parts;
-    const { range, restore, restoredId, subtask, attempt } = task;
+    const { range, restore, restoredId, subtask, attempt } = this.#config.task;
     const restored = await restoreState({
-      store,
-      backend,
+      ...this.#ports,
       expiry: manager.expiry,
       range,
       snapshots: restore,
       checkpointId: restoredId,
+      hydration: this.#backend,
       stopped: () => this.#closed,
     });
     manager.restored(restored.users);
-    const volatile = await restoreVolatile(store, restore, range, ledger);
+    const volatile = await restoreVolatile(this.#ports.store, restore, range, ledger);
     this.#restored = ledger.totals(0, 0);
     const checkpointer = new Checkpointer({
-      env,
-      store,
-      backend,
+      ...this.#ports,
       chain: restored.chain,
       range,
       subtask,
       attempt,
       lastBarrier: restore.length > 0 ? restoredId : 0,
-      report,
       onFault: (fault) => this.#fault(fault),
     });
     const barriers = new TaskBarriers({

@@ -1,0 +1,115 @@
+/**
+ * One key group of a checkpoint as it lies in its segments, in memory: read through once, so that
+ * what is damaged is found before the task runs; then user by user, as they are asked for, or all
+ * that is left. Rows come from the newest part of the chain to the oldest: the first image of a key
+ * counts, older ones are passed over.
+ */
+import { NewestRows } from '../checkpoint/chain.ts';
+import type { BlockEntry } from '../checkpoint/segment-format.ts';
+import type { SegmentReader } from '../checkpoint/segment-reader.ts';
+import { isHeadKey } from './rows.ts';
+import type { UserRow } from './user-state.ts';
+
+interface IndexedBlock {
+  reader: SegmentReader;
+  entry: BlockEntry;
+  /** Hashes of its users, each once: which blocks to read for one of them. */
+  users: Uint32Array;
+  /** Of the chain's oldest part. */
+  oldest: boolean;
+}
+
+/** Of the user that a row belongs to; row keys begin with it (rows.ts). */
+export function prefixOf(key: Buffer): Buffer {
+  return key.subarray(0, 4 + key.readUInt16BE(2));
+}
+
+export class GroupImage {
+  readonly keyGroup: number;
+  readonly #readers: readonly SegmentReader[];
+  readonly #blocks: IndexedBlock[] = [];
+  /** Users that were taken out, by prefix as latin1: their rows are the backend's from then on. */
+  readonly #taken = new Set<string>();
+
+  /** `readers`: the chain, newest first, all in memory. */
+  constructor(keyGroup: number, readers: readonly SegmentReader[]) {
+    this.keyGroup = keyGroup;
+    this.#readers = readers;
+  }
+
+  /**
+   * Reads every block once; must be done first. Yields its raw bytes with the head rows among the
+   * rows that count, which are valid until the next step.
+   */
+  *index(scratch: Buffer): Generator<{ bytes: number; heads: UserRow[] }, void, void> {
+    const newest = new NewestRows();
+    for (const [number, reader] of this.#readers.entries()) {
+      const oldest = number === this.#readers.length - 1;
+      for (const entry of reader.groups.get(this.keyGroup) ?? []) {
+        const rows = reader.blockRows(this.keyGroup, entry, scratch);
+        this.#blocks.push({ reader, entry, users: usersOf(rows), oldest });
+        const heads = rows.filter(({ key }) => isHeadKey(key));
+        const found = oldest ? newest.ofOldest(heads) : newest.of(heads);
+        yield { bytes: entry.rawBytes, heads: found };
+      }
+    }
+  }
+
+  has(user: string): boolean {
+    return !this.#taken.has(user);
+  }
+
+  /** The rows of a user, by its prefix. The caller writes them, then says `take`. */
+  rowsOf(prefix: Buffer): UserRow[] {
+    const hash = hashOf(prefix, prefix.length);
+    const newest = new NewestRows();
+    const found: UserRow[] = [];
+    for (const { reader, entry, users } of this.#blocks) {
+      if (!users.includes(hash)) continue;
+      const own = reader
+        .blockRows(this.keyGroup, entry)
+        .filter(({ key }) => prefix.compare(key, 0, prefix.length) === 0);
+      found.push(...newest.of(own));
+    }
+    return found;
+  }
+
+  take(user: string): void {
+    this.#taken.add(user);
+  }
+
+  /** All rows of users that are not taken by then, a block at a time; `bytes` were looked at. */
+  *rest(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
+    const newest = new NewestRows();
+    for (const { reader, entry, oldest } of this.#blocks) {
+      const all = reader.blockRows(this.keyGroup, entry);
+      const left = this.#taken.size === 0 ? all : all.filter(({ key }) => this.#isLeft(key));
+      const rows = oldest ? newest.ofOldest(left) : newest.of(left);
+      yield { bytes: entry.rawBytes, rows };
+    }
+  }
+
+  #isLeft(key: Buffer): boolean {
+    return this.has(prefixOf(key).toString('latin1'));
+  }
+}
+
+function usersOf(rows: readonly UserRow[]): Uint32Array {
+  const hashes: number[] = [];
+  let last = -1;
+  for (const { key } of rows) {
+    const hash = hashOf(key, 4 + key.readUInt16BE(2));
+    // Rows of a user lie side by side.
+    if (hash === last) continue;
+    hashes.push(hash);
+    last = hash;
+  }
+  return Uint32Array.from(hashes);
+}
+
+/** FNV-1a. A collision costs the reading of a block. */
+function hashOf(bytes: Buffer, length: number): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < length; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+  return hash >>> 0;
+}

@@ -1,0 +1,161 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { SegmentWriter } from '../checkpoint/segment.ts';
+import { openSegment } from '../checkpoint/segment-reader.ts';
+import { realEnv } from '../runtime/env.ts';
+import { GroupImage } from './group-image.ts';
+import { HydratingBackend } from './hydrating-backend.ts';
+import { RecordingBackend } from './recording-backend.ts';
+import { CHUNK, HEAD, PROFILE, rowKey, userPrefix } from './rows.ts';
+import type { UserRow } from './user-state.ts';
+
+const RANGE = { first: 0, last: 3 };
+const CACHE_BYTES = 1024 * 1024;
+const SEGMENT_BYTES = 1000;
+/** Enough that a key group has several blocks. */
+const PADDING = 'x'.repeat(20_000);
+
+const put = (group: number, id: string, row: number, text: string): UserRow => {
+  return { key: rowKey(userPrefix(group, id), row), value: Buffer.from(text) };
+};
+const gone = ({ key }: UserRow): UserRow => ({ key, value: null });
+
+/** A segment of a chain, in memory. */
+async function reader(to: number, ops: readonly UserRow[]) {
+  const writer = new SegmentWriter({
+    kind: 'delta',
+    from: to - 1,
+    to,
+    run: 0,
+    epoch: 0,
+    range: RANGE,
+  });
+  const sorted = [...ops].sort((a, b) => a.key.compare(b.key));
+  for (let group = RANGE.first; group <= RANGE.last; group++) {
+    const own = sorted.filter(({ key }) => key.readUInt16BE(0) === group);
+    if (own.length > 0) await writer.addGroup(group, own);
+  }
+  return openSegment((await writer.finish()).content, `delta-${to}`);
+}
+
+/** `parts`: what each interval wrote, oldest first. */
+async function hydrating(...parts: UserRow[][]) {
+  const readers = await Promise.all(parts.map((ops, i) => reader(i + 1, ops)));
+  const images: GroupImage[] = [];
+  const heads: string[] = [];
+  for (let group = RANGE.first; group <= RANGE.last; group++) {
+    const image = new GroupImage(group, [...readers].reverse());
+    for (const step of image.index(Buffer.alloc(1 << 18))) {
+      heads.push(...step.heads.map(({ value }) => value!.toString()));
+    }
+    images.push(image);
+  }
+  const inner = new RecordingBackend();
+  const backend = new HydratingBackend(inner, CACHE_BYTES);
+  backend.attach(images, SEGMENT_BYTES);
+  return { backend, inner, heads };
+}
+
+const read = (backend: HydratingBackend, ...rows: UserRow[]) =>
+  backend.getMany(rows.map(({ key }) => key)).map((value) => value?.toString().slice(0, 8));
+
+const writtenOf = (inner: RecordingBackend, one: UserRow) =>
+  inner.written.filter(({ key }) => key.equals(one.key)).map(({ value }) => value?.toString());
+
+const A = put(0, 'a', HEAD, 'a1');
+const A_CHUNK = put(0, 'a', CHUNK, 'chunk of a');
+const B = put(0, 'b', HEAD, 'b1');
+const C = put(2, 'c', HEAD, 'c1');
+
+test('a user is brought over by its first read, whole, as the chain leaves it', async () => {
+  const { backend, inner } = await hydrating(
+    [A, A_CHUNK, put(0, 'a', PROFILE, 'old'), B, C],
+    [put(0, 'a', PROFILE, 'new'), gone(A_CHUNK)],
+  );
+  assert.deepEqual(read(backend, A), ['a1']);
+  assert.deepEqual(inner.written.map(({ value }) => value?.toString()).sort(), ['a1', 'new']);
+  assert.deepEqual(read(backend, put(0, 'a', PROFILE, ''), A_CHUNK, B, A), [
+    'new',
+    undefined,
+    'b1',
+    'a1',
+  ]);
+  assert.deepEqual(read(backend, put(0, 'nobody', HEAD, ''), put(3, 'c', HEAD, '')), [
+    undefined,
+    undefined,
+  ]);
+  assert.equal(writtenOf(inner, A).length, 1, 'once');
+  assert.equal(writtenOf(inner, C).length, 0, 'not asked for');
+});
+
+test('what was changed meanwhile stays: no restored row is written over it', async () => {
+  const { backend, inner } = await hydrating([A, A_CHUNK, B, C]);
+  read(backend, A);
+  backend.write([put(0, 'a', HEAD, 'a2'), gone(A_CHUNK)]);
+  // Never asked for: a write alone brings the other rows over first.
+  backend.write([put(0, 'b', PROFILE, 'of b'), put(2, 'c', HEAD, 'c2')]);
+  await backend.hydrate(realEnv);
+  assert.equal(backend.groupsLeft, 0);
+  const found = read(backend, A, A_CHUNK, B, put(0, 'b', PROFILE, ''), C);
+  assert.deepEqual(found, ['a2', undefined, 'b1', 'of b', 'c2']);
+  assert.deepEqual(writtenOf(inner, C), ['c1', 'c2']);
+});
+
+test('a change in the midst of a key group: the rest of it leaves that user out', async () => {
+  const users = Array.from({ length: 60 }, (_, n) => `u${String(n).padStart(2, '0')}`);
+  const rows = users.flatMap((id) => [put(1, id, HEAD, `${id}@1`), put(1, id, PROFILE, PADDING)]);
+  const { backend, inner, heads } = await hydrating(rows, [put(1, 'u30', HEAD, 'u30@2')]);
+  assert.equal(heads.length, users.length, 'each user is counted once');
+  assert.equal(backend.stats()['hydration_bytes'], SEGMENT_BYTES);
+  const slices = backend.hydrate(realEnv);
+  assert.ok(inner.written.length > 0 && inner.written.length < rows.length, 'one slice is out');
+  for (const id of ['u00', 'u30', 'u59']) {
+    const before = id === 'u30' ? 'u30@2' : `${id}@1`;
+    assert.deepEqual(read(backend, put(1, id, HEAD, ''), put(1, id, PROFILE, '')), [
+      before,
+      PADDING.slice(0, 8),
+    ]);
+    backend.write([put(1, id, HEAD, 'later'), gone(put(1, id, PROFILE, ''))]);
+  }
+  await slices;
+  assert.equal(backend.stats()['hydration_bytes'], 0, 'let go of');
+  for (const id of users) {
+    const changed = ['u00', 'u30', 'u59'].includes(id);
+    const expected = changed ? ['later', undefined] : [`${id}@1`, PADDING.slice(0, 8)];
+    assert.deepEqual(read(backend, put(1, id, HEAD, ''), put(1, id, PROFILE, '')), expected);
+  }
+});
+
+test('a scan finds the whole of its key groups, and brings no others over', async () => {
+  const { backend } = await hydrating([A, B, C], [gone(B)]);
+  const scan = backend.scan({
+    gte: Buffer.from([0, 0]),
+    lt: Buffer.from([0, 1]),
+    maxRows: 100,
+    maxBytes: 1000,
+  });
+  const found: string[] = [];
+  for await (const rows of scan) found.push(...rows.map(({ value }) => value.toString()));
+  assert.deepEqual(found, ['a1']);
+  assert.equal(backend.groupsLeft, RANGE.last, 'group 0 is done');
+});
+
+test('while the backend wants no writes only what is asked for is brought over', async () => {
+  const { backend, inner } = await hydrating([A, B, C]);
+  let stalled = true;
+  inner.stalled = () => stalled;
+  const hydrated = backend.hydrate(realEnv);
+  assert.equal(inner.written.length, 0);
+  assert.deepEqual(read(backend, B), ['b1']);
+  stalled = false;
+  await hydrated;
+  assert.deepEqual(writtenOf(inner, B), ['b1']);
+  assert.deepEqual(read(backend, A, C), ['a1', 'c1']);
+});
+
+test('closed before all is out: nothing more is written', async () => {
+  const { backend, inner } = await hydrating([A, B, C]);
+  await backend.close();
+  await backend.hydrate(realEnv);
+  assert.equal(inner.written.length, 0);
+});

@@ -1,0 +1,155 @@
+/**
+ * A backend that is filled while it is used: after a restore the users are still in the
+ * checkpoint's segments, in memory. Whoever is asked for is written into the backend first, all
+ * others follow beside event processing. So events flow once the segments have been read, not once
+ * RocksDB holds them; to its caller the state is whole from the beginning (P3).
+ *
+ * A user is in the segments or in the backend, never in both: its rows go over together, before the
+ * first read or write of one of them, and what is left of a key group passes over such users. Later
+ * images are therefore never overwritten by restored ones (P6).
+ */
+import { type Env, sleep } from '../runtime/env.ts';
+import type { ScanOptions, StateBackend } from './backend.ts';
+import { type GroupImage, prefixOf } from './group-image.ts';
+import type { UserRow } from './user-state.ts';
+
+/** Written between two turns: about a millisecond of RocksDB (P8). */
+const SLICE_BYTES = 256 * 1024;
+/** Between slices: events come first. */
+const PAUSE_MS = 1;
+/** While RocksDB wants no writes (P8). */
+const STALLED_MS = 20;
+
+/**
+ * Bytes of segments that may be attached: half of the live users' memory, of whom there are hardly
+ * any while it hydrates, and no more than a restore holds anyway.
+ */
+export function hydrationLimit(cacheBytes: number): number {
+  return Math.min(cacheBytes / 2, 128 * 1024 * 1024);
+}
+
+interface GroupRest {
+  image: GroupImage;
+  blocks: ReturnType<GroupImage['rest']>;
+}
+
+export class HydratingBackend implements StateBackend {
+  readonly maxBytes: number;
+  readonly #backend: StateBackend;
+  /** Key groups whose users are not all in the backend. */
+  readonly #images = new Map<number, GroupImage>();
+  /** Of their segments. */
+  #bytes = 0;
+  /** What is left of the group that is being written. */
+  #rest: GroupRest | null = null;
+
+  /** `cacheBytes`: the limit of live users. */
+  constructor(backend: StateBackend, cacheBytes: number) {
+    this.#backend = backend;
+    this.maxBytes = hydrationLimit(cacheBytes);
+  }
+
+  /** Before anything is read: these key groups are in segments of `bytes`, in memory, indexed. */
+  attach(images: readonly GroupImage[], bytes: number): void {
+    this.#bytes = bytes;
+    for (const image of images) this.#images.set(image.keyGroup, image);
+  }
+
+  /** Key groups that are not wholly in the backend. */
+  get groupsLeft(): number {
+    return this.#images.size;
+  }
+
+  /** Writes what is left, in slices between turns of the event loop, until all is out. */
+  async hydrate(env: Env): Promise<void> {
+    while (this.#images.size > 0) {
+      const stalled = this.#backend.stalled();
+      if (!stalled) this.slice(SLICE_BYTES);
+      await sleep(env, stalled ? STALLED_MS : PAUSE_MS);
+    }
+  }
+
+  /** Looks at so many bytes of what is left, a block at least, and writes what counts. */
+  slice(bytes: number): void {
+    for (let left = bytes; left > 0 && this.#images.size > 0; ) {
+      const [next] = this.#images.values();
+      this.#rest ??= { image: next!, blocks: next!.rest() };
+      left -= this.#writeBlock(this.#rest);
+    }
+  }
+
+  getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
+    if (this.#images.size > 0) this.#fetch(keys);
+    return this.#backend.getMany(keys);
+  }
+
+  write(ops: readonly UserRow[]): void {
+    if (this.#images.size > 0) this.#fetch(ops.map(({ key }) => key));
+    this.#backend.write(ops);
+  }
+
+  scan(options: ScanOptions): AsyncIterableIterator<{ key: Buffer; value: Buffer }[]> {
+    // A base holds all rows of its key group (P13).
+    for (const image of [...this.#images.values()]) {
+      if (overlaps(image.keyGroup, options)) this.#complete(image);
+    }
+    return this.#backend.scan(options);
+  }
+
+  stalled(): boolean {
+    return this.#backend.stalled();
+  }
+
+  stats(): Record<string, number> {
+    const held = this.#images.size > 0 ? this.#bytes : 0;
+    return {
+      ...this.#backend.stats(),
+      hydration_bytes: held,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#images.clear();
+    await this.#backend.close();
+  }
+
+  /** Brings over the users of these rows. */
+  #fetch(keys: readonly Buffer[]): void {
+    const users = new Map<string, GroupImage>();
+    const rows: UserRow[] = [];
+    for (const key of keys) {
+      const image = this.#images.get(key.readUInt16BE(0));
+      if (image === undefined) continue;
+      const prefix = prefixOf(key);
+      const user = prefix.toString('latin1');
+      if (!image.has(user) || users.has(user)) continue;
+      users.set(user, image);
+      rows.push(...image.rowsOf(prefix));
+    }
+    if (rows.length > 0) this.#backend.write(rows);
+    for (const [user, image] of users) image.take(user);
+  }
+
+  #complete(image: GroupImage): void {
+    const rest = this.#rest?.image === image ? this.#rest : { image, blocks: image.rest() };
+    while (this.#images.has(image.keyGroup)) this.#writeBlock(rest);
+  }
+
+  /** The bytes that were looked at; at its end the key group is the backend's. */
+  #writeBlock(rest: GroupRest): number {
+    const { value: block, done } = rest.blocks.next();
+    if (done === true) {
+      this.#images.delete(rest.image.keyGroup);
+      if (this.#rest === rest) this.#rest = null;
+      return 0;
+    }
+    if (block.rows.length > 0) this.#backend.write(block.rows);
+    return block.bytes;
+  }
+}
+
+function overlaps(keyGroup: number, { gte, lt }: ScanOptions): boolean {
+  const from = gte.readUInt16BE(0);
+  const end = lt.readUInt16BE(0);
+  return keyGroup >= from && (keyGroup < end || (keyGroup === end && lt.length > 2));
+}
