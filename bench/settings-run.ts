@@ -167,12 +167,13 @@ class RunsOfSetting {
 function inShort(figures: RunFigures): string {
   if (figures.wrong !== null) return `WRONG: ${figures.wrong}`;
   const { eventsPerSecond, eventsPerCpuSecond, fillSeconds, startUpSeconds } = figures;
-  const { caughtUpSeconds, checkpoints } = figures;
+  const { caughtUpSeconds, checkpoints, dipPercent } = figures;
   const parts = [`up in ${startUpSeconds.toFixed(1)} s`, `filled in ${fillSeconds.toFixed(1)} s`];
   if (!Number.isNaN(caughtUpSeconds)) parts.push(`caught up in ${caughtUpSeconds.toFixed(1)} s`);
   if (!Number.isNaN(eventsPerSecond)) {
     parts.push(`${Math.round(eventsPerSecond)} events/s`);
     parts.push(`${Math.round(eventsPerCpuSecond)} per CPU-second`);
   }
-  return [...parts, `${checkpoints} checkpoints`, 'results right'].join(', ');
+  const dip = Number.isNaN(dipPercent) ? '' : `, ${dipPercent.toFixed(1)} % less while one ran`;
+  return [...parts, `${checkpoints} checkpoints${dip}`, 'results right'].join(', ');
 }

@@ -21,7 +21,7 @@ import { FiredLog, type FiredRow } from './fired-log.ts';
 import { type JobSettings, jobFile } from './job-file.ts';
 import { JobProcess } from './job-process.ts';
 import { PARTITIONS } from './load-topic.ts';
-import type { ProfileService } from './profile-service.ts';
+import { RateBins } from './rate-bins.ts';
 import type { Setting } from './settings.ts';
 
 /** Elsewhere counters come with it: often. */
@@ -34,6 +34,7 @@ export const triggerjobEngine: Engine = {
     const { setting, folder, bootstrap, topic, service } = launch;
     const firedFolder = join(folder, 'fired');
     await mkdir(firedFolder);
+    if (setting.webhook) await service.logPostsIn(firedFolder);
     const file = join(folder, 'job.yaml');
     const surroundings = { bootstrap, topic, serviceUrl: service.url };
     await writeFile(file, JSON.stringify(jobFile(settingsOf(launch), surroundings), null, 2));
@@ -47,8 +48,7 @@ export const triggerjobEngine: Engine = {
     const portFile = join(folder, 'state', 'jobmanager.json');
     const { pid: jobManager } = JSON.parse(await readFile(portFile, 'utf8')) as { pid: number };
     const taskManager = (await job.status()).taskManagers[0]!.pid;
-    const receiver = setting.webhook ? service : null;
-    return new TriggerjobRun(job, { jobManager, taskManager }, new FiredLog(firedFolder), receiver);
+    return new TriggerjobRun(job, { jobManager, taskManager }, new FiredLog(firedFolder));
   },
 };
 
@@ -82,26 +82,21 @@ function heartbeatOf({ killAtEventsPerSecond }: Setting): object {
 
 class TriggerjobRun implements EngineRun {
   readonly startedAt: number;
+  /** Of the events that fired: 1 in 25, at moments that no status has waited for. */
+  readonly handled = new RateBins();
   readonly #job: JobProcess;
   #seen: Processes;
+  /** Of the black hole, or of the webhook's receiver. */
   readonly #fired: FiredLog;
-  /** Takes the posts; null: the black hole does. */
-  readonly #receiver: ProfileService | null;
   #killed: { at: number; pid: number } | null = null;
   #firstAfterKill: number | null = null;
   readonly #caughtUp = new Map<number, number>();
 
-  constructor(
-    job: JobProcess,
-    processes: Processes,
-    fired: FiredLog,
-    receiver: ProfileService | null,
-  ) {
+  constructor(job: JobProcess, processes: Processes, fired: FiredLog) {
     this.startedAt = job.startedAt;
     this.#job = job;
     this.#seen = processes;
     this.#fired = fired;
-    this.#receiver = receiver;
   }
 
   async progress(): Promise<Progress | null> {
@@ -116,7 +111,6 @@ class TriggerjobRun implements EngineRun {
   }
 
   async firstRecordAt(): Promise<number | null> {
-    if (this.#receiver !== null) return (await this.#receiver.report()).firstAt;
     this.#readFired();
     return this.#fired.firstAt;
   }
@@ -145,15 +139,15 @@ class TriggerjobRun implements EngineRun {
   }
 
   async outcome(): Promise<Outcome> {
-    this.#readFired();
     const { processed, lag, parked, outbox } = await this.#job.status();
-    const fired = this.#receiver === null ? this.#fired.ids : await this.#receiver.report();
+    this.#readFired();
+    const { fired, firedSum, repeated } = this.#fired.ids;
     const faults = lag === 0 && parked === 0 && outbox === 0 ? [] : ['not all is done'];
-    if (fired.repeated > 0 && this.#killed === null) {
-      faults.push(`${fired.repeated} fired twice, though nothing failed`);
+    if (repeated > 0 && this.#killed === null) {
+      faults.push(`${repeated} fired twice, though nothing failed`);
     }
     const events = this.#killed === null ? processed : null;
-    return { events, fired: fired.fired, firedSum: fired.firedSum, faults };
+    return { events, fired, firedSum, faults };
   }
 
   async killTaskManager(): Promise<number> {
@@ -186,6 +180,7 @@ class TriggerjobRun implements EngineRun {
   }
 
   #take({ pid, at, timestamp, partition }: FiredRow): void {
+    this.handled.add(at, at, 1);
     if (this.#killed === null || pid === this.#killed.pid) return;
     this.#firstAfterKill = Math.min(at, this.#firstAfterKill ?? at);
     const isNew = at - timestamp < CAUGHT_UP_WITHIN_MS;
