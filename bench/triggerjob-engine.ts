@@ -27,12 +27,14 @@ import type { Setting } from './settings.ts';
 /** Elsewhere counters come with it: often. */
 const COUNTING_HEARTBEAT_MS = 250;
 const END_POLL_MS = 50;
+/** In that of the run: what fired, as the black hole or the webhook's receiver saw it. */
+export const FIRED_FOLDER = 'fired';
 
 export const triggerjobEngine: Engine = {
   name: 'TriggerJob',
   async start(launch) {
     const { setting, folder, bootstrap, topic, service } = launch;
-    const firedFolder = join(folder, 'fired');
+    const firedFolder = join(folder, FIRED_FOLDER);
     await mkdir(firedFolder);
     if (setting.webhook) await service.logPostsIn(firedFolder);
     const file = join(folder, 'job.yaml');
@@ -43,7 +45,7 @@ export const triggerjobEngine: Engine = {
       TRIGGERJOB_BENCH_BLACK_HOLE: setting.webhook ? '0' : '1',
       TRIGGERJOB_BENCH_SYNTHETIC: setting.httpProfiles ? '0' : '1',
       TRIGGERJOB_BENCH_FIRED: firedFolder,
-      ...(heavy !== null && { TRIGGERJOB_BENCH_HEAVY: `${heavy.every},${heavy.paddingBytes}` }),
+      ...(heavy !== null && { TRIGGERJOB_BENCH_HEAVY: JSON.stringify(heavy) }),
     });
     const portFile = join(folder, 'state', 'jobmanager.json');
     const { pid: jobManager } = JSON.parse(await readFile(portFile, 'utf8')) as { pid: number };
@@ -53,12 +55,13 @@ export const triggerjobEngine: Engine = {
 };
 
 function settingsOf({ setting, checkpointIntervalMs }: Launch): JobSettings {
-  const { slotCache, processMebibytes, webhook, script } = setting;
+  const { slotCache, processMebibytes, webhook, script, historyMaxEvents } = setting;
   return {
     slots: SLOTS,
     checkpointInterval: `${checkpointIntervalMs}ms`,
     action: webhook ? 'webhook' : 'blackhole',
     script,
+    ...(historyMaxEvents !== null && { historyMaxEvents }),
     spec: {
       heartbeat: heartbeatOf(setting),
       restartStrategy: {
