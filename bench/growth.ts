@@ -5,9 +5,9 @@
  *
  *   --part users,history        one of the two
  *   --users N,N,N               sizes of the first part (1000,10000,100000)
- *   --events N                  of each of its runs (2,000,000)
+ *   --events N                  of each of its runs (3,000,000: some checkpoints)
  *   --history-users N           of the second part (1,000: 1.3 GB in the largest)
- *   --history-events N          of each of its runs (1,000,000)
+ *   --history-events N          of each of its runs (3,000,000)
  *   --event-bytes N,N,N         of each of a user's 100 past events (130,1300,13000)
  *   --runs N                    rounds of all sizes; medians (1)
  *   --interval-ms N             of the checkpoints (10000)
@@ -39,9 +39,9 @@ const { values } = parseArgs({
   options: {
     part: { type: 'string', default: 'users,history' },
     users: { type: 'string', default: '1000,10000,100000' },
-    events: { type: 'string', default: '2000000' },
+    events: { type: 'string', default: '3000000' },
     'history-users': { type: 'string', default: '1000' },
-    'history-events': { type: 'string', default: '1000000' },
+    'history-events': { type: 'string', default: '3000000' },
     'event-bytes': { type: 'string', default: '130,1300,13000' },
     runs: { type: 'string', default: '1' },
     'interval-ms': { type: 'string', default: '10000' },

@@ -26,6 +26,7 @@ describe('latency', () => {
           events: 25_000,
           checkpoints: [checkpoint(900, 1_100), checkpoint(20_000, 10)],
           cpuSeconds: 5,
+          benchSeconds: 3,
           busySeconds: 15,
         },
         2_500,
@@ -37,6 +38,7 @@ describe('latency', () => {
     assert.equal(found['p99 while none was'], 5);
     assert.deepEqual([found['checkpoints'], found['events']], [1, 2_500]);
     assert.equal(found['CPU of JobManager and TaskManager'], 0.5);
+    assert.equal(found['CPU of all else'], 0.7);
   });
 
   it('belongs to a checkpoint that any part of it fell into', () => {
@@ -51,7 +53,7 @@ describe('latency', () => {
 
   it('has no p99 of a handful', () => {
     const window = { from: 0, to: 1_000 };
-    const none = { events: 0, checkpoints: [], cpuSeconds: 0, busySeconds: 0 };
+    const none = { events: 0, checkpoints: [], cpuSeconds: 0, benchSeconds: 0, busySeconds: 0 };
     const found = figures(latencyFigures({ posts: posts(99), window, ...none }, 1));
     assert.ok(Number.isNaN(found['latency p99']));
   });

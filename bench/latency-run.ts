@@ -11,13 +11,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Checkpoint, EngineRun } from './engine.ts';
+import type { EngineRun } from './engine.ts';
 import { lookUntil, reach, untilRight } from './engine-waits.ts';
 import { FiredLog } from './fired-log.ts';
-import type { Post } from './latency-figures.ts';
+import type { LatencyWindow, Post } from './latency-figures.ts';
 import { PacedStream } from './paced-stream.ts';
 import { dropTopic, type LoadedTopic, loadTopic, type Place } from './place.ts';
-import { machineBusySeconds } from './process-figures.ts';
+import { cpuSeconds, machineBusySeconds } from './process-figures.ts';
 import type { Span } from './rate-bins.ts';
 import type { Setting } from './settings.ts';
 import { FIRED_FOLDER, triggerjobEngine } from './triggerjob-engine.ts';
@@ -35,21 +35,11 @@ export interface LatencyOptions {
   checkpointIntervalMs: number;
 }
 
-export interface LatencyRun {
-  /** Of the events that were appended in the window. */
-  posts: Post[];
-  window: Span;
-  /** Events that the stream had in the window. */
-  events: number;
-  checkpoints: Checkpoint[];
-  /** User + system of JobManager and TaskManager. */
-  cpuSeconds: number;
-  /** Of the machine, everything. */
-  busySeconds: number;
-}
-
 /** Throws if the results are wrong. */
-export async function measureLatency(place: Place, options: LatencyOptions): Promise<LatencyRun> {
+export async function measureLatency(
+  place: Place,
+  options: LatencyOptions,
+): Promise<LatencyWindow> {
   const { setting, checkpointIntervalMs } = options;
   const { broker, service } = place;
   const { bootstrap } = broker;
@@ -58,7 +48,8 @@ export async function measureLatency(place: Place, options: LatencyOptions): Pro
   const launch = { setting, bootstrap, topic: topic.name, service, folder, checkpointIntervalMs };
   const run = await triggerjobEngine.start(launch);
   try {
-    return await measure(run, topic, folder, options);
+    const others = [broker.pid!, service.pid, process.pid];
+    return await measure(run, topic, { ...options, folder, others });
   } finally {
     await run.end();
     await dropTopic(place, topic);
@@ -66,12 +57,16 @@ export async function measureLatency(place: Place, options: LatencyOptions): Pro
   }
 }
 
+interface Measuring extends LatencyOptions {
+  folder: string;
+  others: readonly number[];
+}
+
 async function measure(
   run: EngineRun,
   { loader }: LoadedTopic,
-  folder: string,
-  { setting, eventsPerSecond, seconds }: LatencyOptions,
-): Promise<LatencyRun> {
+  { setting, eventsPerSecond, seconds, folder, others }: Measuring,
+): Promise<LatencyWindow> {
   await reach(run, setting.users);
   const since = Date.now();
   // As the setting draws its users, in place of the stream's own way of taking them in turn.
@@ -85,21 +80,28 @@ async function measure(
     });
     await wait(SETTLE_MS);
     const first = await reach(run, 0);
+    const used = sumOfCpu(others);
     const [from, written, busy] = [Date.now(), stream.written, machineBusySeconds()];
     await wait(seconds * 1_000);
     const [to, events] = [Date.now(), stream.written - written];
     const busySeconds = machineBusySeconds() - busy;
+    const benchSeconds = sumOfCpu(others) - used;
     const last = await reach(run, 0);
     await stream.stop();
     const wrong = await untilRight(run, loader);
     if (wrong !== null) throw new Error(wrong);
     const posts = postsIn(folder, { from, to });
-    const cpuSeconds = last.cpuSeconds - first.cpuSeconds;
+    const ours = last.cpuSeconds - first.cpuSeconds;
     const checkpoints = await run.checkpoints();
-    return { posts, window: { from, to }, events, checkpoints, cpuSeconds, busySeconds };
+    const window = { from, to };
+    return { posts, window, events, checkpoints, cpuSeconds: ours, benchSeconds, busySeconds };
   } finally {
     await stream.stop();
   }
+}
+
+function sumOfCpu(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
 }
 
 /** By their append: by their answer, those that are very late would be left out. */

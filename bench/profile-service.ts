@@ -20,6 +20,10 @@ export class ProfileService {
     return new ProfileService(child, port);
   }
 
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
   /** From now on, what is posted to /hook goes to a fired log in `folder`, and to no other. */
   async logPostsIn(folder: string): Promise<void> {
     const answer = once(this.#child, 'message');
