@@ -7,12 +7,11 @@
  * Little endian. `length` is the value's, 0xffffffff for a tombstone. `time` is the split's clock
  * at the record (P36), `timestamp` the record's own; both in ms, -1 where the source has none.
  */
+import { copyWords, NATIVE_COPY_BYTES, viewOf } from '../runtime/copy-words.ts';
 import type { Split } from '../source/source.ts';
 
 const RECORD_HEADER_BYTES = 32;
 const TOMBSTONE = 0xffffffff;
-/** From here on the call into native code costs less than a copy by words. */
-const NATIVE_COPY_BYTES = 512;
 
 /** Bytes on their way to one subtask. `seq` counts all items of the channel, from 0. */
 export interface DataFrame {
@@ -124,7 +123,7 @@ export class FrameBuilder {
     view.setFloat64(at + 16, time, true);
     view.setFloat64(at + 24, timestamp, true);
     const valueAt = at + RECORD_HEADER_BYTES;
-    if (valueBytes < NATIVE_COPY_BYTES) copyWords(source, start, valueBytes, view, valueAt);
+    if (valueBytes < NATIVE_COPY_BYTES) copyWords(source.view, start, valueBytes, view, valueAt);
     else source.bytes.copy(this.#bytes!, valueAt, start, end);
     this.#length = at + size;
     this.#records++;
@@ -155,35 +154,13 @@ export class FrameBuilder {
 }
 
 /**
- * Copies a short value in a third of the time of `Buffer.copy` (bench/source-path.ts). The last
- * word overlaps the one before it, so that nothing beyond the value is read or written.
- */
-function copyWords(
-  { view: from }: ValueBytes,
-  start: number,
-  length: number,
-  to: DataView,
-  at: number,
-): void {
-  const last = length - 8;
-  if (last < 0) {
-    for (let i = 0; i < length; i++) to.setUint8(at + i, from.getUint8(start + i));
-    return;
-  }
-  for (let i = 0; i < last; i += 8) {
-    to.setBigUint64(at + i, from.getBigUint64(start + i, true), true);
-  }
-  to.setBigUint64(at + last, from.getBigUint64(start + last, true), true);
-}
-
-/**
  * Walks the records of a data frame in order, without an allocation per record. The fields are of
  * the record on which `next` has put it.
  */
 export class FrameCursor {
   /** The frame's bytes; the value lies from `start` to `end`. */
   readonly bytes: Buffer;
-  readonly #view: DataView;
+  readonly view: DataView;
   #next = 0;
   split = 0;
   keyGroup = 0;
@@ -196,13 +173,13 @@ export class FrameCursor {
 
   constructor(frame: { bytes: Uint8Array; length: number }) {
     this.bytes = Buffer.from(frame.bytes.buffer, frame.bytes.byteOffset, frame.length);
-    this.#view = new DataView(frame.bytes.buffer, frame.bytes.byteOffset, frame.length);
+    this.view = viewOf(this.bytes);
   }
 
   /** false: there is no further record. */
   next(): boolean {
     const at = this.#next;
-    const view = this.#view;
+    const { view } = this;
     if (at >= view.byteLength) return false;
     const length = view.getUint32(at, true);
     const start = at + RECORD_HEADER_BYTES;

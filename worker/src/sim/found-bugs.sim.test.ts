@@ -3,6 +3,7 @@ import './quiet-zstd.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Hits } from '../rehearsal/seeded.ts';
+import { viewOf } from '../runtime/copy-words.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { UserRow } from '../state/user-state.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
@@ -115,7 +116,8 @@ test('a user with two expiry marks is purged once, and counted once', () => {
   const marks: UserRow[] = [];
   for (const time of [1_000, 3_000]) {
     const source = Buffer.from('{}');
-    manager.append(user, { source, start: 0, end: 2, parsed: {}, timestamp: time, time });
+    const text = { source, view: viewOf(source), start: 0, end: 2 };
+    manager.append(user, { ...text, parsed: {}, timestamp: time, time });
     marks.push(manager.expiry.markRow(user)!);
   }
   manager.create('u2', 0, { ...answer, history: [] }, 90_000);

@@ -7,6 +7,7 @@
  *   chunk block = the row as it is stored (rows.ts)
  *   tail block  = u16 events | u32 length x CHUNK_EVENTS | the events joined by ","
  */
+import { copyWords, NATIVE_COPY_BYTES } from '../runtime/copy-words.ts';
 import type { Chunk, Head } from './rows.ts';
 import * as rows from './rows.ts';
 import { type Block, NO_BLOCK, type SlabArena } from './slab-arena.ts';
@@ -101,20 +102,24 @@ export class EventHistory {
     return chunks;
   }
 
-  /** Appends the event that lies in `source`; a chunk that is closed by it goes to `changes`. */
-  push(source: Buffer, start: number, end: number, changes: ChunkChange[]): void {
+  /**
+   * Appends the event that lies in `source`, of which `view` is the same; a chunk that is closed by
+   * it goes to `changes`.
+   */
+  push(source: Buffer, view: DataView, start: number, end: number, changes: ChunkChange[]): void {
     const bytes = end - start;
     const count = this.#tailCount;
     const comma = count > 0 ? 1 : 0;
     const joined = this.#tailJoined + comma + bytes;
     if (TAIL_HEADER_BYTES + joined > this.#tailCapacity) this.#growTail(joined, count + 1);
-    const slab = this.#arena.buffer(this.#tail);
+    const slab = this.#arena.view(this.#tail);
     const at = this.#arena.offset(this.#tail);
     const to = at + TAIL_HEADER_BYTES + this.#tailJoined;
-    if (comma > 0) slab[to] = COMMA;
-    source.copy(slab, to + comma, start, end);
-    slab.writeUInt16LE(count + 1, at);
-    slab.writeUInt32LE(bytes, at + 2 + count * 4);
+    if (comma > 0) slab.setUint8(to, COMMA);
+    if (bytes < NATIVE_COPY_BYTES) copyWords(view, start, bytes, slab, to + comma);
+    else source.copy(this.#arena.buffer(this.#tail), to + comma, start, end);
+    slab.setUint16(at, count + 1, true);
+    slab.setUint32(at + 2 + count * 4, bytes, true);
     this.#tailJoined = joined;
     this.#nextSeq++;
     if (count + 1 >= CHUNK_EVENTS || joined - count >= CHUNK_BYTES) this.#closeTail(changes);
@@ -142,15 +147,25 @@ export class EventHistory {
 
   /** Brings closed chunks that are not in memory there. */
   load(read: ChunkRowReader): void {
-    if (this.#loaded) return;
-    const absent: number[] = [];
+    if (!this.#loaded) this.give(read(this.absent()));
+  }
+
+  /** Numbers of the closed chunks that are not in memory. */
+  absent(): number[] {
+    const seqs: number[] = [];
+    if (this.#loaded) return seqs;
     for (let i = 0; i < this.#chunks.length; i += STRIDE) {
-      if (this.#chunks[i + 2] === NO_BLOCK) absent.push(i);
+      if (this.#chunks[i + 2] === NO_BLOCK) seqs.push(this.#chunks[i]!);
     }
-    const found = read(absent.map((i) => this.#chunks[i]!));
-    absent.forEach((i, n) => {
-      this.#chunks[i + 2] = this.#store(found[n]!);
-    });
+    return seqs;
+  }
+
+  /** The rows of the absent chunks, in their order. */
+  give(found: readonly Buffer[]): void {
+    let next = 0;
+    for (let i = 0; i < this.#chunks.length; i += STRIDE) {
+      if (this.#chunks[i + 2] === NO_BLOCK) this.#chunks[i + 2] = this.#store(found[next++]!);
+    }
     this.#loaded = true;
   }
 

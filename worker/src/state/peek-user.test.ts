@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { keyGroupOf } from '../exchange/key-groups.ts';
+import { viewOf } from '../runtime/copy-words.ts';
 import { realEnv } from '../runtime/env.ts';
 import { type PeekLimits, peekBytes, peekUser } from './peek-user.ts';
 import { RecordingBackend } from './recording-backend.ts';
@@ -45,7 +46,8 @@ class Rig {
       manager.cached(id) ?? manager.create(id, keyGroup, { ...answer, history: [] }, time);
     const parsed = { event_name: 'view', n: this.#n++, pad: 'x'.repeat(pad) };
     const source = Buffer.from(JSON.stringify(parsed));
-    manager.append(user, { source, start: 0, end: source.length, parsed, timestamp: time, time });
+    const text = { source, view: viewOf(source), start: 0, end: source.length };
+    manager.append(user, { ...text, parsed, timestamp: time, time });
     manager.settle();
     const known = model.get(id) ?? { events: [], lastAccess: 0, count: 0 };
     known.events = [...known.events, source.toString()].slice(-this.#maxEvents);

@@ -7,6 +7,7 @@
  * Owns no policy: whoever allocates frees. A block that is freed twice, or used after, is another
  * user's memory, so `free` checks what it can.
  */
+import { viewOf } from '../runtime/copy-words.ts';
 import { invariant } from '../runtime/errors.ts';
 
 const UNIT_BITS = 6;
@@ -34,6 +35,7 @@ export const NO_BLOCK: Block = 0;
 
 interface Slab {
   readonly buffer: Buffer;
+  readonly view: DataView;
   /** Of each block; -1: one block of the slab's own size. */
   readonly sizeClass: number;
   readonly blockUnits: number;
@@ -116,6 +118,11 @@ export class SlabArena {
     return this.#slabs[block >>> SLAB_UNITS_BITS]!.buffer;
   }
 
+  /** The same slab, for those who read and write words. */
+  view(block: Block): DataView {
+    return this.#slabs[block >>> SLAB_UNITS_BITS]!.view;
+  }
+
   /** Where the block begins in its slab, bytes. */
   offset(block: Block): number {
     return (block & UNIT_MASK) << UNIT_BITS;
@@ -129,8 +136,10 @@ export class SlabArena {
 
   #open(sizeClass: number, blockUnits: number): number {
     const bytes = sizeClass < 0 ? blockUnits * UNIT_BYTES : this.#slabUnits * UNIT_BYTES;
+    const buffer = Buffer.allocUnsafeSlow(bytes);
     const slab: Slab = {
-      buffer: Buffer.allocUnsafeSlow(bytes),
+      buffer,
+      view: viewOf(buffer),
       sizeClass,
       blockUnits,
       freed: [],

@@ -12,6 +12,7 @@ import type { FinishedSegment } from '../checkpoint/segment.ts';
 import { SegmentCache } from '../checkpoint/segment-reader.ts';
 import type { SubtaskSnapshot } from '../checkpoint/snapshot.ts';
 import { keyGroupOf } from '../exchange/key-groups.ts';
+import { viewOf } from '../runtime/copy-words.ts';
 import { type Env, realEnv } from '../runtime/env.ts';
 import { BaseBuilder } from './base-builder.ts';
 import { ChainTracker } from './chain-tracker.ts';
@@ -108,7 +109,7 @@ class Rig {
     const parsed = { user_id: id, n: this.seq++, pad: 'x'.repeat(this.seq % 40) };
     const raw = JSON.stringify(parsed);
     const source = Buffer.from(raw);
-    const text = { source, start: 0, end: source.length };
+    const text = { source, view: viewOf(source), start: 0, end: source.length };
     manager.append(user, { ...text, parsed, timestamp: this.time, time: this.time });
     manager.settle();
     const model = this.model.get(id)!;

@@ -13,18 +13,48 @@ export class StoredRows implements RowReader {
     this.#pending = pending;
   }
 
-  profile(user: UserState): Buffer {
-    return this.profiles([user])[0]!;
-  }
-
-  /** In one multi-get: one by one took three times as long. */
-  profiles(users: readonly UserState[]): Buffer[] {
-    return this.#read(users.map(({ keyGroup, id }) => rowKey(userPrefix(keyGroup, id), PROFILE)));
+  profile({ keyGroup, id }: UserPlace): Buffer {
+    return this.#read([rowKey(userPrefix(keyGroup, id), PROFILE)], [id])[0]!;
   }
 
   chunks({ keyGroup, id }: UserPlace, seqs: readonly number[]): Buffer[] {
     const prefix = userPrefix(keyGroup, id);
-    return this.#read(seqs.map((seq) => rowKey(prefix, CHUNK, seq)));
+    return this.#read(
+      seqs.map((seq) => rowKey(prefix, CHUNK, seq)),
+      [id],
+    );
+  }
+
+  /**
+   * Gives the users what they lack of profile and chunks, in one multi-get: one for each user took
+   * three times as long.
+   */
+  readAhead(profiles: ReadonlySet<UserState>, histories: ReadonlySet<UserState>): void {
+    const keys: Buffer[] = [];
+    const ids: string[] = [];
+    const takers: ((rows: Buffer[]) => void)[] = [];
+    const counts: number[] = [];
+    for (const user of profiles) {
+      keys.push(rowKey(userPrefix(user.keyGroup, user.id), PROFILE));
+      ids.push(user.id);
+      takers.push(([row]) => user.giveTexts(row!));
+      counts.push(1);
+    }
+    for (const user of histories) {
+      const seqs = user.absentChunks();
+      const prefix = userPrefix(user.keyGroup, user.id);
+      for (const seq of seqs) keys.push(rowKey(prefix, CHUNK, seq));
+      ids.push(user.id);
+      takers.push((rows) => user.giveChunks(rows));
+      counts.push(seqs.length);
+    }
+    const rows = this.#read(keys, ids);
+    let at = 0;
+    for (const [i, take] of takers.entries()) {
+      const end = at + counts[i]!;
+      take(rows.slice(at, end));
+      at = end;
+    }
   }
 
   /** As all peeks it writes nothing. undefined: there is no such user. */
@@ -44,8 +74,8 @@ export class StoredRows implements RowReader {
     return found(key, this.#pending.peek(key));
   }
 
-  #read(keys: readonly Buffer[]): Buffer[] {
-    return this.#pending.getMany(keys).map((row, i) => found(keys[i]!, row));
+  #read(keys: readonly Buffer[], users: Iterable<string>): Buffer[] {
+    return this.#pending.getMany(keys, users).map((row, i) => found(keys[i]!, row));
   }
 }
 

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { openSegment } from '../checkpoint/segment-reader.ts';
 import { keyGroupOf } from '../exchange/key-groups.ts';
+import { viewOf } from '../runtime/copy-words.ts';
 import { type Env, realEnv } from '../runtime/env.ts';
 import type { DeltaLog } from './delta-log.ts';
 import { RecordingBackend } from './recording-backend.ts';
@@ -54,7 +55,7 @@ class Rig {
     const raw = JSON.stringify(parsed);
     const source = Buffer.from(raw);
     if (readHistory) user.history(manager.stored);
-    const text = { source, start: 0, end: source.length };
+    const text = { source, view: viewOf(source), start: 0, end: source.length };
     manager.append(user, { ...text, parsed, timestamp: time, time });
     return user;
   }

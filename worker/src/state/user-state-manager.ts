@@ -15,7 +15,7 @@ import { ExpiryIndex, type ExpiryMark } from './expiry-index.ts';
 import type { ProfileAnswer } from './profile-api.ts';
 import { decodeHead, HEAD, PROFILE, rowKey, tombstonesOf, userPrefix } from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
-import { StoredRows } from './stored-rows.ts';
+import { StoredRows, type UserPlace } from './stored-rows.ts';
 import { type AppendedEvent, type UserLimits, type UserRow, UserState } from './user-state.ts';
 import { WriteBuffer } from './write-buffer.ts';
 
@@ -120,7 +120,7 @@ export class UserStateManager {
   load(wanted: ReadonlyMap<string, number>): void {
     const keys: Buffer[] = [];
     for (const [userId, keyGroup] of wanted) keys.push(rowKey(userPrefix(keyGroup, userId), HEAD));
-    const heads = this.#pending.getMany(keys);
+    const heads = this.#pending.getMany(keys, wanted.keys());
     const absent: Buffer[] = [];
     let at = 0;
     for (const [userId, keyGroup] of wanted) {
@@ -136,7 +136,7 @@ export class UserStateManager {
       this.#admit(user);
     }
     // I6: a user that has lost its head must not begin anew. Asked only where an API call follows.
-    const torn = this.#pending.getMany(absent).some((row) => row !== undefined);
+    const torn = this.#pending.getMany(absent, wanted.keys()).some((row) => row !== undefined);
     invariant(!torn, 'a user has a profile, but no head');
   }
 
@@ -152,7 +152,7 @@ export class UserStateManager {
     invariant(!this.#users.has(userId), 'a user was created twice');
     const newcomer = { id: userId, keyGroup, lastAccess: time, fetchedBy };
     const user = UserState.fromAnswer(this.#arena, newcomer, answer, limits, this.#chunkRows);
-    this.#putChunks(keyGroup);
+    this.#putChunks(user);
     this.#truncatedEvents += user.truncated;
     this.#admit(user);
     this.#markDirty(user);
@@ -171,14 +171,14 @@ export class UserStateManager {
     if (this.isFrozen(user)) this.#takeFrozen(user);
     this.#truncatedEvents += user.append(event, this.#options.limits, this.#chunkRows);
     this.#account(user);
-    if (this.#chunkRows.length > 0) this.#putChunks(user.keyGroup);
+    if (this.#chunkRows.length > 0) this.#putChunks(user);
     if (user.dirtyIn === 0) this.#markDirty(user);
   }
 
   /** Expired: every row goes, with tombstones in the open delta (P37). */
   drop(user: UserState): void {
     if (this.isFrozen(user)) this.#takeFrozen(user);
-    for (const row of user.tombstones()) this.#put(this.#open, user.keyGroup, row);
+    for (const row of user.tombstones()) this.#put(this.#open, user, row);
     this.#forget(user);
     this.#userCount--;
     this.#expired++;
@@ -195,15 +195,16 @@ export class UserStateManager {
       const user = this.#users.get(mark.userId);
       if (user === undefined) cold.push(mark);
       else if (this.isExpired(user, time)) this.drop(user);
-      if (user !== undefined) this.#pending.put({ key: mark.key, value: null });
+      if (user !== undefined) this.#pending.put(mark.userId, { key: mark.key, value: null });
     }
     const heads = this.#pending.getMany(
       cold.map((mark) => rowKey(userPrefix(mark.keyGroup, mark.userId), HEAD)),
+      cold.map((mark) => mark.userId),
     );
     const purged = new Set<string>();
     cold.forEach((mark, i) => {
       const row = heads[i];
-      this.#pending.put({ key: mark.key, value: null });
+      this.#pending.put(mark.userId, { key: mark.key, value: null });
       // One of several marks of a user: counted again, the number of users went below zero, and no
       // manifest with such a figure is accepted.
       if (row === undefined || purged.has(mark.userId)) return;
@@ -211,7 +212,7 @@ export class UserStateManager {
       if (head.lastAccess < 0 || time - head.lastAccess <= this.#options.ttlMs) return;
       const seqs = head.chunks.map((chunk) => chunk.seq);
       for (const gone of tombstonesOf(mark.keyGroup, mark.userId, seqs)) {
-        this.#put(this.#open, mark.keyGroup, gone);
+        this.#put(this.#open, { id: mark.userId, keyGroup: mark.keyGroup }, gone);
       }
       purged.add(mark.userId);
       this.#userCount--;
@@ -319,7 +320,7 @@ export class UserStateManager {
   }
 
   #takeRows(user: UserState, delta: DeltaLog): void {
-    for (const row of user.takeRows()) this.#put(delta, user.keyGroup, row);
+    for (const row of user.takeRows()) this.#put(delta, user, row);
     this.userBytes.observe(user.storedBytes);
     user.dirtyIn = 0;
     this.#account(user);
@@ -327,17 +328,17 @@ export class UserStateManager {
     if (grain === user.markedGrain) return;
     user.markedGrain = grain;
     const mark = this.expiry.markRow(user);
-    if (mark !== null) this.#pending.put(mark);
+    if (mark !== null) this.#pending.put(user.id, mark);
   }
 
   /** A chunk is written when it closes: an interval's events do not wait for its barrier. */
-  #putChunks(keyGroup: number): void {
-    for (const row of this.#chunkRows) this.#put(this.#open, keyGroup, row);
+  #putChunks(user: UserPlace): void {
+    for (const row of this.#chunkRows) this.#put(this.#open, user, row);
     this.#chunkRows.length = 0;
   }
 
-  #put(delta: DeltaLog, keyGroup: number, row: UserRow): void {
-    this.#pending.put(row);
+  #put(delta: DeltaLog, { id, keyGroup }: UserPlace, row: UserRow): void {
+    this.#pending.put(id, row);
     delta.add(keyGroup, row);
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { viewOf } from '../runtime/copy-words.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import { decodeUser } from './decode-user.ts';
 import { fieldSetOf } from './profile-fields.ts';
@@ -71,7 +72,8 @@ function append(user: UserState, raw: string, limits = LIMITS, time = 2000): num
   const parsed = JSON.parse(raw) as JsonObject;
   // Not at the buffer's ends, and gone afterwards: as a frame's bytes are.
   const source = Buffer.from(`??${raw}??`);
-  const event = { source, start: 2, end: source.length - 2, parsed, timestamp: time, time };
+  const text = { source, view: viewOf(source), start: 2, end: source.length - 2 };
+  const event = { ...text, parsed, timestamp: time, time };
   const out = chunkRows.get(user) ?? [];
   chunkRows.set(user, out);
   const truncated = user.append(event, limits, out);

@@ -23,28 +23,28 @@ const row = (key: Buffer, value: string | null): UserRow => ({
 test('rows of a write that throws are written by the next one, before those after them', () => {
   const backend = new FailingBackend();
   const buffer = new WriteBuffer(backend);
-  buffer.put(row(KEY, 'old'));
-  buffer.put(row(OTHER, 'kept'));
+  buffer.put('u', row(KEY, 'old'));
+  buffer.put('u', row(OTHER, 'kept'));
   backend.fails = true;
   assert.throws(() => buffer.flush(), /no space/);
-  assert.throws(() => buffer.getMany([KEY]), /no space/);
+  assert.throws(() => buffer.getMany([KEY], ['u']), /no space/);
   backend.fails = false;
-  buffer.put(row(KEY, 'new'));
-  assert.deepEqual(buffer.getMany([KEY, OTHER]).map(String), ['new', 'kept']);
+  buffer.put('u', row(KEY, 'new'));
+  assert.deepEqual(buffer.getMany([KEY, OTHER], ['u']).map(String), ['new', 'kept']);
 });
 
 test('a peek sees the newest row, written or waiting, and writes none', () => {
   const backend = new FailingBackend();
   const buffer = new WriteBuffer(backend);
   const seen = () => [KEY, OTHER].map((key) => buffer.peek(key)?.toString());
-  buffer.put(row(KEY, 'one'));
-  buffer.put(row(KEY, 'two'));
+  buffer.put('u', row(KEY, 'one'));
+  buffer.put('u', row(KEY, 'two'));
   assert.deepEqual(seen(), ['two', undefined]);
   assert.equal(backend.writes, 0);
   buffer.flush();
   assert.deepEqual(seen(), ['two', undefined]);
-  buffer.put(row(KEY, null));
-  buffer.put(row(OTHER, 'three'));
+  buffer.put('u', row(KEY, null));
+  buffer.put('u', row(OTHER, 'three'));
   assert.deepEqual(seen(), [undefined, 'three']);
   assert.equal(backend.writes, 1);
 });

@@ -1,4 +1,5 @@
 /** A record on its way through the state stage, from its frame to its verdict. */
+import type { Verdict } from '../filter/filter.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import type { Split } from '../source/source.ts';
 import type { UserState } from '../state/user-state.ts';
@@ -22,10 +23,15 @@ export interface AcceptedRecord extends RecordPlace {
   userId: string;
   parsed: JsonObject;
   source: Buffer;
+  /** The same bytes, for those who read words. */
+  view: DataView;
   start: number;
   end: number;
   /** As the look before the batch's multi-get found it. */
   user: UserState | undefined;
+  /** What the filter said before its turn, of `verdictOf`: nothing that it asked can change. */
+  verdict: Verdict | null;
+  verdictOf: UserState | null;
 }
 
 /** Heap bytes of a parked record per byte of its value: text, parsed object, fields. */

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { viewOf } from '../runtime/copy-words.ts';
 import type { JsonObject } from '../runtime/json.ts';
+import { PROFILE, parseKey } from '../state/rows.ts';
 import { SlabArena } from '../state/slab-arena.ts';
 import { type RowReader, type UserRow, UserState } from '../state/user-state.ts';
 import { enrichedBody } from './enriched-body.ts';
@@ -34,7 +36,7 @@ test('the body is the JSON of the four texts, byte for byte', () => {
   );
 });
 
-test('chunks that were let go are read again, and the counters stand in visit', () => {
+test('texts and chunks that were let go are read again, and the counters stand in visit', () => {
   const out: UserRow[] = [];
   const past = Array.from({ length: 40 }, (_, n) => `{"n":${n}}`);
   const newcomer = { id: 'u', keyGroup: 1, lastAccess: 0, fetchedBy: 0 };
@@ -42,19 +44,28 @@ test('chunks that were let go are read again, and the counters stand in visit', 
   const user = UserState.fromAnswer(new SlabArena(), newcomer, answer, LIMITS, out);
   const source = Buffer.from('{"event_name":"buy","timestamp":7}');
   const parsed = JSON.parse(source.toString()) as JsonObject;
-  const text = { source, start: 0, end: source.length };
+  const text = { source, view: viewOf(source), start: 0, end: source.length };
   user.append({ ...text, parsed, timestamp: 5, time: 5 }, LIMITS, out);
-  user.takeRows();
+  const written = user.takeRows();
   const asked: number[] = [];
+  const profile = written.find(({ key }) => parseKey(key).row === PROFILE)!.value!;
+  let profiles = 0;
   const read: RowReader = {
-    profile: () => assert.fail('the profile is in memory'),
+    profile: () => {
+      profiles++;
+      return profile;
+    },
     chunks: (_, seqs) => {
       asked.push(...seqs);
       return out.map(({ value }) => value!).slice(0, seqs.length);
     },
   };
   const body = enrichedBody(user, text, read, Buffer.allocUnsafeSlow);
-  assert.deepEqual(asked, [0, 16]);
+  assert.deepEqual([asked, profiles], [[0, 16], 1]);
+  user.takeRows();
+  assert.ok(user.hasTexts, 'texts that were used stay for another interval');
+  user.takeRows();
+  assert.ok(!user.hasTexts);
   const { visit, history } = JSON.parse(body.toString()) as Record<string, unknown>;
   const moved = { event_count: 1, last_event_name: 'buy', last_event_at: 7 };
   assert.deepEqual(visit, { v: 1, ...moved });

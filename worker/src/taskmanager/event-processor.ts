@@ -14,10 +14,10 @@ import { type DataFrame, FrameCursor } from '../exchange/frame.ts';
 import { contains, keyGroupOf } from '../exchange/key-groups.ts';
 import type { CompiledFilter } from '../filter/filter.ts';
 import type { JobPlan } from '../plan/job-plan.ts';
+import { viewOf } from '../runtime/copy-words.ts';
 import { invariant } from '../runtime/errors.ts';
 import type { Split } from '../source/source.ts';
 import type { ProfileAnswer, ProfileApi, ProfileFailure } from '../state/profile-api.ts';
-import { fieldSetOf } from '../state/profile-fields.ts';
 import type { UserState } from '../state/user-state.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
 import {
@@ -27,7 +27,7 @@ import {
   type RecordPlace,
 } from './accepted-record.ts';
 import { enrichedBody } from './enriched-body.ts';
-import { ProbeScope, UserScope } from './filter-scopes.ts';
+import { Judge } from './judge.ts';
 import type { GroupLedger } from './ledger.ts';
 import type { Outbox } from './outbox.ts';
 import type { SlotInspection } from './slot-inspection.ts';
@@ -70,23 +70,19 @@ export class EventProcessor {
   readonly #replayUntil = new Map<number, number>();
   /** Users whose profile is being fetched, with their events in order (P2, P19). */
   readonly #loading = new Map<string, AcceptedRecord[]>();
-  readonly #scope: UserScope;
-  readonly #probe = new ProbeScope();
   readonly #take: (bytes: number) => Buffer;
   readonly #topic: string;
   /** A restored record of a split that was not announced yet is older than the restart. */
   readonly #unannounced: number;
-  #filter: CompiledFilter;
+  readonly #judging: Judge;
   #parked = 0;
   #parkedBytes = 0;
   readonly #stats = { processed: 0, matched: 0, filterErrors: 0, divergent: 0, repeats: 0 };
 
   constructor(deps: ProcessorDeps) {
     this.#deps = deps;
-    this.#filter = deps.filter;
+    this.#judging = new Judge(deps.manager, deps.filter);
     this.accepted = new AcceptedOffsets(deps.mutant === 'vector-ignored');
-    this.#scope = new UserScope(deps.manager.stored);
-    this.setFilter(deps.filter);
     this.#take = (bytes) => deps.outbox.bodies.take(bytes);
     this.#unannounced = deps.attempt > 1 ? Number.POSITIVE_INFINITY : 0;
     const { source } = deps.plan;
@@ -106,13 +102,11 @@ export class EventProcessor {
   }
 
   get filter(): CompiledFilter {
-    return this.#filter;
+    return this.#judging.filter;
   }
 
   setFilter(filter: CompiledFilter): void {
-    this.#filter = filter;
-    const { userFields } = filter;
-    this.#scope.fields = userFields === null ? null : fieldSetOf(userFields);
+    this.#judging.setFilter(filter);
   }
 
   /** `replayUntil`: records below it may repeat what an earlier attempt did (P33). */
@@ -164,9 +158,9 @@ export class EventProcessor {
       const cursor = new FrameCursor(frame);
       while (cursor.next()) {
         count++;
-        const { keyGroup, offset, time, timestamp, start, end, bytes } = cursor;
+        const { keyGroup, offset, time, timestamp, start, end, bytes, view } = cursor;
         const place = { split: this.splitOf(cursor.split), keyGroup, offset, time, timestamp };
-        this.#decode(place, bytes, start, end, records);
+        this.#decode(place, bytes, view, start, end, records);
       }
     }
     this.#handleBatch(records, count);
@@ -176,7 +170,8 @@ export class EventProcessor {
   handle(incoming: readonly IncomingRecord[]): void {
     const records: AcceptedRecord[] = [];
     for (const { value, ...place } of incoming) {
-      this.#decode(place, value ?? NO_BYTES, 0, value?.length ?? -1, records);
+      const bytes = value ?? NO_BYTES;
+      this.#decode(place, bytes, viewOf(bytes), 0, value?.length ?? -1, records);
     }
     this.#handleBatch(records, incoming.length);
   }
@@ -193,45 +188,17 @@ export class EventProcessor {
       missing.set(record.userId, record.keyGroup);
     }
     if (missing !== null) manager.load(missing);
-    this.#readAhead(records);
+    this.#judging.readAhead(records);
     for (const record of records) this.#handleOne(record);
     inspection.handled(records);
     manager.settle();
-  }
-
-  /** Profiles that will be asked for, as far as can be told before, in one multi-get. */
-  #readAhead(records: readonly AcceptedRecord[]): void {
-    const { manager } = this.#deps;
-    const wanted = new Set<UserState>();
-    for (const record of records) {
-      const user = record.user ?? manager.cached(record.userId);
-      if (user === undefined || user.hasTexts || wanted.has(user)) continue;
-      if (this.#willRead(user, record)) wanted.add(user);
-    }
-    if (wanted.size === 0) return;
-    const users = [...wanted];
-    manager.stored.profiles(users).forEach((row, i) => {
-      users[i]!.giveTexts(row);
-    });
-  }
-
-  /** Whether the script, or the body of a match, will ask for the user's profile or visit. */
-  #willRead(user: UserState, { parsed }: AcceptedRecord): boolean {
-    const { fields } = this.#scope;
-    this.#probe.reset(parsed);
-    const blind = this.#filter.evaluate(this.#probe);
-    const { askedUser, askedVisit, askedHistory } = this.#probe;
-    if (askedVisit || (askedUser && (fields === null || !user.knows(fields)))) return true;
-    if (askedHistory || !askedUser) return blind.match;
-    this.#scope.event = parsed;
-    this.#scope.state = user;
-    return this.#filter.evaluate(this.#scope).match;
   }
 
   /** Adds the record to `records`. Poison goes to the dead letter. */
   #decode(
     place: RecordPlace,
     source: Buffer,
+    view: DataView,
     start: number,
     end: number,
     records: AcceptedRecord[],
@@ -251,9 +218,22 @@ export class EventProcessor {
       this.#deadLetter(place, source, start, end, error);
       return;
     }
-    const user = undefined;
-    const text = { source, start, end };
-    const record = { split, keyGroup, offset, time, timestamp, userId, parsed, ...text, user };
+    const record = {
+      split,
+      keyGroup,
+      offset,
+      time,
+      timestamp,
+      userId,
+      parsed,
+      source,
+      view,
+      start,
+      end,
+      user: undefined,
+      verdict: null,
+      verdictOf: null,
+    };
     records.push(record);
     const { inspection } = this.#deps;
     if (inspection.taps.open.keyed) inspection.tapKeyed(record);
@@ -318,7 +298,8 @@ export class EventProcessor {
     const { source, start, end } = record;
     // Its own copy: the frame's buffer goes back to its sender.
     const value = Buffer.from(source.subarray(start, end));
-    waiting.push({ ...record, source: value, start: 0, end: value.length, user: undefined });
+    const text = { source: value, view: viewOf(value), start: 0, end: value.length };
+    waiting.push({ ...record, ...text, user: undefined, verdict: null, verdictOf: null });
     this.#parked++;
     this.#parkedBytes += parkedSize(record);
   }
@@ -354,10 +335,8 @@ export class EventProcessor {
     const { manager, ledger, inspection } = this.#deps;
     const { open } = inspection.taps;
     if (open.enriched) inspection.tapEnriched(user, record);
-    this.#scope.event = record.parsed;
-    this.#scope.state = user;
-    const verdict = this.#filter.evaluate(this.#scope);
-    inspection.decisions.note(user.id, record, verdict, this.#filter.version);
+    const verdict = this.#judging.verdict(user, record);
+    inspection.decisions.note(user.id, record, verdict, this.filter.version);
     if (open.matched || open.dropped) inspection.tapJudged(record, verdict);
     if (verdict.match) {
       this.#stats.matched++;

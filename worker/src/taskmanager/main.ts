@@ -9,6 +9,7 @@ import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
 import { LogTail } from '../runtime/log-tail.ts';
 import { serveHealth } from './health-server.ts';
+import { setHeapFlags } from './heap-flags.ts';
 import { claimLocalState, processIsAlive } from './local-state.ts';
 import { TaskManager } from './taskmanager.ts';
 
@@ -37,6 +38,7 @@ const FIND_LIMIT_MS = 60_000;
 
 /** Resolves at a shutdown by the JobManager; rejects when the process must end with a failure. */
 export async function runTaskManager(role: TaskManagerRole): Promise<void> {
+  setHeapFlags();
   const tail = new LogTail(realEnv, 'taskmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
   const taskManagerId = role.id ?? `tm-${realEnv.id().slice(0, 12)}`;
   const log = createLog('taskmanager', {

@@ -1,0 +1,83 @@
+/**
+ * The filter of one slot, and what it will read: the rows that the verdicts and bodies of a
+ * micro-batch need come in one multi-get, before its records are handled.
+ */
+import type { CompiledFilter, Verdict } from '../filter/filter.ts';
+import { fieldSetOf } from '../state/profile-fields.ts';
+import type { UserState } from '../state/user-state.ts';
+import type { UserStateManager } from '../state/user-state-manager.ts';
+import type { AcceptedRecord } from './accepted-record.ts';
+import { ProbeScope, UserScope } from './filter-scopes.ts';
+
+export class Judge {
+  readonly #manager: UserStateManager;
+  readonly #scope: UserScope;
+  readonly #probe = new ProbeScope();
+  #filter: CompiledFilter;
+
+  constructor(manager: UserStateManager, filter: CompiledFilter) {
+    this.#manager = manager;
+    this.#scope = new UserScope(manager.stored);
+    this.#filter = filter;
+    this.setFilter(filter);
+  }
+
+  get filter(): CompiledFilter {
+    return this.#filter;
+  }
+
+  setFilter(filter: CompiledFilter): void {
+    this.#filter = filter;
+    const { userFields } = filter;
+    this.#scope.fields = userFields === null ? null : fieldSetOf(userFields);
+  }
+
+  /** What the filter says of an event before it joins the user's history. */
+  verdict(user: UserState, record: AcceptedRecord): Verdict {
+    const ahead = record.verdictOf === user ? record.verdict : null;
+    return ahead ?? this.#evaluate(user, record);
+  }
+
+  /** Reads what will be asked for, as far as can be told before. */
+  readAhead(records: readonly AcceptedRecord[]): void {
+    const profiles = new Set<UserState>();
+    const histories = new Set<UserState>();
+    for (const record of records) {
+      const user = record.user ?? this.#manager.cached(record.userId);
+      if (user !== undefined) this.#noteAsked(user, record, profiles, histories);
+    }
+    if (profiles.size + histories.size > 0) this.#manager.stored.readAhead(profiles, histories);
+  }
+
+  /**
+   * Notes what the script, and the body of a match, will read of the user. A verdict for which only
+   * the event and the profile's fields were asked stands: neither changes while the user lives.
+   */
+  #noteAsked(
+    user: UserState,
+    record: AcceptedRecord,
+    profiles: Set<UserState>,
+    histories: Set<UserState>,
+  ): void {
+    const { fields } = this.#scope;
+    this.#probe.reset(record.parsed);
+    let verdict = this.#filter.evaluate(this.#probe);
+    const { askedUser, askedVisit, askedHistory } = this.#probe;
+    const asksTexts = askedVisit || (askedUser && (fields === null || !user.knows(fields)));
+    const stands = !asksTexts && !askedHistory;
+    if (stands) {
+      if (askedUser) verdict = this.#evaluate(user, record);
+      record.verdict = verdict;
+      record.verdictOf = user;
+    }
+    const { match } = verdict;
+    if ((asksTexts || match) && !user.hasTexts) profiles.add(user);
+    if (askedHistory || (stands && match)) histories.add(user);
+  }
+
+  #evaluate(user: UserState, { parsed }: AcceptedRecord): Verdict {
+    this.#scope.event = parsed;
+    this.#scope.state = user;
+    return this.#filter.evaluate(this.#scope);
+  }
+}
