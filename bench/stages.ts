@@ -21,6 +21,7 @@ import type { AppendedEvent, UserState } from '../worker/src/state/user-state.ts
 import { BodyPool } from '../worker/src/taskmanager/body-pool.ts';
 import { enrichedBody } from '../worker/src/taskmanager/enriched-body.ts';
 import { UserScope } from '../worker/src/taskmanager/filter-scopes.ts';
+import { setHeapFlags } from '../worker/src/taskmanager/heap-flags.ts';
 import { decodeUserEvent } from '../worker/src/taskmanager/user-event.ts';
 import { CHUNK_RECORDS, KEY_GROUPS, makeChunks, makeSenders, slicesOf } from './fetched-chunks.ts';
 import { markdownTable } from './markdown.ts';
@@ -114,11 +115,11 @@ function decoded(frames: readonly DataFrame[], keep: JudgedEvent[] | null): numb
   for (const frame of frames) {
     const cursor = new FrameCursor(frame);
     while (cursor.next()) {
-      const { bytes: source, start, end, time, timestamp } = cursor;
+      const { bytes: source, view, start, end, time, timestamp } = cursor;
       const event = decodeUserEvent(source, start, end, KEY, plan.source.maxRecordBytes);
       if ('poison' in event) throw new Error(event.poison);
       events++;
-      keep?.push({ ...event, source, start, end, time, timestamp });
+      keep?.push({ ...event, source, view, start, end, time, timestamp });
     }
   }
   return events;
@@ -233,6 +234,8 @@ function appendAll(
   return appended;
 }
 
+// As a slot's thread has them.
+setHeapFlags();
 const frames = await sourceStages();
 const users = await StageUsers.open(USERS, folder, plan);
 printStep(`${TOTAL} events of ${USERS} users, all cached`);
