@@ -7,6 +7,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { isMainThread, Worker } from 'node:worker_threads';
+import { setHeapFlags } from '../taskmanager/heap-flags.ts';
 
 const SOURCES = dirname(import.meta.dirname);
 const LAZY = /\bimport\('(\.[^']+\.ts)'\)/g;
@@ -23,5 +25,11 @@ for (const path of readdirSync(SOURCES, { recursive: true, encoding: 'utf8' })) 
   }
 }
 for (const file of found) await import(pathToFileURL(file).href);
-process.stdout.write(`${found.size} modules and what they import are compiled\n`);
-process.exit(0);
+if (isMainThread) {
+  process.stdout.write(`${found.size} modules and what they import are compiled\n`);
+  // Node keeps apart what was compiled with other flags of V8, and slot threads have their own.
+  setHeapFlags();
+  new Worker(new URL(import.meta.url)).once('exit', (code) => process.exit(code));
+} else {
+  process.exit(0);
+}
