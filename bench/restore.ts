@@ -20,6 +20,7 @@ import type { ObjectStore } from '../worker/src/checkpoint/object-store.ts';
 import type { FinishedSegment } from '../worker/src/checkpoint/segment.ts';
 import type { ObjectRef, SubtaskSnapshot } from '../worker/src/checkpoint/snapshot.ts';
 import { keyGroupOf } from '../worker/src/exchange/key-groups.ts';
+import { viewOf } from '../worker/src/runtime/copy-words.ts';
 import { realEnv } from '../worker/src/runtime/env.ts';
 import type { StateBackend } from '../worker/src/state/backend.ts';
 import { BaseBuilder } from '../worker/src/state/base-builder.ts';
@@ -125,7 +126,7 @@ class Maker {
     for (let event = 0; event < EVENTS_PER_TOUCHED; event++) {
       const raw = this.#stream.nextOf(number);
       const source = Buffer.from(raw);
-      const text = { source, start: 0, end: source.length };
+      const text = { source, view: viewOf(source), start: 0, end: source.length };
       const parsed = JSON.parse(raw);
       const user = this.#manager.cached(id)!;
       this.#manager.append(user, { ...text, parsed, timestamp: parsed.ts, time: parsed.ts });
