@@ -85,6 +85,14 @@ describe('benchmark data', () => {
     assert.equal(padded.replaceAll(/x{1000}/g, ''), plain);
   });
 
+  it('pads with text that is not the same twice, on demand', () => {
+    const padded = historyEvents(7, 1_000, true);
+    const paddings = padded.map((event) => /[0-9a-f]{1008}/.exec(event)?.[0].slice(8));
+    assert.ok(paddings.every((text) => text?.length === 1_000));
+    assert.equal(new Set([...paddings, ...historyEvents(8, 1_000, true)]).size, 200);
+    assert.deepEqual(historyEvents(7, 1_000, true), padded);
+  });
+
   it('refuses a number of users that its permutation does not cover', () => {
     assert.throws(() => new EventStream(7_919), /multiple of 7919/);
   });

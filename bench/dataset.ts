@@ -108,11 +108,12 @@ export class EventStream {
 
   next(): { user: number; json: string } {
     const id = this.#next++;
-    const user = this.#userOf(id);
+    const user = this.userOf(id);
     return { user, json: this.#event(id, user) };
   }
 
-  #userOf(id: number): number {
+  /** Of an event that `next` makes. */
+  userOf(id: number): number {
     const users = this.#users;
     if (id < users) return this.#permuted(id);
     const hash = mix(SEED, id);
@@ -190,15 +191,26 @@ export function visitJson(n: number): string {
   );
 }
 
+const VARIED_CHARS = 2 ** 20;
+let varied = '';
+
+/** Hex digits, other ones for each `seed`: made once, since each user's own would cost seconds. */
+function variedText(seed: number, chars: number): string {
+  if (varied === '')
+    varied = Array.from({ length: VARIED_CHARS / 8 }, (_, i) => hex8(mix(i, 31))).join('');
+  const from = seed % (VARIED_CHARS - chars);
+  return varied.slice(from, from + chars);
+}
+
 /**
  * About 13 KB: the events before the stream, oldest first, with negative ids. `paddingBytes` more
- * of each event make a user of any size.
+ * of each event make a user of any size; `isVaried`: they do not compress to nothing.
  */
-export function historyEvents(n: number, paddingBytes = 0): string[] {
-  const padding = 'x'.repeat(paddingBytes);
+export function historyEvents(n: number, paddingBytes = 0, isVaried = false): string[] {
+  const same = isVaried ? '' : 'x'.repeat(paddingBytes);
   return Array.from({ length: HISTORY_EVENTS }, (_, i) =>
     eventJson({
-      padding,
+      padding: isVaried ? variedText(mix(n, 900 + i), paddingBytes) : same,
       id: i - HISTORY_EVENTS,
       user: n,
       seq: i - HISTORY_EVENTS,

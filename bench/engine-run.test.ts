@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { EngineRun, Launch, Outcome } from './engine.ts';
 import { measureRun } from './engine-run.ts';
+import { RateBins } from './rate-bins.ts';
 import { SETTINGS } from './settings.ts';
 
 const USERS = 100;
@@ -19,6 +20,7 @@ function launch(key: string): Launch {
 /** Handles so many events from look to look, a second apart by its own clock; notes calls. */
 class ScriptedRun implements EngineRun {
   readonly startedAt = Date.now();
+  readonly handled = new RateBins();
   readonly calls: string[] = [];
   readonly #outcomes: Outcome[];
   readonly #eventsPerLook: number;
@@ -91,6 +93,19 @@ describe('measured run', () => {
     assert.equal(figures.pauseP99Ms, 7);
     assert.ok(figures.rssMebibytes > 0);
     assert.deepEqual(run.calls, ['end']);
+  });
+
+  it('compares the rate while a checkpoint is under way with that of the rest', async () => {
+    const run = new ScriptedRun([right]);
+    const one = { triggeredAt: run.startedAt + 4_000, durationMs: 2_000, uploadedBytes: 0 };
+    run.checkpoints = async () => [one];
+    for (let at = 0; at < 12_000; at += 10) {
+      const isSlow = at >= 4_000 && at < 6_000;
+      run.handled.add(run.startedAt + at, run.startedAt + at, isSlow ? 9 : 10);
+    }
+    const engine = { name: 'scripted', start: async () => run };
+    const { dipPercent } = await measureRun(engine, launch('a'), topic);
+    assert.ok(dipPercent > 5 && dipPercent < 15, `${dipPercent}`);
   });
 
   it('measures the fill itself where there is nothing after it', async () => {

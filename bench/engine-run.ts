@@ -4,25 +4,22 @@
  * steady stream, a checkpoint, SIGKILL, until it has caught up, the check.
  */
 import { setTimeout as wait } from 'node:timers/promises';
-import type { Expected } from './dataset.ts';
-import type { Engine, EngineRun, Launch, Processes } from './engine.ts';
+import type { Engine, EngineRun, Launch } from './engine.ts';
+import { firstRecord, lookUntil, reach, type Sample, untilRight } from './engine-waits.ts';
 import type { TopicLoader } from './load-topic.ts';
 import { PacedStream } from './paced-stream.ts';
-import { cpuSeconds, peakRssBytes } from './process-figures.ts';
+import { peakRssBytes } from './process-figures.ts';
 import { quantile } from './quantile.ts';
+import type { Span } from './rate-bins.ts';
 
-const POLL_MS = 100;
-/** What is timed by it is seen in files that tell moments: it bounds nothing that is printed. */
-const RECOVERY_POLL_MS = 50;
-const STALLED_AFTER_MS = 180_000;
-/** A JVM without memory goes on for hours, a little at a time. */
-const RUN_LIMIT_MS = 20 * 60_000;
 /** Of the measured events: the cache is as full as it gets, and the code is compiled. */
 const WINDOW = { from: 0.1, to: 0.95 };
 /** In which the same users have events: all of them in turn. */
 const PACED_INTERVAL_MS = 10_000;
 /** From a checkpoint's end to the kill: what has to be processed again on both sides. */
 const KILL_AFTER_CHECKPOINT_MS = 3_000;
+/** At most: by the last look at it, the engine may be at the end of the topic. */
+const COUNTER_AGE_MS = 1_000;
 const MEBIBYTE = 1024 ** 2;
 
 /** NaN: not measured in this run. */
@@ -39,6 +36,8 @@ export interface RunFigures {
   checkpointP99Ms: number;
   checkpointMebibytes: number;
   pauseP99Ms: number;
+  /** Median rate while a checkpoint was under way, below that outside of it. */
+  dipPercent: number;
   firstRecordSeconds: number;
   caughtUpSeconds: number;
   /** What is wrong with the results, or why the run ended early; null: they are right. */
@@ -57,6 +56,7 @@ export const NO_FIGURES: RunFigures = {
   checkpointP99Ms: Number.NaN,
   checkpointMebibytes: Number.NaN,
   pauseP99Ms: Number.NaN,
+  dipPercent: Number.NaN,
   firstRecordSeconds: Number.NaN,
   caughtUpSeconds: Number.NaN,
   wrong: null,
@@ -65,19 +65,12 @@ export const NO_FIGURES: RunFigures = {
 /** What a run needs of its topic: what lies in it, and for r to write on. */
 type Topic = Pick<TopicLoader, 'expected' | 'write'>;
 
-interface Sample {
-  at: number;
-  processed: number;
-  cpuSeconds: number;
-}
-
 /** Never rejects for what the engine does: then `wrong` says it. */
 export async function measureRun(
   engine: Engine,
   launch: Launch,
   topic: Topic,
 ): Promise<RunFigures> {
-  if (launch.setting.webhook) await launch.service.reset();
   let run: EngineRun | null = null;
   const figures = { ...NO_FIGURES };
   try {
@@ -97,6 +90,7 @@ class MeasuredRun {
   readonly #launch: Launch;
   readonly #topic: Topic;
   readonly #figures: RunFigures;
+  #measured: Span | null = null;
 
   constructor(run: EngineRun, launch: Launch, topic: Topic, figures: RunFigures) {
     this.#run = run;
@@ -107,61 +101,36 @@ class MeasuredRun {
 
   async measure(): Promise<void> {
     const { users, events, killAtEventsPerSecond } = this.#launch.setting;
-    const firstAt = await this.#firstRecord();
+    const firstAt = await firstRecord(this.#run);
     this.#figures.startUpSeconds = (firstAt - this.#run.startedAt) / 1_000;
-    const begun = await this.#reach(1);
+    const begun = await reach(this.#run, 1);
     if (events === 0 && killAtEventsPerSecond === null) {
       await this.#window(users * (1 - WINDOW.to), users * WINDOW.to, begun);
     }
-    const filled = await this.#reach(users);
+    const filled = await reach(this.#run, users);
     this.#figures.fillSeconds = (filled.at - firstAt) / 1_000;
     if (events > 0) {
       await this.#window(users + events * WINDOW.from, users + events * WINDOW.to, filled);
     }
     if (killAtEventsPerSecond !== null) await this.#kill(killAtEventsPerSecond);
-    this.#figures.wrong = await this.#results();
+    this.#figures.wrong = await untilRight(this.#run, this.#topic);
     await this.#checkpoints(events > 0 ? filled.at : firstAt);
     this.#figures.pauseP99Ms = (await this.#run.pauseP99Ms()) ?? Number.NaN;
     const { jobManager, taskManager } = await this.#run.processes();
     this.#figures.rssMebibytes = (peakRssBytes(jobManager) + peakRssBytes(taskManager)) / MEBIBYTE;
   }
 
-  async #firstRecord(): Promise<number> {
-    for (const deadline = Date.now() + STALLED_AFTER_MS; ; await wait(POLL_MS)) {
-      const at = await this.#run.firstRecordAt();
-      if (at !== null) return at;
-      await this.#run.progress();
-      if (Date.now() > deadline) throw new Error('no record came');
-    }
-  }
-
-  /** The first look at the counter that finds so many events. */
-  async #reach(target: number): Promise<Sample> {
-    let seen = -1;
-    for (let deadline = Date.now() + STALLED_AFTER_MS; ; await wait(POLL_MS)) {
-      const progress = await this.#run.progress();
-      const processed = progress?.processed ?? seen;
-      if (progress !== null && processed >= target) {
-        return { ...progress, cpuSeconds: cpuOf(await this.#run.processes()) };
-      }
-      if (processed > seen) deadline = Date.now() + STALLED_AFTER_MS;
-      seen = processed;
-      const isLate = Date.now() > this.#run.startedAt + RUN_LIMIT_MS;
-      if (!isLate && Date.now() < deadline) continue;
-      throw new Error(`stalled at ${seen} of ${target} events`);
-    }
-  }
-
   /** `before` stands in for the beginning if both ends are seen at one look: tiny settings. */
   async #window(from: number, to: number, before: Sample): Promise<void> {
-    const first = await this.#reach(from);
-    const last = await this.#reach(to);
+    const first = await reach(this.#run, from);
+    const last = await reach(this.#run, to);
     const start = last.processed > first.processed ? first : before;
     const events = last.processed - start.processed;
     if (events === 0) return;
     const used = last.cpuSeconds - start.cpuSeconds;
     this.#figures.eventsPerSecond = (events * 1_000) / (last.at - start.at);
     if (used > 0) this.#figures.eventsPerCpuSecond = events / used;
+    this.#measured = { from: start.at, to: last.at - COUNTER_AGE_MS };
   }
 
   async #kill(eventsPerSecond: number): Promise<void> {
@@ -170,42 +139,17 @@ class MeasuredRun {
     const pace = { eventsPerSecond, intervalMs: PACED_INTERVAL_MS, touched: users };
     const stream = new PacedStream(this.#topic, pace);
     try {
-      await this.#until('a checkpoint', async () => {
+      await lookUntil('a checkpoint', async () => {
         const all = await this.#run.checkpoints();
         return all.find(({ triggeredAt }) => triggeredAt > since) ?? null;
       });
       await wait(KILL_AFTER_CHECKPOINT_MS);
       await this.#run.killTaskManager();
-      const recovery = await this.#until('the recovery', async () => this.#run.recovery());
+      const recovery = await lookUntil('the recovery', async () => this.#run.recovery());
       this.#figures.firstRecordSeconds = recovery.firstRecordMs / 1_000;
       this.#figures.caughtUpSeconds = recovery.caughtUpMs / 1_000;
     } finally {
       await stream.stop();
-    }
-  }
-
-  async #until<T>(what: string, look: () => Promise<T | null>): Promise<T> {
-    for (const deadline = Date.now() + STALLED_AFTER_MS; ; await wait(RECOVERY_POLL_MS)) {
-      // The REST API may be busy with a restart.
-      const found = await look().catch(() => null);
-      if (found !== null) return found;
-      if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
-    }
-  }
-
-  /** Waits until they are right; what they are, if they stay wrong. */
-  async #results(): Promise<string | null> {
-    const { expected } = this.#topic;
-    let last = '';
-    for (let deadline = Date.now() + STALLED_AFTER_MS; ; await wait(POLL_MS)) {
-      const { events, fired, firedSum, faults } = await this.#run.outcome();
-      const found: Expected = { events: events ?? expected.events, fired, firedSum };
-      const text = JSON.stringify(found);
-      if (text === JSON.stringify(expected) && faults.length === 0) return null;
-      if (text !== last) deadline = Date.now() + STALLED_AFTER_MS;
-      last = text;
-      if (Date.now() < deadline) continue;
-      return [`found ${text}, expected ${JSON.stringify(expected)}`, ...faults].join('; ');
     }
   }
 
@@ -218,9 +162,8 @@ class MeasuredRun {
     this.#figures.checkpointP50Ms = quantile(took, 0.5);
     this.#figures.checkpointP99Ms = quantile(took, 0.99);
     this.#figures.checkpointMebibytes = bytes / MEBIBYTE / counted.length;
+    if (this.#measured === null) return;
+    const spans = all.map(({ triggeredAt: from, durationMs }) => ({ from, to: from + durationMs }));
+    this.#figures.dipPercent = this.#run.handled.dipPercent(this.#measured, spans);
   }
-}
-
-function cpuOf({ jobManager, taskManager }: Processes): number {
-  return cpuSeconds(jobManager) + cpuSeconds(taskManager);
 }

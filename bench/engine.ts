@@ -1,5 +1,6 @@
 /** What the harness sees of an engine under measurement: TriggerJob or Apache Flink. */
 import type { ProfileService } from './profile-service.ts';
+import type { RateBins } from './rate-bins.ts';
 import type { Setting } from './settings.ts';
 
 export interface Launch {
@@ -56,6 +57,8 @@ export interface Recovery {
 export interface EngineRun {
   /** When its first process began, ms since the epoch. */
   readonly startedAt: number;
+  /** Of all events, or of a steady share of them: as of the last `outcome`. */
+  readonly handled: RateBins;
   progress(): Promise<Progress | null>;
   /** null: none yet. */
   firstRecordAt(): Promise<number | null>;

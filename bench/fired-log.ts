@@ -1,7 +1,8 @@
 /**
- * What each slot thread fired, in a file per thread: rows of four doubles, the moment, the record's
- * timestamp (both ms since the epoch), its partition, the event's id; the name tells the process.
- * So the harness checks the results and sees a recovery by what the events saw.
+ * What each slot thread fired, or the webhook's receiver got, in a file per thread: rows of four
+ * doubles, the moment, the record's timestamp (both ms since the epoch), its partition, the event's
+ * id; the name tells the process. So the harness checks the results, and sees latency, throughput
+ * and a recovery by what the events saw.
  */
 import { closeSync, openSync, readdirSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -50,8 +51,10 @@ export class FiredLogWriter {
 export interface FiredRow {
   pid: number;
   at: number;
+  /** NaN: not told. */
   timestamp: number;
   partition: number;
+  id: number;
 }
 
 /** The reading end: all threads of all processes, each row once. */
@@ -86,7 +89,7 @@ export class FiredLog {
         ) as [number, number, number, number];
         this.ids.add(id);
         if (this.firstAt === null || at < this.firstAt) this.firstAt = at;
-        row({ pid, at, timestamp, partition });
+        row({ pid, at, timestamp, partition, id });
       }
       position += rows * ROW_BYTES;
       if (bytes < READ_BYTES) break;

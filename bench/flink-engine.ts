@@ -10,13 +10,16 @@ import {
   type Progress,
   type Recovery,
 } from './engine.ts';
+import { FiredLog } from './fired-log.ts';
 import { FlinkCluster } from './flink-cluster.ts';
 import { ProgressFile, type ProgressRow } from './flink-progress.ts';
 import type { FlinkVariant } from './flink-variants.ts';
-import type { ProfileService } from './profile-service.ts';
 import { quantile } from './quantile.ts';
+import { RateBins } from './rate-bins.ts';
 
 const KEYED_VERTEX = /UserStateManager/;
+/** What a line of progress tells was handled within that time: Progress.java writes each 20 ms. */
+const PROGRESS_MS = 50;
 
 interface CheckpointEntry {
   id: number;
@@ -36,16 +39,20 @@ export function flinkEngine(variant: FlinkVariant, classPath: string): Engine {
   return {
     name: variant.name,
     start: async (launch: Launch) => {
-      const cluster = await FlinkCluster.start(classPath, variant, launch);
-      return new FlinkRun(cluster, launch.setting.webhook ? launch.service : null);
+      const { setting, service, folder } = launch;
+      const posted = setting.webhook ? new FiredLog(folder) : null;
+      if (posted !== null) await service.logPostsIn(folder);
+      return new FlinkRun(await FlinkCluster.start(classPath, variant, launch), posted);
     },
   };
 }
 
 class FlinkRun implements EngineRun {
   readonly startedAt: number;
+  readonly handled = new RateBins();
   readonly #cluster: FlinkCluster;
-  readonly #receiver: ProfileService | null;
+  /** null: a black hole takes what fires. */
+  readonly #posted: FiredLog | null;
   #file: ProgressFile;
   #jobId: string | null = null;
   #anomalies = 0;
@@ -54,10 +61,10 @@ class FlinkRun implements EngineRun {
   #killedAt: number | null = null;
   #recovery: Partial<Recovery> = {};
 
-  constructor(cluster: FlinkCluster, receiver: ProfileService | null) {
+  constructor(cluster: FlinkCluster, posted: FiredLog | null) {
     this.#cluster = cluster;
     this.startedAt = cluster.startedAt;
-    this.#receiver = receiver;
+    this.#posted = posted;
     this.#file = new ProgressFile(cluster.progressFolder, cluster.taskManagerPid);
   }
 
@@ -111,8 +118,9 @@ class FlinkRun implements EngineRun {
     const { counted = 0, fired = 0, firedSum = 0 } = this.#file.last ?? {};
     const anomalies = this.#anomaliesBefore + this.#anomalies;
     const faults = anomalies > 0 ? [`${anomalies} events lost or out of order`] : [];
-    if (this.#receiver !== null) {
-      const posted = await this.#receiver.report();
+    if (this.#posted !== null) {
+      this.#posted.read();
+      const posted = this.#posted.ids;
       if (posted.fired !== fired || posted.firedSum !== firedSum) faults.push('not all is posted');
     }
     return { events: counted, fired, firedSum, faults };
@@ -143,7 +151,14 @@ class FlinkRun implements EngineRun {
   }
 
   #read(): void {
-    this.#file.read((row) => this.#take(row));
+    const { last } = this.#file;
+    let before: Pick<ProgressRow, 'at' | 'processed'> = last ?? { at: 0, processed: 0 };
+    this.#file.read((row) => {
+      const from = Math.max(before.at, row.at - PROGRESS_MS);
+      this.handled.add(from, row.at, row.processed - before.processed);
+      before = row;
+      this.#take(row);
+    });
   }
 
   #take({ at, processed, anomalies, timestamps }: ProgressRow): void {

@@ -14,6 +14,7 @@ export interface JobSettings {
   /** Folder for the moments of all events; see slot-times.ts. */
   timesFolder?: string;
   script?: string;
+  historyMaxEvents?: number;
   /** Further arguments of `triggerjob run`. */
   run?: readonly string[];
   /** Blocks of the spec, in place of those of the same name. */
@@ -29,7 +30,7 @@ export interface Surroundings {
 }
 
 export function jobFile(settings: JobSettings, surroundings: Surroundings): object {
-  const { slots, checkpointInterval, action, slotCache, script, spec } = settings;
+  const { slots, checkpointInterval, action, slotCache, script, historyMaxEvents, spec } = settings;
   const { bootstrap, topic, serviceUrl } = surroundings;
   const webhook = { url: `${serviceUrl}/hook`, allowPrivateAddresses: true };
   return {
@@ -40,7 +41,11 @@ export function jobFile(settings: JobSettings, surroundings: Surroundings): obje
       parallelism: slots,
       source: { kafka: { bootstrapServers: bootstrap, topic, startingOffsets: 'earliest' } },
       // No user may expire between its two events of a long run.
-      state: { ttl: '2h', profileApi: { url: serviceUrl } },
+      state: {
+        ttl: '2h',
+        profileApi: { url: serviceUrl },
+        ...(historyMaxEvents !== undefined && { history: { maxEvents: historyMaxEvents } }),
+      },
       filter: { script: script ?? SCRIPT },
       // A black hole takes the place of `debug` in the slot threads.
       action: action === 'webhook' ? { webhook } : { debug: {} },

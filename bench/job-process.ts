@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../worker/src/main.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../worker/bin/triggerjob.mjs', import.meta.url));
 const PRELOAD = new URL('./slot-preload.ts', import.meta.url).href;
 const POLL_MS = 100;
 /** A start restores the state: 1.6 GB for 100,000 users. */

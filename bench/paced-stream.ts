@@ -11,9 +11,10 @@ export interface Pace {
   intervalMs: number;
   /** Users of one interval. */
   touched: number;
+  /** A tick's events are one batch per partition. */
+  tickMs?: number;
 }
 
-/** A tick's events are one batch per partition. */
 const TICK_MS = 10;
 
 export class PacedStream {
@@ -37,7 +38,7 @@ export class PacedStream {
   }
 
   async #run(): Promise<void> {
-    const { eventsPerSecond, intervalMs, touched } = this.#pace;
+    const { eventsPerSecond, intervalMs, touched, tickMs = TICK_MS } = this.#pace;
     const startedAt = performance.now();
     while (this.#running) {
       const elapsed = performance.now() - startedAt;
@@ -45,7 +46,7 @@ export class PacedStream {
       const interval = Math.floor(elapsed / intervalMs);
       if (due > 0) await this.#loader.write(interval * touched, touched, this.written, due);
       this.written += due;
-      await wait(TICK_MS);
+      await wait(tickMs);
     }
   }
 }

@@ -1,24 +1,17 @@
 /**
  * A process of its own: the Profile API of the benchmarks' users, and a webhook receiver at /hook
- * that only counts which events came. Tells its port over IPC, then what it counted when it is
- * asked, and ends with its parent.
+ * that writes down what came and when (fired-log.ts). Tells its port over IPC, and ends with its
+ * parent.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { threadId } from 'node:worker_threads';
 import { historyJson, profileJson, visitJson } from './dataset.ts';
-import { eventIdOf, FiredIds } from './fired-ids.ts';
+import { eventIdOf } from './fired-ids.ts';
+import { FiredLogWriter } from './fired-log.ts';
 
-/** Of the parent; a HookReport answers each. */
+/** Of the parent, who waits for an answer: posts that come after it are logged in the folder. */
 export interface ServerMessage {
-  type: 'report' | 'reset';
-}
-
-/** What came to /hook since the last reset. */
-export interface HookReport {
-  fired: number;
-  firedSum: number;
-  repeated: number;
-  /** ms since the epoch; null: nothing came. */
-  firstAt: number | null;
+  logPostsIn: string;
 }
 
 const PARTS: Record<string, (user: number) => string> = {
@@ -35,19 +28,26 @@ const USER_PATH = /^\/users\/u(\d{10})\/(profile|visit|history)$/;
 const MAX_KEPT = 9_000;
 const kept = new Map<string, Buffer>();
 
-let hooked = new FiredIds();
-let firstAt: number | null = null;
+let posts: FiredLogWriter | null = null;
 
-/** All of a body is read, its first bytes are looked at. */
+/**
+ * All of a body is read, its first bytes are looked at. The moment of a post is that of the answer.
+ * The record's timestamp is known of TriggerJob only, by its CloudEvents headers.
+ */
 function take(request: IncomingMessage, response: ServerResponse): void {
-  let isFirst = true;
+  let id = -1;
   request.on('data', (chunk: Buffer) => {
-    if (isFirst) hooked.add(eventIdOf(chunk));
-    isFirst = false;
+    if (id < 0) id = eventIdOf(chunk);
   });
   request.on('end', () => {
-    firstAt ??= Date.now();
     response.writeHead(204).end();
+    const { 'ce-time': time, 'ce-source': source } = request.headers;
+    const partition = Number(
+      String(source ?? -1)
+        .split('/')
+        .at(-1),
+    );
+    posts?.add(Date.parse(String(time ?? '')), partition, id);
   });
 }
 
@@ -80,12 +80,9 @@ server.listen(0, '127.0.0.1', () => {
   const address = server.address();
   if (typeof address === 'object' && address !== null) process.send?.({ port: address.port });
 });
-process.on('message', ({ type }: ServerMessage) => {
-  if (type === 'reset') {
-    hooked = new FiredIds();
-    firstAt = null;
-  }
-  const { fired, firedSum, repeated } = hooked;
-  process.send?.({ fired, firedSum, repeated, firstAt } satisfies HookReport);
+process.on('message', ({ logPostsIn }: ServerMessage) => {
+  posts?.close();
+  posts = FiredLogWriter.open(logPostsIn, process.pid, threadId);
+  process.send?.({});
 });
 process.once('disconnect', () => process.exit(0));

@@ -1,7 +1,7 @@
 /** The process of profile-server.ts, seen from the benchmark that started it. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { HookReport, ServerMessage } from './profile-server.ts';
+import type { ServerMessage } from './profile-server.ts';
 
 export class ProfileService {
   readonly url: string;
@@ -20,22 +20,18 @@ export class ProfileService {
     return new ProfileService(child, port);
   }
 
-  /** What was posted to /hook since the last `reset`. */
-  async report(): Promise<HookReport> {
-    return await this.#ask({ type: 'report' });
+  get pid(): number {
+    return this.#child.pid!;
   }
 
-  async reset(): Promise<void> {
-    await this.#ask({ type: 'reset' });
+  /** From now on, what is posted to /hook goes to a fired log in `folder`, and to no other. */
+  async logPostsIn(folder: string): Promise<void> {
+    const answer = once(this.#child, 'message');
+    this.#child.send({ logPostsIn: folder } satisfies ServerMessage);
+    await answer;
   }
 
   close(): void {
     this.#child.disconnect();
-  }
-
-  async #ask(message: ServerMessage): Promise<HookReport> {
-    const answer = once(this.#child, 'message');
-    this.#child.send(message);
-    return ((await answer) as [HookReport])[0];
   }
 }

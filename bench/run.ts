@@ -22,6 +22,10 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   rocksdb: program('./rocksdb.ts'),
   exchange: program('./exchange.ts'),
   restore: program('./restore.ts'),
+  latency: program('./latency.ts'),
+  'heavy-latency': program('./heavy-latency.ts'),
+  growth: program('./growth.ts'),
+  stages: program('./stages.ts'),
   'recovery-1g': program('./recovery.ts'),
   'profile-top': program('./profile-top.ts'),
 };

@@ -3,17 +3,14 @@
  * beginning, and alternating runs, so that what else the machine does meets both sides.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type KafkaBroker, startKafka } from '../e2e/testbed/kafka.ts';
 import type { Row } from './comparison.ts';
 import type { Engine } from './engine.ts';
 import { measureRun, NO_FIGURES, type RunFigures } from './engine-run.ts';
 import { buildFlink } from './flink-build.ts';
 import { flinkEngine } from './flink-engine.ts';
 import { type FlinkVariant, ONE_VALUE } from './flink-variants.ts';
-import { PARTITIONS, TopicLoader } from './load-topic.ts';
-import { ProfileService } from './profile-service.ts';
+import { dropTopic, type LoadedTopic, loadTopic, type Place, withPlace } from './place.ts';
 import { printStep } from './report.ts';
 import type { Setting } from './settings.ts';
 import { triggerjobEngine } from './triggerjob-engine.ts';
@@ -30,27 +27,21 @@ export interface SettingsRun {
 
 export async function runSettings(options: SettingsRun): Promise<Row[]> {
   const classPath = options.variants.length === 0 ? '' : await buildFlink();
-  const broker = await startKafka();
-  const service = await ProfileService.start();
-  const folder = mkdtempSync(join(tmpdir(), 'triggerjob-bench-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  return await withPlace(async (place) => (await rowsOf(place, classPath, options)).flat());
+}
+
+async function rowsOf(place: Place, classPath: string, options: SettingsRun): Promise<Row[][]> {
   const rows: Row[][] = [];
   const waiting = [...options.settings.entries()];
   const work = async () => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
       const [index, setting] = next;
-      const runs = new RunsOfSetting(setting, options, { broker, service, folder, classPath });
+      const runs = new RunsOfSetting(setting, options, place, classPath);
       rows[index] = await runs.all().catch((error: unknown) => [failed(setting, error)]);
     }
   };
-  try {
-    await Promise.all(Array.from({ length: options.atOnce }, work));
-  } finally {
-    service.close();
-    await broker.stop();
-    rmSync(folder, { recursive: true, force: true });
-  }
-  return rows.flat();
+  await Promise.all(Array.from({ length: options.atOnce }, work));
+  return rows;
 }
 
 /** What stops one setting must not cost the figures of the others. */
@@ -59,28 +50,17 @@ function failed({ key, title }: Setting, error: unknown): Row {
   return { key, title, engine: triggerjobEngine.name, role: 'triggerjob', runs };
 }
 
-interface Place {
-  broker: KafkaBroker;
-  service: ProfileService;
-  folder: string;
-  classPath: string;
-}
-
-interface LoadedTopic {
-  name: string;
-  loader: TopicLoader;
-}
-
 class RunsOfSetting {
   readonly #setting: Setting;
   readonly #options: SettingsRun;
   readonly #place: Place;
-  #topics = 0;
+  readonly #classPath: string;
 
-  constructor(setting: Setting, options: SettingsRun, place: Place) {
+  constructor(setting: Setting, options: SettingsRun, place: Place, classPath: string) {
     this.#setting = setting;
     this.#options = options;
     this.#place = place;
+    this.#classPath = classPath;
   }
 
   async all(): Promise<Row[]> {
@@ -88,9 +68,12 @@ class RunsOfSetting {
     const { events, oneValueEvents, killAtEventsPerSecond } = this.#setting;
     printStep(`${this.#setting.key}: ${this.#setting.title}`);
     // One that is killed has events written to its topic meanwhile: each run has its own.
-    const shared = killAtEventsPerSecond === null ? await this.#load(events) : null;
+    const shared =
+      killAtEventsPerSecond === null ? await loadTopic(this.#place, this.#setting, events) : null;
     const short =
-      variants.length > 0 && oneValueEvents !== null ? await this.#load(oneValueEvents) : null;
+      variants.length > 0 && oneValueEvents !== null
+        ? await loadTopic(this.#place, this.#setting, oneValueEvents)
+        : null;
     const best = await this.#best(shared);
     const contenders: { engine: Engine; row: Row; topic: LoadedTopic | null }[] = [];
     const add = (role: Row['role'], engine: Engine, topic: LoadedTopic | null) => {
@@ -99,20 +82,20 @@ class RunsOfSetting {
     };
     add('triggerjob', triggerjobEngine, shared);
     if (best !== null) add('tuned', best, shared);
-    if (short !== null) add('one-value', flinkEngine(ONE_VALUE, this.#place.classPath), short);
+    if (short !== null) add('one-value', flinkEngine(ONE_VALUE, this.#classPath), short);
     for (let round = 0; round < runs; round++) {
       for (const { engine, row, topic } of contenders) {
         row.runs.push(await this.#run(engine, topic));
       }
     }
-    for (const topic of [shared, short]) if (topic !== null) await this.#drop(topic);
+    for (const topic of [shared, short]) if (topic !== null) await dropTopic(this.#place, topic);
     return contenders.map(({ row }) => row);
   }
 
   /** The variant with the most events per CPU-second in one run each, which is not counted. */
   async #best(topic: LoadedTopic | null): Promise<Engine | null> {
     const { variants } = this.#options;
-    const engines = variants.map((variant) => flinkEngine(variant, this.#place.classPath));
+    const engines = variants.map((variant) => flinkEngine(variant, this.#classPath));
     const [first = null] = engines;
     if (engines.length < 2 || topic === null) return first;
     let best = { engine: first, perCpuSecond: 0 };
@@ -128,7 +111,7 @@ class RunsOfSetting {
   async #run(engine: Engine, shared: LoadedTopic | null): Promise<RunFigures> {
     const { broker, service } = this.#place;
     const folder = mkdtempSync(join(this.#place.folder, 'run-'));
-    const topic = shared ?? (await this.#load(0));
+    const topic = shared ?? (await loadTopic(this.#place, this.#setting, 0));
     const figures = await measureRun(
       engine,
       {
@@ -141,38 +124,23 @@ class RunsOfSetting {
       },
       topic.loader,
     );
-    if (shared === null) await this.#drop(topic);
+    if (shared === null) await dropTopic(this.#place, topic);
     rmSync(folder, { recursive: true, force: true });
     printStep(`  ${this.#setting.key}, ${engine.name}: ${inShort(figures)}`);
     return figures;
-  }
-
-  async #load(events: number): Promise<LoadedTopic> {
-    const { key, users, distribution } = this.#setting;
-    const { broker } = this.#place;
-    const name = `user-tracking-events-${key}-${this.#topics++}`;
-    await broker.createTopic(name, PARTITIONS);
-    const { bootstrap } = broker;
-    const loader = await TopicLoader.connect(bootstrap, name, users, PARTITIONS, distribution);
-    await loader.load(users + events);
-    return { name, loader };
-  }
-
-  async #drop({ name, loader }: LoadedTopic): Promise<void> {
-    await loader.close();
-    await this.#place.broker.deleteTopic(name);
   }
 }
 
 function inShort(figures: RunFigures): string {
   if (figures.wrong !== null) return `WRONG: ${figures.wrong}`;
   const { eventsPerSecond, eventsPerCpuSecond, fillSeconds, startUpSeconds } = figures;
-  const { caughtUpSeconds, checkpoints } = figures;
+  const { caughtUpSeconds, checkpoints, dipPercent } = figures;
   const parts = [`up in ${startUpSeconds.toFixed(1)} s`, `filled in ${fillSeconds.toFixed(1)} s`];
   if (!Number.isNaN(caughtUpSeconds)) parts.push(`caught up in ${caughtUpSeconds.toFixed(1)} s`);
   if (!Number.isNaN(eventsPerSecond)) {
     parts.push(`${Math.round(eventsPerSecond)} events/s`);
     parts.push(`${Math.round(eventsPerCpuSecond)} per CPU-second`);
   }
-  return [...parts, `${checkpoints} checkpoints`, 'results right'].join(', ');
+  const dip = Number.isNaN(dipPercent) ? '' : `, ${dipPercent.toFixed(1)} % less while one ran`;
+  return [...parts, `${checkpoints} checkpoints${dip}`, 'results right'].join(', ');
 }

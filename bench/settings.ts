@@ -23,8 +23,13 @@ export interface Setting {
   /** Users that are missing come from the HTTP Profile API; else each side makes them itself. */
   httpProfiles: boolean;
   webhook: boolean;
-  /** Each so-many-th user has that much more in each of its 100 past events; null: none. */
-  heavy: { every: number; paddingBytes: number } | null;
+  /**
+   * Each so-many-th user has that much more in each of its 100 past events; null: none. `varied`:
+   * in TriggerJob alone it is text that compresses as text does, not the same letter.
+   */
+  heavy: { every: number; paddingBytes: number; varied?: boolean } | null;
+  /** TriggerJob's `state.history.maxEvents`; null: its default, 100, as Flink's. */
+  historyMaxEvents: number | null;
   /** A TaskManager is killed while events come at this rate; null: throughput is measured. */
   killAtEventsPerSecond: number | null;
   /** Flink's run with the one-value layout gets this many events; null: there is none. */
@@ -40,11 +45,12 @@ const cached: Setting = {
   script: SCRIPT,
   readsHistory: false,
   processMebibytes: 4_096,
-  // A live user takes 7 to 9 KB of it.
-  slotCache: '256Mi',
+  // The default holds them: a live user whose profile nobody asks for takes some 3 KB.
+  slotCache: null,
   httpProfiles: false,
   webhook: false,
   heavy: null,
+  historyMaxEvents: null,
   killAtEventsPerSecond: null,
   oneValueEvents: 100_000,
 };
@@ -106,6 +112,11 @@ export const SETTINGS: readonly Setting[] = [
     killAtEventsPerSecond: 5_000,
   },
 ];
+
+/** As the table has it. */
+export function settingOf(key: string): Setting {
+  return SETTINGS.find((setting) => setting.key === key)!;
+}
 
 export interface Sizes {
   /** In place of each setting's own; null: its own. */

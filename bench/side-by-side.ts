@@ -10,6 +10,7 @@ import { faultsOf, figuresTable, goalsTable } from './comparison.ts';
 import { flinkVersions, missingForFlink } from './flink-build.ts';
 import { TUNED_VARIANTS } from './flink-variants.ts';
 import { markdownTable, withSection } from './markdown.ts';
+import { wholeNumber } from './options.ts';
 import { machineLines, printStep } from './report.ts';
 import { chosenSettings, type Setting, smokeSettings } from './settings.ts';
 import { runSettings, type SettingsRun } from './settings-run.ts';
@@ -37,10 +38,7 @@ const { values } = parseArgs({
 /** null: left out. Throws for anything but a whole number of 1 or more. */
 function whole(name: 'runs' | 'users' | 'events' | 'interval-seconds'): number | null {
   const text = values[name];
-  if (text === undefined) return null;
-  const number = Number(text);
-  if (Number.isInteger(number) && number > 0) return number;
-  throw new Error(`--${name} is "${text}": write a whole number of 1 or more`);
+  return text === undefined ? null : wholeNumber(`--${name}`, text);
 }
 
 function settings(): Setting[] {

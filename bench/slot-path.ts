@@ -12,7 +12,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { MemoryStore } from '../worker/src/checkpoint/memory-store.ts';
-import { resolveJob } from '../worker/src/plan/resolve.ts';
 import { realEnv } from '../worker/src/runtime/env.ts';
 import { RecordColumns } from '../worker/src/source/record-columns.ts';
 import type { SourceBatch, SplitReader } from '../worker/src/source/source.ts';
@@ -20,6 +19,7 @@ import { openRocksDb } from '../worker/src/state/rocksdb-backend.ts';
 import { SlotTask } from '../worker/src/taskmanager/slot-task.ts';
 import { openActionExecutor } from './black-hole.ts';
 import { EventStream, historyJson, profileJson, visitJson } from './dataset.ts';
+import { slotPlan } from './slot-plan.ts';
 
 const USERS = Number(process.argv[2] ?? 100_000);
 const EVENTS = Number(process.argv[3] ?? 6_000_000);
@@ -89,32 +89,9 @@ class Nowhere extends MemoryStore {
   }
 }
 
-function plan() {
-  const resolution = resolveJob({
-    apiVersion: 'triggerjob.io/v1alpha1',
-    kind: 'TriggerJob',
-    metadata: { name: 'slot-path' },
-    spec: {
-      parallelism: 1,
-      source: { datagen: {} },
-      state: { ttl: '24h', profileApi: { url: 'http://localhost' } },
-      filter: { script: "event.triggerable && user.country == 'US'" },
-      action: { debug: {} },
-      checkpointing: { directory: '/unused' },
-      taskManager: {
-        slots: 1,
-        memory: { slotCache: SLOT_CACHE },
-        resources: { limits: { memory: PROCESS_MEMORY } },
-      },
-    },
-  });
-  if ('plan' in resolution) return resolution.plan;
-  throw new Error(resolution.faults.map(({ message }) => message).join('\n'));
-}
-
 const folder = mkdtempSync(join(tmpdir(), 'triggerjob-slot-path-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-const jobPlan = plan();
+const jobPlan = slotPlan(SLOT_CACHE, PROCESS_MEMORY);
 const store = new Nowhere(realEnv);
 const reader = new Records();
 const waits = new Map<string, () => void>();

@@ -3,89 +3,28 @@
  * `npx node bench/source-path.ts`. Prints nanoseconds per record and stage; the stages are alone,
  * but `source task`, which is all up to the frame.
  */
-import { ChannelSender } from '../worker/src/exchange/channel-sender.ts';
 import { type DataFrame, FrameCursor, readRecords } from '../worker/src/exchange/frame.ts';
 import { ownerTable } from '../worker/src/exchange/key-groups.ts';
 import { realEnv } from '../worker/src/runtime/env.ts';
 import { KeyRouter } from '../worker/src/source/key-router.ts';
-import { BatchCursor } from '../worker/src/source/record-batches.ts';
-import type { RecordColumns } from '../worker/src/source/record-columns.ts';
 import type { SourceBatch, SplitReader } from '../worker/src/source/source.ts';
 import { SourceTask } from '../worker/src/taskmanager/source-task.ts';
-import { EventStream, userId } from './dataset.ts';
-import { BatchBuilder } from './topic-writer.ts';
+import {
+  CHUNK_RECORDS,
+  type Chunk,
+  KEY_GROUPS,
+  makeChunks,
+  makeSenders,
+  RANGES,
+  slicesOf,
+} from './fetched-chunks.ts';
 
 const USERS = 100_000;
-const BATCH_RECORDS = 1_000;
-/** About what one fetch brings, and more of them than a processor's cache holds. */
-const CHUNK_BATCHES = 30;
+/** More than a processor's cache holds. */
 const CHUNKS = 6;
+const TOTAL = CHUNKS * CHUNK_RECORDS;
 const ROUNDS = 40;
-const KEY_GROUPS = 128;
-const FIRST_MS = 1_700_000_000_000;
-/** As the Kafka reader slices (kafka-reader.ts). */
-const SLICE = { records: 1_000, bytes: 512 * 1024 };
-const TOTAL = CHUNKS * CHUNK_BATCHES * BATCH_RECORDS;
-
 const SPLIT = { index: 0, id: 'events-0', sourceId: 'events', partition: 0 };
-const RANGES = [
-  { first: 0, last: KEY_GROUPS / 2 - 1 },
-  { first: KEY_GROUPS / 2, last: KEY_GROUPS - 1 },
-];
-
-interface Chunk {
-  bytes: Buffer;
-  offset: number;
-}
-
-function makeChunks(): Chunk[] {
-  const events = new EventStream(USERS);
-  const builder = new BatchBuilder(1 << 20);
-  let offset = 0;
-  const makeBatch = () => {
-    for (let i = 0; i < BATCH_RECORDS; i++) {
-      const { user, json } = events.next();
-      builder.add(userId(user), json);
-    }
-    const bytes = builder.take(FIRST_MS + offset);
-    bytes.writeBigInt64BE(BigInt(offset), 0);
-    offset += BATCH_RECORDS;
-    return bytes;
-  };
-  return Array.from({ length: CHUNKS }, () => {
-    const first = offset;
-    const bytes = Buffer.concat(Array.from({ length: CHUNK_BATCHES }, makeBatch));
-    return { bytes, offset: first };
-  });
-}
-
-function* slicesOf(chunks: readonly Chunk[]): Generator<{ records: RecordColumns; next: number }> {
-  for (const { bytes, offset } of chunks) {
-    const cursor = new BatchCursor(bytes, offset, []);
-    for (;;) {
-      const records = cursor.next(SLICE.records, SLICE.bytes);
-      if (records.count === 0) break;
-      yield { records, next: cursor.nextOffset };
-    }
-  }
-}
-
-/** Their frames come back as credit at once; `keep` gets copies. */
-function makeSenders(keep: DataFrame[] | null): ChannelSender[] {
-  const senders: ChannelSender[] = RANGES.map(
-    (_, target) =>
-      new ChannelSender({
-        bufferBytes: 64 * 1024,
-        credit: 8,
-        send: (frame) => {
-          if (frame.kind !== 'data') return;
-          keep?.push({ ...frame, bytes: frame.bytes.slice() });
-          senders[target]!.grant(frame.bytes);
-        },
-      }),
-  );
-  return senders;
-}
 
 async function runSourceTask(chunks: readonly Chunk[], keep: DataFrame[] | null): Promise<void> {
   const slices = slicesOf(chunks);
@@ -138,7 +77,7 @@ async function measure(name: string, run: () => number | Promise<void>): Promise
   console.log(`${name.padEnd(22)} ${best!.padStart(5)} best ${median!.padStart(5)} median`);
 }
 
-const chunks = makeChunks();
+const chunks = makeChunks(USERS, { skip: 0, count: CHUNKS });
 const slices = [...slicesOf(chunks)].map(({ records }) => records);
 const router = new KeyRouter('user_id', KEY_GROUPS);
 const frames: DataFrame[] = [];

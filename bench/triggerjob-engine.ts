@@ -21,19 +21,22 @@ import { FiredLog, type FiredRow } from './fired-log.ts';
 import { type JobSettings, jobFile } from './job-file.ts';
 import { JobProcess } from './job-process.ts';
 import { PARTITIONS } from './load-topic.ts';
-import type { ProfileService } from './profile-service.ts';
+import { RateBins } from './rate-bins.ts';
 import type { Setting } from './settings.ts';
 
 /** Elsewhere counters come with it: often. */
 const COUNTING_HEARTBEAT_MS = 250;
 const END_POLL_MS = 50;
+/** In that of the run: what fired, as the black hole or the webhook's receiver saw it. */
+export const FIRED_FOLDER = 'fired';
 
 export const triggerjobEngine: Engine = {
   name: 'TriggerJob',
   async start(launch) {
     const { setting, folder, bootstrap, topic, service } = launch;
-    const firedFolder = join(folder, 'fired');
+    const firedFolder = join(folder, FIRED_FOLDER);
     await mkdir(firedFolder);
+    if (setting.webhook) await service.logPostsIn(firedFolder);
     const file = join(folder, 'job.yaml');
     const surroundings = { bootstrap, topic, serviceUrl: service.url };
     await writeFile(file, JSON.stringify(jobFile(settingsOf(launch), surroundings), null, 2));
@@ -42,23 +45,23 @@ export const triggerjobEngine: Engine = {
       TRIGGERJOB_BENCH_BLACK_HOLE: setting.webhook ? '0' : '1',
       TRIGGERJOB_BENCH_SYNTHETIC: setting.httpProfiles ? '0' : '1',
       TRIGGERJOB_BENCH_FIRED: firedFolder,
-      ...(heavy !== null && { TRIGGERJOB_BENCH_HEAVY: `${heavy.every},${heavy.paddingBytes}` }),
+      ...(heavy !== null && { TRIGGERJOB_BENCH_HEAVY: JSON.stringify(heavy) }),
     });
     const portFile = join(folder, 'state', 'jobmanager.json');
     const { pid: jobManager } = JSON.parse(await readFile(portFile, 'utf8')) as { pid: number };
     const taskManager = (await job.status()).taskManagers[0]!.pid;
-    const receiver = setting.webhook ? service : null;
-    return new TriggerjobRun(job, { jobManager, taskManager }, new FiredLog(firedFolder), receiver);
+    return new TriggerjobRun(job, { jobManager, taskManager }, new FiredLog(firedFolder));
   },
 };
 
 function settingsOf({ setting, checkpointIntervalMs }: Launch): JobSettings {
-  const { slotCache, processMebibytes, webhook, script } = setting;
+  const { slotCache, processMebibytes, webhook, script, historyMaxEvents } = setting;
   return {
     slots: SLOTS,
     checkpointInterval: `${checkpointIntervalMs}ms`,
     action: webhook ? 'webhook' : 'blackhole',
     script,
+    ...(historyMaxEvents !== null && { historyMaxEvents }),
     spec: {
       heartbeat: heartbeatOf(setting),
       restartStrategy: {
@@ -82,26 +85,21 @@ function heartbeatOf({ killAtEventsPerSecond }: Setting): object {
 
 class TriggerjobRun implements EngineRun {
   readonly startedAt: number;
+  /** Of the events that fired: 1 in 25, at moments that no status has waited for. */
+  readonly handled = new RateBins();
   readonly #job: JobProcess;
   #seen: Processes;
+  /** Of the black hole, or of the webhook's receiver. */
   readonly #fired: FiredLog;
-  /** Takes the posts; null: the black hole does. */
-  readonly #receiver: ProfileService | null;
   #killed: { at: number; pid: number } | null = null;
   #firstAfterKill: number | null = null;
   readonly #caughtUp = new Map<number, number>();
 
-  constructor(
-    job: JobProcess,
-    processes: Processes,
-    fired: FiredLog,
-    receiver: ProfileService | null,
-  ) {
+  constructor(job: JobProcess, processes: Processes, fired: FiredLog) {
     this.startedAt = job.startedAt;
     this.#job = job;
     this.#seen = processes;
     this.#fired = fired;
-    this.#receiver = receiver;
   }
 
   async progress(): Promise<Progress | null> {
@@ -116,7 +114,6 @@ class TriggerjobRun implements EngineRun {
   }
 
   async firstRecordAt(): Promise<number | null> {
-    if (this.#receiver !== null) return (await this.#receiver.report()).firstAt;
     this.#readFired();
     return this.#fired.firstAt;
   }
@@ -145,15 +142,15 @@ class TriggerjobRun implements EngineRun {
   }
 
   async outcome(): Promise<Outcome> {
-    this.#readFired();
     const { processed, lag, parked, outbox } = await this.#job.status();
-    const fired = this.#receiver === null ? this.#fired.ids : await this.#receiver.report();
+    this.#readFired();
+    const { fired, firedSum, repeated } = this.#fired.ids;
     const faults = lag === 0 && parked === 0 && outbox === 0 ? [] : ['not all is done'];
-    if (fired.repeated > 0 && this.#killed === null) {
-      faults.push(`${fired.repeated} fired twice, though nothing failed`);
+    if (repeated > 0 && this.#killed === null) {
+      faults.push(`${repeated} fired twice, though nothing failed`);
     }
     const events = this.#killed === null ? processed : null;
-    return { events, fired: fired.fired, firedSum: fired.firedSum, faults };
+    return { events, fired, firedSum, faults };
   }
 
   async killTaskManager(): Promise<number> {
@@ -186,6 +183,7 @@ class TriggerjobRun implements EngineRun {
   }
 
   #take({ pid, at, timestamp, partition }: FiredRow): void {
+    this.handled.add(at, at, 1);
     if (this.#killed === null || pid === this.#killed.pid) return;
     this.#firstAfterKill = Math.min(at, this.#firstAfterKill ?? at);
     const isNew = at - timestamp < CAUGHT_UP_WITHIN_MS;

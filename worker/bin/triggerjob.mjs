@@ -2,8 +2,9 @@
 // The `triggerjob` command. The sources are TypeScript run as they are, which needs Node 24; on an
 // older Node this file runs the Node 24 that `npm ci` has put into node_modules instead.
 import { spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { constants } from 'node:os';
+import { mkdirSync } from 'node:fs';
+import { createRequire, enableCompileCache } from 'node:module';
+import { constants, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -22,7 +23,27 @@ function nodeOfPackage() {
   }
 }
 
+/**
+ * Where Node keeps what it has compiled, for this process and those that it starts: the first start
+ * on a machine takes twice the time of the next ones. In the user's own folder, never in a common
+ * one: it is code that runs. Without a writable home `run` keeps it in its state directory.
+ */
+function compileCache() {
+  try {
+    const home = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+    const folder = join(home, 'triggerjob', 'compile-cache');
+    mkdirSync(folder, { recursive: true });
+    return folder;
+  } catch {
+    return undefined;
+  }
+}
+
+const cache = process.env['NODE_COMPILE_CACHE'] ?? compileCache();
+if (cache !== undefined) process.env['NODE_COMPILE_CACHE'] = cache;
+
 if (Number(process.versions.node.split('.')[0]) >= NEEDED_NODE) {
+  if (cache !== undefined) enableCompileCache(cache);
   process.argv[1] = main;
   await import(main);
 } else {

@@ -29,6 +29,8 @@ const ENTRY_POINTS = [
   'worker/src/main.ts',
   'operator/src/main.ts',
   'worker/bin/triggerjob.mjs',
+  // Run by Dockerfile.worker.
+  'worker/src/cli/fill-compile-cache.ts',
   // Run by hand when the cases change: writes the corpus that the filter's tests read.
   'e2e/aviator/generate.ts',
 ];

@@ -1,5 +1,6 @@
 /** The two StatefulSets: their pods' arguments are the worker's command line (cli/program.ts). */
 import type { V1StatefulSet } from '@kubernetes/client-node';
+import { SLOT_HEAP, slotHeapMebibytes } from '../../../worker/src/plan/memory.ts';
 import type { DeployedJob } from './deployed-job.ts';
 import type { Deployment } from './desired.ts';
 import {
@@ -147,7 +148,8 @@ export function taskManagers(job: DeployedJob, settings: PodSettings): Typed<V1S
     ],
     ports: ['shuffle', 'health'],
     probed: 'health',
-    env: [],
+    // No argument: a job may name an image of a release that has no such option.
+    env: [{ name: SLOT_HEAP, value: `${slotHeapMebibytes(plan)}` }],
     resources: taskManagerResources(job),
     volumes: [
       localStateMount(job),

@@ -18,9 +18,9 @@ const POLL_MS = 100;
 const RETRY_MS = 1_000;
 
 /** Throws DEMO_KAFKA, which says what to do, when the broker or the topic is not there. */
-export async function checkTopic(source: KafkaSourcePlan): Promise<void> {
+export async function checkTopic(env: Env, source: KafkaSourcePlan): Promise<void> {
   const servers = source.connection.bootstrapServers.join(',');
-  const transport = await openKafkaTransport(source.connection, CLIENT);
+  const transport = await openKafkaTransport(source.connection, CLIENT, env);
   try {
     const view = await transport.topic(source.topic).catch((error: unknown) => {
       throw new TriggerJobError(

@@ -157,7 +157,7 @@ async function startStream(
 ): Promise<void> {
   if (plan.source.kind !== 'kafka') return;
   const { checkTopic, produceEvents } = await import('./demo-kafka.ts');
-  await checkTopic(plan.source);
+  await checkTopic(options.env, plan.source);
   if (!options.produce) return;
   produceEvents(options.env, options.terminal, plan.source, options, signal).catch((error) => {
     options.terminal.error(`the demo stopped writing events: ${String(error)}`);

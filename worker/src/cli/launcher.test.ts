@@ -90,6 +90,7 @@ describe('launcher', () => {
       jobManagers,
       taskManagers: 2,
       slots: 3,
+      slotHeapMebibytes: 64,
       dir,
       storeUrl: dir.storeUrl,
       restPort: 0,
@@ -112,13 +113,16 @@ describe('launcher', () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it('starts the JobManager, then the TaskManagers with its address', async () => {
+  it('starts the JobManager, and the TaskManagers with where its address will be', async () => {
     await launcher.start();
     await until('two TaskManagers', () => starts('taskmanager').length === 2);
     assert.match(starts('jobmanager')[0]?.line ?? '', /--plan job\.yaml .*--from 7$/);
     const [one, two] = starts('taskmanager').toSorted((a, b) => (a.line < b.line ? -1 : 1));
     for (const start of [one, two]) {
-      assert.match(start?.line ?? '', /--jobmanager 127\.0\.0\.1:4711 --slots 3 /);
+      assert.match(
+        start?.line ?? '',
+        /--jobmanager-port-files \S+jobmanager\.json --slots 3 --slot-heap 64 /,
+      );
     }
     const locals = [one, two].map(
       (start) => /--local-state-dir (\S+)/.exec(start?.line ?? '')?.[1],
@@ -163,7 +167,7 @@ describe('launcher', () => {
       const found = starts('taskmanager');
       return found.length === 2 && found;
     });
-    assert.match(all[0]?.line ?? '', /--jobmanager 127\.0\.0\.1:4711,127\.0\.0\.1:4711 /);
+    assert.match(all[0]?.line ?? '', /-port-files \S+jobmanager\.json \S+jobmanager-2\.json /);
     const managers = starts('jobmanager');
     assert.equal(managers.length, 2);
     for (const { line } of managers) assert.match(line, /--on-sigterm release/);

@@ -1,23 +1,22 @@
 /**
  * The processes of a local run: JobManagers (one leads, the others stand by) and TaskManagers, the
- * very ones of a cluster, as children. Stages: JobManagers started -> their port files read ->
- * TaskManagers started -> whatever dies is started again -> stop with a final checkpoint, or the
- * end of the job.
+ * very ones of a cluster, as children. Stages: all started at once -> the JobManagers' port files
+ * read, by the TaskManagers, too -> whatever dies is started again -> stop with a final checkpoint,
+ * or the end of the job.
  */
-import { readFileSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type Env, sleep } from '../runtime/env.ts';
+import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
-import { isJsonObject } from '../runtime/json.ts';
 import { EXIT } from './exit-codes.ts';
 import { LogView } from './log-view.ts';
+import { awaitPorts, type Ports } from './port-file.ts';
 import type { StateDir } from './state-dir.ts';
 import { type ProcessExit, SupervisedProcess } from './supervised-process.ts';
 import type { Terminal } from './terminal.ts';
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
 const LOOPBACK = '127.0.0.1';
-const PORT_FILE_POLL_MS = 50;
 /** From the JobManager's start to its port file; beyond it the start has failed. */
 const JOB_MANAGER_START_LIMIT_MS = 60_000;
 /** How long TaskManagers may take after the JobManager has told them to end. */
@@ -34,6 +33,8 @@ export interface LaunchOptions {
   taskManagers: number;
   /** Of each TaskManager. */
   slots: number;
+  /** Of each slot's thread, as the plan has it (slotHeapMebibytes): they start before it comes. */
+  slotHeapMebibytes: number;
   dir: StateDir;
   storeUrl: string;
   restPort: number;
@@ -49,11 +50,6 @@ export interface LaunchOptions {
 
 /** How the job ended without being asked to. */
 export type LaunchEnd = { kind: 'finished' } | { kind: 'failed'; message: string };
-
-interface Ports {
-  rpcPort: number;
-  restPort: number;
-}
 
 interface JobManagerChild {
   readonly child: SupervisedProcess;
@@ -118,14 +114,14 @@ export class Launcher {
     return this.#taskManagers.flatMap((child) => child.pid ?? []);
   }
 
-  /** Resolves when the JobManagers answer and the TaskManagers are started. */
+  /** Resolves when the JobManagers answer. */
   async start(): Promise<void> {
     for (const { child, portFile } of this.#jobManagers) {
       rmSync(portFile, { force: true });
       child.start();
     }
-    for (const one of this.#jobManagers) one.ports = await this.#readPorts(one);
     for (const child of this.#taskManagers) child.start();
+    for (const one of this.#jobManagers) one.ports = await this.#readPorts(one);
   }
 
   /**
@@ -175,15 +171,18 @@ export class Launcher {
   }
 
   #taskManagerArgs(name: string, index: number): string[] {
-    const { slots, dir, dataPort } = this.#options;
-    const addresses = this.#jobManagers.map(({ ports }) => `${LOOPBACK}:${ports?.rpcPort ?? 0}`);
+    const { slots, slotHeapMebibytes, dir, dataPort } = this.#options;
+    const portFiles = this.#jobManagers.map(({ portFile }) => portFile);
     return [
       'taskmanager',
-      ...['--jobmanager', addresses.join(',')],
+      ...['--jobmanager-port-files', ...portFiles],
       ...['--slots', String(slots)],
+      ...['--slot-heap', String(slotHeapMebibytes)],
       ...['--local-state-dir', `${dir.rocksdb}/${name}`],
       ...['--id', name],
       ...['--shuffle-port', String(dataPort === 0 ? 0 : dataPort + index)],
+      // What it would find out by asking a JobManager, which may not answer yet.
+      ...['--shuffle-host', LOOPBACK],
       ...this.#secretArgs,
     ];
   }
@@ -209,17 +208,14 @@ export class Launcher {
 
   async #readPorts({ portFile }: JobManagerChild): Promise<Ports> {
     const { env, dir } = this.#options;
-    const startedAt = env.monotonic();
     let end: LaunchEnd | null = null;
     void this.#end.promise.then((value) => {
       end = value;
     });
-    while (env.monotonic() - startedAt < JOB_MANAGER_START_LIMIT_MS) {
-      const ports = readPortFile(portFile);
-      if (ports !== null) return ports;
+    const ports = await awaitPorts(env, portFile, JOB_MANAGER_START_LIMIT_MS, () => {
       if (end !== null) throw startFailure(end);
-      await sleep(env, PORT_FILE_POLL_MS);
-    }
+    });
+    if (ports !== null) return ports;
     throw new TriggerJobError(
       'JOB_MANAGER_START',
       `the JobManager was not ready after ${JOB_MANAGER_START_LIMIT_MS / 1000} s; ` +
@@ -239,18 +235,4 @@ export class Launcher {
 function startFailure(end: LaunchEnd): TriggerJobError {
   const message = end.kind === 'failed' ? end.message : 'the JobManager ended while it started';
   return new TriggerJobError('JOB_MANAGER_START', message);
-}
-
-/** null while the file is absent or half written. */
-function readPortFile(path: string): Ports | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    if (!isJsonObject(value)) return null;
-    const { rpcPort, restPort } = value;
-    return typeof rpcPort === 'number' && typeof restPort === 'number'
-      ? { rpcPort, restPort }
-      : null;
-  } catch {
-    return null;
-  }
 }

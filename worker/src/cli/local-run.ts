@@ -5,6 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import type { JobPlan } from '../plan/job-plan.ts';
+import { slotHeapMebibytes } from '../plan/memory.ts';
 import { ensureSecretFile } from '../rpc/transport-secret.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
@@ -102,6 +103,7 @@ async function runWatched(
     dataPort: plan.dataPort,
     // One machine: however the file spreads the slots over a cluster, here they are divided evenly.
     slots: Math.ceil(plan.parallelism / options.taskManagers),
+    slotHeapMebibytes: slotHeapMebibytes(plan),
   });
   try {
     await launcher.start();

@@ -2,6 +2,7 @@
  * The roles' part of the command line: a launcher starts them on a laptop, the operator in pods.
  */
 import { type Command, Option } from 'commander';
+import { SLOT_HEAP } from '../plan/memory.ts';
 import type { JobManagerRole, TaskManagerRole } from './roles.ts';
 import type { Outcome } from './shared-options.ts';
 
@@ -111,9 +112,18 @@ function addTaskManager(
   program
     .command('taskmanager')
     .description('A TaskManager (started by the launcher or the operator).')
-    .requiredOption('--jobmanager <host:port,...>', 'RPC addresses of all JobManagers')
+    .option('--jobmanager <host:port,...>', 'RPC addresses of all JobManagers')
+    .option(
+      '--jobmanager-port-files <file...>',
+      'in place of it: the --port-file of each one on this machine; waited for',
+    )
     .requiredOption('--local-state-dir <dir>', 'RocksDB and spooled segments; a cache')
     .option('--slots <n>', 'subtasks it can run', integerFrom(1), 4)
+    .addOption(
+      new Option('--slot-heap <MiB>', "of each slot, by the job's plan: threads start before tasks")
+        .env(SLOT_HEAP)
+        .argParser(integerFrom(1)),
+    )
     .option('--id <name>', 'its name in logs and REST (default: random)')
     .option('--shuffle-port <port>', 'for other TaskManagers; 0 = any', integerFrom(0), 0)
     .option(

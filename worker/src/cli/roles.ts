@@ -4,8 +4,13 @@
  */
 import type { RunStart } from '../checkpoint/snapshot.ts';
 import { locationUri } from '../plan/locations.ts';
+import { realEnv } from '../runtime/env.ts';
 import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { EXIT } from './exit-codes.ts';
+import { awaitPorts } from './port-file.ts';
+
+/** For a JobManager that starts at the same time; the launcher gives up by then, too. */
+const JOB_MANAGER_LIMIT_MS = 60_000;
 
 /** The options of the command. */
 export interface JobManagerRole {
@@ -83,9 +88,11 @@ function leaseOf({ leaderElection, lease, run }: JobManagerRole): string | null 
 
 /** The options of the command. */
 export interface TaskManagerRole {
-  jobmanager: string;
+  jobmanager?: string;
+  jobmanagerPortFiles?: string[];
   localStateDir: string;
   slots: number;
+  slotHeap?: number;
   id?: string;
   shufflePort: number;
   shuffleHost?: string;
@@ -94,7 +101,31 @@ export interface TaskManagerRole {
 }
 
 export async function runTaskManagerRole(options: TaskManagerRole): Promise<number> {
+  const jobManagers = jobManagersOf(options);
+  // First of all: what the threads load takes longer than all else, and runs beside it.
+  const { SlotPool } = await import('../taskmanager/slot-pool.ts');
+  const pool = new SlotPool(options.slots);
+  if (options.slotHeap !== undefined) pool.fill(options.slotHeap);
   const { runTaskManager } = await import('../taskmanager/main.ts');
-  await runTaskManager(options);
+  await runTaskManager({ ...options, pool, jobManagers });
   return EXIT.ok;
+}
+
+function jobManagersOf({ jobmanager, jobmanagerPortFiles }: TaskManagerRole) {
+  if (jobmanager !== undefined) {
+    const addresses = jobmanager.split(',').map((address) => address.trim());
+    return async () => addresses;
+  }
+  if (jobmanagerPortFiles === undefined) {
+    const text = 'a TaskManager needs --jobmanager host:port,... or --jobmanager-port-files';
+    throw new TriggerJobError('USAGE', text);
+  }
+  return () => Promise.all(jobmanagerPortFiles.map(addressIn));
+}
+
+async function addressIn(portFile: string): Promise<string> {
+  const ports = await awaitPorts(realEnv, portFile, JOB_MANAGER_LIMIT_MS);
+  if (ports !== null) return `127.0.0.1:${ports.rpcPort}`;
+  const text = `no JobManager has written ${portFile} within ${JOB_MANAGER_LIMIT_MS / 1000} s`;
+  throw new TriggerJobError('JOBMANAGER_UNREACHABLE', text);
 }

@@ -12,7 +12,7 @@ import type { Terminal } from './terminal.ts';
 
 const FIRST_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5_000;
-/** A child that lived this long starts again with the first backoff. */
+/** A child that lived this long starts again at once; then the first backoff follows. */
 const STEADY_AFTER_MS = 10_000;
 /** Last lines that were no log entries, kept to explain a child that died at its start. */
 const MAX_LAST_WORDS = 12;
@@ -145,7 +145,8 @@ export class SupervisedProcess {
       return;
     }
     const { env, terminal, name } = this.#options;
-    if (env.monotonic() - this.#startedAt >= STEADY_AFTER_MS) this.#backoffMs = FIRST_BACKOFF_MS;
+    // One that has run for long can't be in a loop: nothing is gained by waiting.
+    if (env.monotonic() - this.#startedAt >= STEADY_AFTER_MS) this.#backoffMs = 0;
     const how = exit.signal ?? `exit code ${exit.code}`;
     terminal.error(`${name} ended (${how}); it starts again in ${this.#backoffMs} ms`);
     for (const line of this.#lastWords) terminal.error(`${name}: ${line}`);
@@ -153,6 +154,6 @@ export class SupervisedProcess {
       this.restarts += 1;
       this.start();
     });
-    this.#backoffMs = Math.min(this.#backoffMs * 2, MAX_BACKOFF_MS);
+    this.#backoffMs = Math.min(Math.max(this.#backoffMs * 2, FIRST_BACKOFF_MS), MAX_BACKOFF_MS);
   }
 }

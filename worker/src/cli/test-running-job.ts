@@ -75,9 +75,13 @@ export async function metricsOfARunningJob(t: {
     openEnumerator: (source, known) => createSplitEnumerator(source, realEnv, { known }),
     writer: 'limits.test',
   });
-  const jobmanager = `127.0.0.1:${manager.rpcPort}`;
   const localStateDir = join(folder, 'local');
-  const taskManager = runTaskManager({ jobmanager, slots: 1, localStateDir, logLevel: 'silent' });
+  const taskManager = runTaskManager({
+    jobManagers: async () => [`127.0.0.1:${manager.rpcPort}`],
+    slots: 1,
+    localStateDir,
+    logLevel: 'silent',
+  });
   const bind = { port: 0, bindAddress: '127.0.0.1' };
   const leader = () => null;
   const rest = await startRest({ jobManager: () => manager, leader, ...bind, env: realEnv });

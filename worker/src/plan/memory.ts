@@ -19,7 +19,7 @@
  * S x (slotCache / 2 + outbox + block cache + memtables + delta) + N + O <= P. Without that shift a
  * full user cache would end a slot with V8's out-of-memory.
  */
-import type { MemoryPlan } from './job-plan.ts';
+import type { JobPlan, MemoryPlan } from './job-plan.ts';
 import { formatSize } from './size.ts';
 
 const MEBIBYTE = 1024 * 1024;
@@ -183,4 +183,12 @@ function outboxOf(
     problems.push({ field: 'slotOutbox', problem });
   }
   return outbox;
+}
+
+/** The variable that tells a TaskManager of `slotHeapMebibytes`. */
+export const SLOT_HEAP = 'TRIGGERJOB_SLOT_HEAP';
+
+/** V8's limit for the thread of one slot, MiB: its share of what all heaps get. */
+export function slotHeapMebibytes(plan: Pick<JobPlan, 'memory' | 'slotsPerTaskManager'>): number {
+  return Math.ceil(plan.memory.heapBytes / plan.slotsPerTaskManager / MEBIBYTE);
 }

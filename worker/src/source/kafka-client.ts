@@ -1,30 +1,29 @@
 /**
  * How this project connects to Kafka: the one place where a `KafkaConnectionPlan` becomes options
- * of @platformatic/kafka, for the source and for the dead letter. Owns secrets (read from files at
- * each use, so that a rotated password or certificate needs no restart) and the text of client
- * errors.
+ * of a client, the source's own or, for the dead letter, that of @platformatic/kafka. Owns secrets
+ * (read from files at each use, so that a rotated password or certificate needs no restart) and the
+ * text of client errors.
  */
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import type { BaseOptions, ConnectionPool } from '@platformatic/kafka';
 import type { KafkaConnectionPlan, SecretFile } from '../plan/job-plan.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
+import type { SaslCredentials } from './kafka-sasl.ts';
 
 /**
- * What every client class of @platformatic/kafka takes; add the class's own options by spreading.
+ * What our connections and every client class of @platformatic/kafka take; add the class's own
+ * options by spreading.
  */
 export type KafkaClientOptions = Pick<
   BaseOptions,
-  | 'clientId'
-  | 'bootstrapBrokers'
-  | 'connectTimeout'
-  | 'requestTimeout'
-  | 'retries'
-  | 'autocreateTopics'
-  | 'tls'
-  | 'tlsServerName'
-  | 'sasl'
->;
+  'clientId' | 'retries' | 'autocreateTopics' | 'tls' | 'tlsServerName'
+> & {
+  bootstrapBrokers: string[];
+  connectTimeout: number;
+  requestTimeout: number;
+  sasl?: SaslCredentials;
+};
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 30_000;

@@ -5,6 +5,7 @@
  */
 import { TriggerJobError } from '../runtime/errors.ts';
 import { kafkaErrorText } from './kafka-client.ts';
+import { AUTHENTICATION_FAILED } from './kafka-sasl.ts';
 
 /**
  * A refusal (credentials, rights, a missing topic, a damaged batch) may be a moment of a rotation
@@ -47,13 +48,13 @@ export function partitionFault(errorCode: number): PartitionFault {
 
 /** What a request that failed as a whole means: 'down' is retried for ever. */
 export function requestFault(thrown: unknown): PartitionFault | { kind: 'down' } {
-  if (thrown instanceof TriggerJobError && thrown.code !== 'KAFKA_REQUEST_FAILED') {
-    return { kind: 'refused', code: thrown.code, reason: thrown.message };
-  }
-  if (mentions(thrown, 'PLT_KFK_AUTHENTICATION')) {
+  if (mentions(thrown, AUTHENTICATION_FAILED)) {
     const advice = 'check the secret files and the SASL mechanism';
     const reason = `${kafkaErrorText(thrown)}; ${advice}`;
     return { kind: 'refused', code: 'SOURCE_AUTHENTICATION_FAILED', reason };
+  }
+  if (thrown instanceof TriggerJobError && thrown.code !== 'KAFKA_REQUEST_FAILED') {
+    return { kind: 'refused', code: thrown.code, reason: thrown.message };
   }
   return { kind: 'down' };
 }

@@ -1,9 +1,13 @@
 /**
  * What the source needs of a Kafka cluster; kafka-requests.ts does it. Apart from it because only
- * a job that reads Kafka pays for loading the client: 0.3 s of CPU in every slot.
+ * a job that reads Kafka loads the client.
  */
-import type { Broker } from '@platformatic/kafka';
 import type { AbortedTransaction } from './record-batches.ts';
+
+export interface Broker {
+  host: string;
+  port: number;
+}
 
 /**
  * Values of `OffsetQuery.at` with a meaning of their own; others are milliseconds since the epoch.
@@ -48,7 +52,7 @@ export interface FetchedPartition {
   /** End for read_committed. */
   lastStableOffset: number;
   aborted: AbortedTransaction[];
-  /** Whole batches, the last one possibly cut. */
+  /** Whole batches, the last one possibly cut; a view of the answer they came in. */
   records: Buffer;
 }
 

@@ -32,7 +32,7 @@ export async function createSplitReader(
   switch (plan.kind) {
     case 'kafka': {
       const { KafkaSplitReader } = await import('./kafka-reader.ts');
-      const open = opener(plan.connection, clientId);
+      const open = opener(plan.connection, clientId, env);
       return new KafkaSplitReader({ topic: plan.topic, env, counters, open });
     }
     case 'datagen':
@@ -51,7 +51,7 @@ export function createSplitEnumerator(
   const { clientId = 'triggerjob-enumerator', known = [] } = options;
   switch (plan.kind) {
     case 'kafka': {
-      const open = opener(plan.connection, clientId);
+      const open = opener(plan.connection, clientId, env);
       return new KafkaSplitEnumerator({ plan, env, open, known });
     }
     case 'datagen':
@@ -61,15 +61,19 @@ export function createSplitEnumerator(
   }
 }
 
-/** Loads what the enumerator needs later: its modules take a second, which a standby has. */
+/** Loads what the enumerator needs later: a standby has the time. */
 export async function loadSource(plan: SourcePlan): Promise<void> {
   if (plan.kind === 'kafka') await import('./kafka-requests.ts');
 }
 
 /** Loads the Kafka client when it connects first: see kafka-transport.ts. */
-function opener(connection: KafkaConnectionPlan, clientId: string): () => Promise<KafkaTransport> {
+function opener(
+  connection: KafkaConnectionPlan,
+  clientId: string,
+  env: Env,
+): () => Promise<KafkaTransport> {
   return async () => {
     const { openKafkaTransport } = await import('./kafka-requests.ts');
-    return openKafkaTransport(connection, clientId);
+    return openKafkaTransport(connection, clientId, env);
   };
 }

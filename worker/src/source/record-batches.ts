@@ -9,8 +9,8 @@
  * a whole or not.
  */
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
-import { compressionsAlgorithmsByBitmask, crc32c, Reader } from '@platformatic/kafka';
 import { TriggerJobError } from '../runtime/errors.ts';
+import { crc32c, unlz4, unsnappy } from './batch-codecs.ts';
 import { RecordColumns } from './record-columns.ts';
 
 /** One batch may not expand beyond this: a small batch of zeros would take the process down. */
@@ -24,6 +24,8 @@ const LOG_APPEND_TIME = 0x08;
 const TRANSACTIONAL = 0x10;
 const CONTROL = 0x20;
 const GZIP = 1;
+const SNAPPY = 2;
+const LZ4 = 3;
 const ZSTD = 4;
 const ABORT_MARKER = 0;
 
@@ -211,8 +213,7 @@ function checkBatch(input: Buffer, at: number, end: number, offset: number): voi
   const magic = input[at + 16];
   if (magic !== 2) throw corrupt(offset, `has message format v${magic}; only v2 is supported`);
   if (end < at + HEADER_BYTES) throw corrupt(offset, 'is shorter than its header');
-  // Reader.from wraps without a copy; given a plain Buffer, crc32c copies it first.
-  const actual = crc32c(Reader.from(input.subarray(at + CRC_END, end)).buffer);
+  const actual = crc32c(input.subarray(at + CRC_END, end));
   if (actual >>> 0 !== input.readUInt32BE(at + 17)) throw corrupt(offset, 'has a wrong checksum');
 }
 
@@ -228,9 +229,9 @@ function decompress(data: Buffer, compression: number): Buffer {
   const limit = { maxOutputLength: MAX_DECOMPRESSED_BATCH_BYTES };
   if (compression === GZIP) return gunzipSync(data, limit);
   if (compression === ZSTD) return zstdDecompressSync(data, limit);
-  const algorithm = compressionsAlgorithmsByBitmask[String(compression)];
-  if (algorithm === undefined) throw new Error(`unknown compression ${compression}`);
-  return algorithm.decompressSync(data);
+  if (compression === SNAPPY) return unsnappy(data);
+  if (compression === LZ4) return unlz4(data);
+  throw new Error(`unknown compression ${compression}`);
 }
 
 /** The type in a control record's key (version 2, type 2): 0 abort, 1 commit. Never compressed. */

@@ -9,14 +9,16 @@ import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { createLog } from '../runtime/log.ts';
 import { LogTail } from '../runtime/log-tail.ts';
 import { serveHealth } from './health-server.ts';
-import { setHeapFlags } from './heap-flags.ts';
 import { claimLocalState, processIsAlive } from './local-state.ts';
+import { SlotPool } from './slot-pool.ts';
 import { TaskManager } from './taskmanager.ts';
 
 export interface TaskManagerRole {
-  /** host:port of the RPC of every JobManager, with commas between them. */
-  jobmanager: string;
+  /** host:port of the RPC of every JobManager; waited for beside all else that a start takes. */
+  jobManagers(): Promise<readonly string[]>;
   slots: number;
+  /** Threads for the slots; absent = they are started when tasks come. */
+  pool?: SlotPool;
   localStateDir: string;
   /** For the other TaskManagers; 0 or absent = any free port. */
   shufflePort?: number;
@@ -38,7 +40,6 @@ const FIND_LIMIT_MS = 60_000;
 
 /** Resolves at a shutdown by the JobManager; rejects when the process must end with a failure. */
 export async function runTaskManager(role: TaskManagerRole): Promise<void> {
-  setHeapFlags();
   const tail = new LogTail(realEnv, 'taskmanager', process.env['TRIGGERJOB_LOG_FILE'] ?? null);
   const taskManagerId = role.id ?? `tm-${realEnv.id().slice(0, 12)}`;
   const log = createLog('taskmanager', {
@@ -57,7 +58,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
   const { secretFile } = role;
   const onFault = (fault: string) => log.warn(fault);
   const keys = secretFile === undefined ? null : new SecretFile(secretFile, realEnv, onFault);
-  const jobManagers = role.jobmanager.split(',').map((address) => address.trim());
+  const jobManagers = await role.jobManagers();
   const shuffleHost = role.shuffleHost ?? (await ownAddress(jobManagers, keys));
   const shuffle = await ShuffleServer.listen({
     env: realEnv,
@@ -75,6 +76,7 @@ export async function runTaskManager(role: TaskManagerRole): Promise<void> {
     taskManagerId,
     host: hostname(),
     slots: role.slots,
+    pool: role.pool ?? new SlotPool(role.slots),
     shuffle,
     shuffleHost,
     localStateDir: local,

@@ -17,7 +17,7 @@ import type {
 import type { SplitPosition } from '../source/source.ts';
 import type { TaskReport } from './checkpointer.ts';
 
-/** workerData of a slot thread. */
+/** The first message to a slot thread. */
 export interface SlotStart {
   jobId: string;
   lineage: string;

@@ -1,10 +1,10 @@
 /**
- * The thread of one slot: opens what the subtask needs and joins `SlotTask` to ports and main
- * thread. Crash-only: any fault is reported once and the process ends, because a worker that dies
- * alone would leave its peers waiting on channels that nobody fills.
+ * The thread of one slot: waits for its task, opens what that needs and joins `SlotTask` to ports
+ * and main thread. Crash-only: any fault is reported once and the process ends, because a worker
+ * that dies alone would leave its peers waiting on channels that nobody fills.
  */
 import { join } from 'node:path';
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { openActionExecutor, openDeadLetterWriter } from '../action/open.ts';
 import { openStore } from '../checkpoint/open-store.ts';
@@ -112,9 +112,9 @@ function listen(slot: SlotTask, start: SlotStart): void {
   });
 }
 
-async function main(): Promise<void> {
-  const start = workerData as SlotStart;
-  const main = parentPort!;
+async function main(main: MessagePort): Promise<void> {
+  // Commands behind it wait in the port until somebody listens again.
+  const start = await new Promise<SlotStart>((resolve) => main.once('message', resolve));
   // Nothing else keeps the thread alive while it opens its parts: a wait between two tries of the
   // store would end it without a word.
   main.ref();
@@ -202,8 +202,12 @@ function setIntervalOf(ms: number, fn: () => void): { cancel(): void } {
   };
 }
 
-main().catch((fault: unknown) => {
-  const code = fault instanceof TriggerJobError ? fault.code : 'SLOT_FAULT';
-  const message: SlotMessage = { type: 'fault', code, error: messageOf(fault) };
-  parentPort?.postMessage(message);
-});
+const port = parentPort;
+// null: a main thread only loads it, for the compile cache of an image.
+if (port !== null) {
+  main(port).catch((fault: unknown) => {
+    const code = fault instanceof TriggerJobError ? fault.code : 'SLOT_FAULT';
+    const message: SlotMessage = { type: 'fault', code, error: messageOf(fault) };
+    port.postMessage(message);
+  });
+}

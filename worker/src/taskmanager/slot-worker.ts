@@ -1,9 +1,10 @@
 /**
- * The main thread's end of one slot's thread: starts it, asks it, ends it. What the thread says is
- * the owner's matter (taskmanager.ts), but for its metrics and its answers, which are kept here.
+ * The main thread's end of one slot's thread: gives it its task, asks it, ends it. What the thread
+ * says is the owner's matter (taskmanager.ts), but for its metrics and its answers, which are kept
+ * here.
  */
 import { rm } from 'node:fs/promises';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import type { RunningTask, SubtaskMetrics } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
@@ -13,12 +14,6 @@ import type { SlotCommand, SlotMessage, SlotStart } from './slot-protocol.ts';
 
 /** A slot that does not close by itself by then is terminated. */
 const CLOSE_LIMIT_MS = 5000;
-/**
- * Room for young objects: with V8's 16 MB an event's objects are promoted before they die, and the
- * collector marks the whole heap of live users more often (bench/one-slot.ts).
- */
-const YOUNG_MB = 64;
-
 /** What the owner has to act on. */
 export type SlotEvent = Extract<SlotMessage, { type: 'report' | 'fault' | 'answer' }>;
 
@@ -39,20 +34,13 @@ export class SlotWorker {
   /** Answers of the thread that somebody waits for. */
   readonly #described: ((task: RunningTask) => void)[] = [];
 
-  constructor(start: SlotStart, events: SlotWorkerEvents) {
-    const { plan, task, lineage, localStateDir, peers } = start;
+  /** `thread`: one that waits (slot-pool.ts). */
+  constructor(thread: Worker, start: SlotStart, events: SlotWorkerEvents) {
+    const { task, lineage, localStateDir, peers } = start;
     this.subtask = task.subtask;
     this.attempt = task.attempt;
     this.#folder = slotFolder(localStateDir, { lineage, ...task });
-    this.#worker = new Worker(new URL('./slot-thread.ts', import.meta.url), {
-      workerData: start,
-      transferList: peers.filter((port) => port !== null),
-      name: `slot-${task.slot}`,
-      resourceLimits: {
-        maxOldGenerationSizeMb: slotHeapMb(plan),
-        maxYoungGenerationSizeMb: YOUNG_MB,
-      },
-    });
+    this.#worker = thread;
     this.#worker.on('message', (message: SlotMessage) => {
       if (message.type === 'closed') this.#closed.resolve();
       else if (message.type === 'metrics') this.metrics = message.metrics;
@@ -64,6 +52,10 @@ export class SlotWorker {
       this.#closed.resolve();
       if (code !== 0) events.failed('SLOT_EXITED', `slot thread exited with ${code}`);
     });
+    this.#worker.postMessage(
+      start,
+      peers.filter((port) => port !== null),
+    );
   }
 
   post(command: SlotCommand): void {
@@ -97,9 +89,4 @@ export class SlotWorker {
   async terminate(): Promise<void> {
     await this.#worker.terminate();
   }
-}
-
-/** V8's limit for one slot: its share of what the plan gives to all heaps (plan/memory.ts). */
-function slotHeapMb(plan: SlotStart['plan']): number {
-  return Math.ceil(plan.memory.heapBytes / plan.slotsPerTaskManager / 1024 / 1024);
 }

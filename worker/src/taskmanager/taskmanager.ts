@@ -8,6 +8,7 @@
  */
 import type { Logger } from 'pino';
 import type { ShuffleServer } from '../exchange/shuffle-server.ts';
+import { slotHeapMebibytes } from '../plan/memory.ts';
 import type { Deployment, Report, RunningAttempt } from '../rpc/messages.ts';
 import { RPC_VERSION } from '../rpc/messages.ts';
 import type { Env, Timer } from '../runtime/env.ts';
@@ -22,6 +23,7 @@ import {
 } from './leader-link.ts';
 import { ProcessWatch } from './process-figures.ts';
 import { SleepWatch } from './sleep-watch.ts';
+import type { SlotPool } from './slot-pool.ts';
 import type { SlotCommand } from './slot-protocol.ts';
 import { type SlotEvent, SlotWorker } from './slot-worker.ts';
 import { TaskExchange } from './task-exchange.ts';
@@ -35,6 +37,8 @@ export interface TaskManagerOptions {
   taskManagerId: string;
   host: string;
   slots: number;
+  /** Threads for them. */
+  pool: SlotPool;
   shuffle: ShuffleServer;
   /** Where other TaskManagers reach it. */
   shuffleHost: string;
@@ -108,6 +112,7 @@ export class TaskManager {
     this.#heartbeat?.cancel();
     this.#process.close();
     await this.#closeSlots();
+    await this.#options.pool.close();
     this.#link.close();
   }
 
@@ -117,7 +122,8 @@ export class TaskManager {
     this.#heartbeat?.cancel();
     this.#process.close();
     this.#link.close();
-    await Promise.all(this.#slots.map((slot) => slot.terminate()));
+    const ended = this.#slots.map((slot) => slot.terminate());
+    await Promise.all([this.#options.pool.close(), ...ended]);
   }
 
   async #describe(leaderEpoch: number): Promise<Register> {
@@ -174,8 +180,7 @@ export class TaskManager {
         return;
       }
       case 'cancel':
-        await this.#closeSlots();
-        this.#report({ type: 'canceled', attempt: command.attempt });
+        await this.#cancel(command.attempt);
         return;
       case 'trigger': {
         const { checkpointId, triggeredAt, script } = command;
@@ -243,6 +248,14 @@ export class TaskManager {
     this.#startSlots(command, this.#exchange);
   }
 
+  /** The next attempt mostly follows, by the same plan. */
+  async #cancel(attempt: number): Promise<void> {
+    const plan = this.#deployed?.plan;
+    await this.#closeSlots();
+    this.#report({ type: 'canceled', attempt });
+    if (plan !== undefined) this.#options.pool.fill(slotHeapMebibytes(plan));
+  }
+
   #detach(subtasks: number[]): void {
     this.#exchange?.detach(subtasks);
     // A leader that knows nothing of the loss must not adopt what is left (P55).
@@ -267,10 +280,11 @@ export class TaskManager {
     const { tasks, plan, jobId, lineage, script, ranges, attempt, attempts } = command;
     this.#attempt = attempt;
     this.#deployed = command;
-    const { localStateDir, mutant, log, slotCacheBytes } = this.#options;
+    const { localStateDir, mutant, log, slotCacheBytes, pool } = this.#options;
     if (slotCacheBytes !== null) plan.memory.slotCacheBytes = slotCacheBytes;
     for (const task of tasks) {
       const slot = new SlotWorker(
+        pool.take(slotHeapMebibytes(plan)),
         {
           jobId,
           lineage,
