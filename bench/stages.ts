@@ -4,7 +4,7 @@
  *
  *   --users N      of the slot (25,000: one of four that have setting a's)
  *   --chunks N     of 30,000 events each, which come again and again (6)
- *   --seconds N    of CPU per stage, after its warm-up (2)
+ *   --seconds N    of CPU per stage, after its warm-up (1.5)
  *
  * Most are each event's. A user that is dirty at a checkpoint is encoded, packed and written once,
  * whatever its events; a body is built for what fires.
@@ -35,7 +35,7 @@ const { values } = parseArgs({
   options: {
     users: { type: 'string', default: '25000' },
     chunks: { type: 'string', default: '6' },
-    seconds: { type: 'string', default: '2' },
+    seconds: { type: 'string', default: '1.5' },
   },
 });
 const USERS = wholeNumber('--users', values.users);
