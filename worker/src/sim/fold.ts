@@ -39,18 +39,20 @@ interface EventFields {
   timestamp?: string;
 }
 
-/** The scripts of the run, as plain functions. */
-const VERDICTS: Readonly<
-  Record<string, (event: EventFields, profile: { country?: string }) => boolean>
-> = {
+type PlainVerdict = (event: EventFields, profile: { country?: string }, past: number) => boolean;
+
+/** The scripts of the run, as plain functions; `past`: events in the history before this one. */
+const VERDICTS: Readonly<Record<string, PlainVerdict>> = {
   v1: (event) => event.triggerable,
-  v2: (event, profile) => event.triggerable && profile.country === 'US',
+  // The history is asked only once event and profile have been: what is read ahead for a batch
+  // must not take an earlier verdict of it for this one's.
+  v2: (event, profile, past) => event.triggerable && profile.country === 'US' && past % 3 !== 2,
   v3: (event) => !event.triggerable,
 };
 
 export const SCRIPT_TEXTS: Readonly<Record<string, string>> = {
   v1: 'event.triggerable',
-  v2: 'event.triggerable && user.country == "US"',
+  v2: 'event.triggerable && user.country == "US" && count(history) % 3 != 2',
   v3: '!event.triggerable',
 };
 
@@ -124,7 +126,10 @@ function apply(
   const profile = JSON.parse(before.profile) as { country?: string };
   const { visit, history } = before;
   const verdicts = Object.fromEntries(
-    Object.entries(VERDICTS).map(([version, verdict]) => [version, verdict(event, profile)]),
+    Object.entries(VERDICTS).map(([version, verdict]) => [
+      version,
+      verdict(event, profile, history.length),
+    ]),
   );
   const counted = JSON.parse(visit) as Record<string, unknown>;
   counted['event_count'] = Number(counted['event_count'] ?? 0) + 1;

@@ -221,6 +221,25 @@ test('a missing user is asked for once; its events wait in order, others go on',
   assert.equal(rig.imbalance(), 0);
 });
 
+test('what an earlier record of the batch changes, a later one is judged by', async () => {
+  const [user] = OWN;
+  const scripts: [string, number][] = [
+    ['count(history) > 2', 3],
+    ['visit.event_count > 9', 2],
+  ];
+  for (const [moving, expected] of scripts) {
+    // Asked only once event and profile have been: a look without the user sees none of it.
+    const filter = filterOf(`event.triggerable && user.country == "US" && ${moving}`);
+    const rig = new Rig({ filter });
+    rig.arrive(rig.event(user));
+    await rig.answer();
+    for (const batch of [[0], [1, 2, 3]]) {
+      rig.arrive(...batch.map(() => rig.event(user, { triggerable: true })));
+    }
+    assert.equal(rig.processor.stats.matched, expected, moving);
+  }
+});
+
 test('the body embeds the texts as they came, and the delivery names the place', async () => {
   const rig = new Rig({ api: false });
   const [a] = OWN;

@@ -10,6 +10,8 @@ export class UserScope implements FilterScope {
   state: UserState | null = null;
   /** The profile's fields that the script names; null: all. */
   fields: FieldSet | null = null;
+  /** The script looked at what the user's events change; whoever wants to know resets it. */
+  askedMoving = false;
   readonly #read: RowReader;
 
   constructor(read: RowReader) {
@@ -24,10 +26,12 @@ export class UserScope implements FilterScope {
   }
 
   get visit(): JsonValue {
+    this.askedMoving = true;
     return this.state!.visit(this.#read);
   }
 
   get history(): readonly JsonValue[] {
+    this.askedMoving = true;
     return this.state!.history(this.#read);
   }
 }

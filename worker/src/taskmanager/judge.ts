@@ -51,7 +51,8 @@ export class Judge {
 
   /**
    * Notes what the script, and the body of a match, will read of the user. A verdict for which only
-   * the event and the profile's fields were asked stands: neither changes while the user lives.
+   * the event and the profile's fields were asked stands: neither changes while the user lives. One
+   * that saw visit or history is only a hint: an earlier record of the batch may change both.
    */
   #noteAsked(
     user: UserState,
@@ -64,15 +65,18 @@ export class Judge {
     let verdict = this.#filter.evaluate(this.#probe);
     const { askedUser, askedVisit, askedHistory } = this.#probe;
     const asksTexts = askedVisit || (askedUser && (fields === null || !user.knows(fields)));
-    const stands = !asksTexts && !askedHistory;
-    if (stands) {
+    const isKnown = !asksTexts && !askedHistory;
+    if (isKnown) {
+      this.#scope.askedMoving = false;
       if (askedUser) verdict = this.#evaluate(user, record);
-      record.verdict = verdict;
-      record.verdictOf = user;
+      if (!this.#scope.askedMoving) {
+        record.verdict = verdict;
+        record.verdictOf = user;
+      }
     }
     const { match } = verdict;
     if ((asksTexts || match) && !user.hasTexts) profiles.add(user);
-    if (askedHistory || (stands && match)) histories.add(user);
+    if (askedHistory || (isKnown && match)) histories.add(user);
   }
 
   #evaluate(user: UserState, { parsed }: AcceptedRecord): Verdict {
