@@ -50,6 +50,13 @@ function failed({ key, title }: Setting, error: unknown): Row {
   return { key, title, engine: triggerjobEngine.name, role: 'triggerjob', runs };
 }
 
+interface Contender {
+  engine: Engine;
+  row: Row;
+  topic: LoadedTopic | null;
+  events: number;
+}
+
 class RunsOfSetting {
   readonly #setting: Setting;
   readonly #options: SettingsRun;
@@ -75,17 +82,20 @@ class RunsOfSetting {
         ? await loadTopic(this.#place, this.#setting, oneValueEvents)
         : null;
     const best = await this.#best(shared);
-    const contenders: { engine: Engine; row: Row; topic: LoadedTopic | null }[] = [];
-    const add = (role: Row['role'], engine: Engine, topic: LoadedTopic | null) => {
-      const { key, title } = this.#setting;
-      contenders.push({ engine, topic, row: { key, title, role, engine: engine.name, runs: [] } });
+    const contenders: Contender[] = [];
+    const { key, title } = this.#setting;
+    const add = (role: Row['role'], engine: Engine, topic: LoadedTopic | null, of = events) => {
+      const row: Row = { key, title, role, engine: engine.name, runs: [] };
+      contenders.push({ engine, topic, events: of, row });
     };
     add('triggerjob', triggerjobEngine, shared);
     if (best !== null) add('tuned', best, shared);
-    if (short !== null) add('one-value', flinkEngine(ONE_VALUE, this.#classPath), short);
+    if (short !== null && oneValueEvents !== null) {
+      add('one-value', flinkEngine(ONE_VALUE, this.#classPath), short, oneValueEvents);
+    }
     for (let round = 0; round < runs; round++) {
-      for (const { engine, row, topic } of contenders) {
-        row.runs.push(await this.#run(engine, topic));
+      for (const { engine, row, topic, events } of contenders) {
+        row.runs.push(await this.#run(engine, topic, events));
       }
     }
     for (const topic of [shared, short]) if (topic !== null) await dropTopic(this.#place, topic);
@@ -100,7 +110,7 @@ class RunsOfSetting {
     if (engines.length < 2 || topic === null) return first;
     let best = { engine: first, perCpuSecond: 0 };
     for (const engine of engines) {
-      const { eventsPerCpuSecond, wrong } = await this.#run(engine, topic);
+      const { eventsPerCpuSecond, wrong } = await this.#run(engine, topic, this.#setting.events);
       if (wrong !== null || !(eventsPerCpuSecond > best.perCpuSecond)) continue;
       best = { engine, perCpuSecond: eventsPerCpuSecond };
     }
@@ -108,14 +118,15 @@ class RunsOfSetting {
     return best.engine;
   }
 
-  async #run(engine: Engine, shared: LoadedTopic | null): Promise<RunFigures> {
+  /** `events`: what lies in the topic after the fill. */
+  async #run(engine: Engine, shared: LoadedTopic | null, events: number): Promise<RunFigures> {
     const { broker, service } = this.#place;
     const folder = mkdtempSync(join(this.#place.folder, 'run-'));
     const topic = shared ?? (await loadTopic(this.#place, this.#setting, 0));
     const figures = await measureRun(
       engine,
       {
-        setting: this.#setting,
+        setting: { ...this.#setting, events },
         bootstrap: broker.bootstrap,
         topic: topic.name,
         service,

@@ -153,6 +153,19 @@ test('while the backend wants no writes only what is asked for is brought over',
   assert.deepEqual(read(backend, A, C), ['a1', 'c1']);
 });
 
+test('where many are asked for, each takes others along', async () => {
+  const users = Array.from({ length: 400 }, (_, n) => `u${String(n).padStart(3, '0')}`);
+  const { backend, inner } = await hydrating(users.map((id) => put(1, id, HEAD, id)));
+  const ask = (from: number, to: number) =>
+    read(backend, ...users.slice(from, to).map((id) => put(1, id, HEAD, '')));
+  ask(0, 200);
+  assert.equal(inner.written.length, 200, 'few: they alone');
+  assert.deepEqual(ask(200, 310), users.slice(200, 310));
+  assert.equal(inner.written.length, users.length);
+  assert.deepEqual(ask(310, 400), users.slice(310));
+  assert.equal(inner.written.length, users.length, 'each once');
+});
+
 test('closed before all is out: nothing more is written', async () => {
   const { backend, inner } = await hydrating([A, B, C]);
   await backend.close();

@@ -17,6 +17,16 @@ import type { UserRow } from './user-state.ts';
 const SLICE_BYTES = 256 * 1024;
 /** Between slices: events come first. */
 const PAUSE_MS = 1;
+/**
+ * A user that is asked for costs four times what it costs in a slice, which reads each block once.
+ * Beyond so many of them the events are at a rate at which all are soon asked for, and every one
+ * takes others along: setting r of the bench took 34 s to catch up without that, 15 s with it, and 12 s
+ * with RocksDB filled first, where the first event came after 7 s in place of 3.
+ */
+const ASKED_USERS = 300;
+const TAKEN_ALONG_BYTES = 256 * 1024;
+/** A fifth of a second of a micro-batch at most. */
+const MAX_TAKEN_ALONG_BYTES = 16 * 1024 * 1024;
 /** While RocksDB wants no writes (P8). */
 const STALLED_MS = 20;
 
@@ -40,6 +50,7 @@ export class HydratingBackend implements StateBackend {
   readonly #images = new Map<number, GroupImage>();
   /** Of their segments. */
   #bytes = 0;
+  #asked = 0;
   /** What is left of the group that is being written. */
   #rest: GroupRest | null = null;
 
@@ -128,6 +139,10 @@ export class HydratingBackend implements StateBackend {
     }
     if (rows.length > 0) this.#backend.write(rows);
     for (const [user, image] of users) image.take(user);
+    this.#asked += users.size;
+    if (this.#asked > ASKED_USERS && users.size > 0 && !this.#backend.stalled()) {
+      this.slice(Math.min(users.size * TAKEN_ALONG_BYTES, MAX_TAKEN_ALONG_BYTES));
+    }
   }
 
   #complete(image: GroupImage): void {
