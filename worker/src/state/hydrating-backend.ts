@@ -20,8 +20,8 @@ const PAUSE_MS = 1;
 /**
  * A user that is asked for costs four times what it costs in a slice, which reads each block once.
  * Beyond so many of them the events are at a rate at which all are soon asked for, and every one
- * takes others along: setting r of the bench took 34 s to catch up without that, 15 s with it, and 12 s
- * with RocksDB filled first, where the first event came after 7 s in place of 3.
+ * takes others along: setting r of the bench took 34 s to catch up without that, 15 s with it, and
+ * 12 s with RocksDB filled first, where the first event came after 7 s in place of 3.
  */
 const ASKED_USERS = 300;
 const TAKEN_ALONG_BYTES = 256 * 1024;
