@@ -4,6 +4,7 @@
  */
 import { ChannelSender } from '../worker/src/exchange/channel-sender.ts';
 import type { DataFrame } from '../worker/src/exchange/frame.ts';
+import type { KeyRouter } from '../worker/src/source/key-router.ts';
 import { BatchCursor } from '../worker/src/source/record-batches.ts';
 import type { RecordColumns } from '../worker/src/source/record-columns.ts';
 import { EventStream, userId } from './dataset.ts';
@@ -65,6 +66,39 @@ export function* slicesOf(
       yield { records, next: cursor.nextOffset };
     }
   }
+}
+
+/** Decodes all; how many records there were. */
+export function countRecords(chunks: readonly Chunk[]): number {
+  let seen = 0;
+  for (const { records } of slicesOf(chunks)) seen += records.count;
+  return seen;
+}
+
+/** Finds the key group of each; how many have one. */
+export function routeRecords(router: KeyRouter, slices: readonly RecordColumns[]): number {
+  let routed = 0;
+  for (const records of slices) {
+    const { starts, ends, count } = records;
+    for (let row = 0; row < count; row++) {
+      if (router.keyGroup(records, starts[row]!, ends[row]!) >= 0) routed++;
+    }
+  }
+  return routed;
+}
+
+/** Puts all on one channel; how many it took. */
+export function appendRecords(sender: ChannelSender, slices: readonly RecordColumns[]): number {
+  let appended = 0;
+  for (const records of slices) {
+    const { offsets, timestamps, starts, ends, count } = records;
+    for (let row = 0; row < count; row++) {
+      const [offset, time] = [offsets[row]!, timestamps[row]!];
+      const [start, end] = [starts[row]!, ends[row]!];
+      if (sender.append(0, 3, offset, time, time, records, start, end)) appended++;
+    }
+  }
+  return appended;
 }
 
 /** Their frames come back as credit at once; `keep` gets copies. */

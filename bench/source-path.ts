@@ -10,12 +10,15 @@ import { KeyRouter } from '../worker/src/source/key-router.ts';
 import type { SourceBatch, SplitReader } from '../worker/src/source/source.ts';
 import { SourceTask } from '../worker/src/taskmanager/source-task.ts';
 import {
+  appendRecords,
   CHUNK_RECORDS,
   type Chunk,
+  countRecords,
   KEY_GROUPS,
   makeChunks,
   makeSenders,
   RANGES,
+  routeRecords,
   slicesOf,
 } from './fetched-chunks.ts';
 
@@ -85,30 +88,9 @@ await runSourceTask(chunks, frames);
 
 const recordBytes = chunks.reduce((sum, { bytes }) => sum + bytes.length, 0) / TOTAL;
 console.log(`${TOTAL} records of ${recordBytes.toFixed(0)} bytes, ns of CPU per record`);
-await measure('decode batches', () => {
-  let seen = 0;
-  for (const { records } of slicesOf(chunks)) seen += records.count;
-  return seen;
-});
-await measure('key group', () => {
-  let sum = 0;
-  for (const records of slices) {
-    const { starts, ends, count } = records;
-    for (let row = 0; row < count; row++) sum += router.keyGroup(records, starts[row]!, ends[row]!);
-  }
-  return sum;
-});
-await measure('append to frame', () => {
-  const sender = makeSenders(null)[0]!;
-  for (const records of slices) {
-    const { offsets, timestamps, starts, ends, count } = records;
-    for (let row = 0; row < count; row++) {
-      const [offset, time] = [offsets[row]!, timestamps[row]!];
-      sender.append(0, 3, offset, time, time, records, starts[row]!, ends[row]!);
-    }
-  }
-  return sender.credit;
-});
+await measure('decode batches', () => countRecords(chunks));
+await measure('key group', () => routeRecords(router, slices));
+await measure('append to frame', () => appendRecords(makeSenders(null)[0]!, slices));
 await measure('source task', () => runSourceTask(chunks, null));
 await measure('FrameCursor', () => {
   let sum = 0;

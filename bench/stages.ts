@@ -23,7 +23,16 @@ import { enrichedBody } from '../worker/src/taskmanager/enriched-body.ts';
 import { UserScope } from '../worker/src/taskmanager/filter-scopes.ts';
 import { setHeapFlags } from '../worker/src/taskmanager/heap-flags.ts';
 import { decodeUserEvent } from '../worker/src/taskmanager/user-event.ts';
-import { CHUNK_RECORDS, KEY_GROUPS, makeChunks, makeSenders, slicesOf } from './fetched-chunks.ts';
+import {
+  appendRecords,
+  CHUNK_RECORDS,
+  countRecords,
+  KEY_GROUPS,
+  makeChunks,
+  makeSenders,
+  routeRecords,
+  slicesOf,
+} from './fetched-chunks.ts';
 import { markdownTable } from './markdown.ts';
 import { positiveNumber, wholeNumber } from './options.ts';
 import { printStep } from './report.ts';
@@ -75,32 +84,11 @@ async function stage(
 async function sourceStages(): Promise<DataFrame[]> {
   const slices = [...slicesOf(chunks)].map(({ records }) => records);
   const router = new KeyRouter(KEY, KEY_GROUPS);
-  await stage('fetch decoding', () => {
-    let seen = 0;
-    for (const { records } of slicesOf(chunks)) seen += records.count;
-    return seen;
-  });
-  await stage('key scan and routing', () => {
-    let routed = 0;
-    for (const records of slices) {
-      const { starts, ends, count } = records;
-      for (let row = 0; row < count; row++) {
-        if (router.keyGroup(records, starts[row]!, ends[row]!) >= 0) routed++;
-      }
-    }
-    return routed;
-  });
+  await stage('fetch decoding', () => countRecords(chunks));
+  await stage('key scan and routing', () => routeRecords(router, slices));
   const fill = (keep: DataFrame[] | null) => {
     const sender = makeSenders(keep)[0]!;
-    let appended = 0;
-    for (const records of slices) {
-      const { offsets, timestamps, starts, ends, count } = records;
-      for (let row = 0; row < count; row++) {
-        const [offset, time] = [offsets[row]!, timestamps[row]!];
-        const [start, end] = [starts[row]!, ends[row]!];
-        if (sender.append(0, 3, offset, time, time, records, start, end)) appended++;
-      }
-    }
+    const appended = appendRecords(sender, slices);
     sender.flush();
     return appended;
   };

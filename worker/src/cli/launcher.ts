@@ -10,15 +10,13 @@ import type { Env } from '../runtime/env.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { EXIT } from './exit-codes.ts';
 import { LogView } from './log-view.ts';
-import { awaitPorts, type Ports } from './port-file.ts';
+import { awaitPorts, JOB_MANAGER_START_LIMIT_MS, type Ports } from './port-file.ts';
 import type { StateDir } from './state-dir.ts';
 import { type ProcessExit, SupervisedProcess } from './supervised-process.ts';
 import type { Terminal } from './terminal.ts';
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url));
 const LOOPBACK = '127.0.0.1';
-/** From the JobManager's start to its port file; beyond it the start has failed. */
-const JOB_MANAGER_START_LIMIT_MS = 60_000;
 /** How long TaskManagers may take after the JobManager has told them to end. */
 const TASK_MANAGER_END_LIMIT_MS = 5_000;
 

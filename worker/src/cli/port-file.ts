@@ -8,6 +8,8 @@ export interface Ports {
   restPort: number;
 }
 
+/** From a JobManager's start to its port file; beyond it the start has failed. */
+export const JOB_MANAGER_START_LIMIT_MS = 60_000;
 const POLL_MS = 10;
 
 /** null while the file is absent or half written. */

@@ -7,10 +7,7 @@ import { locationUri } from '../plan/locations.ts';
 import { realEnv } from '../runtime/env.ts';
 import { isRetryable, messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { EXIT } from './exit-codes.ts';
-import { awaitPorts } from './port-file.ts';
-
-/** For a JobManager that starts at the same time; the launcher gives up by then, too. */
-const JOB_MANAGER_LIMIT_MS = 60_000;
+import { awaitPorts, JOB_MANAGER_START_LIMIT_MS } from './port-file.ts';
 
 /** The options of the command. */
 export interface JobManagerRole {
@@ -124,8 +121,9 @@ function jobManagersOf({ jobmanager, jobmanagerPortFiles }: TaskManagerRole) {
 }
 
 async function addressIn(portFile: string): Promise<string> {
-  const ports = await awaitPorts(realEnv, portFile, JOB_MANAGER_LIMIT_MS);
+  const ports = await awaitPorts(realEnv, portFile, JOB_MANAGER_START_LIMIT_MS);
   if (ports !== null) return `127.0.0.1:${ports.rpcPort}`;
-  const text = `no JobManager has written ${portFile} within ${JOB_MANAGER_LIMIT_MS / 1000} s`;
+  const limit = `${JOB_MANAGER_START_LIMIT_MS / 1000} s`;
+  const text = `no JobManager has written ${portFile} within ${limit}`;
   throw new TriggerJobError('JOBMANAGER_UNREACHABLE', text);
 }

@@ -149,7 +149,7 @@ export class FrameBuilder {
       ? (this.#spare.pop() ?? new Uint8Array(this.#capacity))
       : new Uint8Array(size);
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = viewOf(bytes);
   }
 }
 

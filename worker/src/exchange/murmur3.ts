@@ -6,6 +6,7 @@
  * Within this file a hash is a signed number: an unsigned one that leaves a function which is not
  * inlined would be boxed.
  */
+import { viewOf } from '../runtime/copy-words.ts';
 
 const C1 = 0xcc9e2d51;
 const C2 = 0x1b873593;
@@ -50,8 +51,7 @@ export function murmur3Range(view: DataView, start: number, end: number): number
 
 /** Unsigned 32-bit hash of bytes. */
 export function murmur3Bytes(bytes: Uint8Array, seed = 0): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  return hashRange(view, 0, bytes.length, seed) >>> 0;
+  return hashRange(viewOf(bytes), 0, bytes.length, seed) >>> 0;
 }
 
 function hashText(text: string): number {

@@ -6,6 +6,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { tlsAtFirst } from '../rpc/tls-record.ts';
+import { viewOf } from '../runtime/copy-words.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { isJsonObject, type JsonObject, type JsonValue } from '../runtime/json.ts';
 import type { BarrierFrame, Frame, SplitsFrame } from './frame.ts';
@@ -262,8 +263,4 @@ function parse(bytes: Uint8Array): JsonObject {
   }
   if (!isJsonObject(value)) throw fault('text that is no JSON object');
   return value;
-}
-
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

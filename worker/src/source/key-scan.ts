@@ -23,6 +23,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import type { ValueBytes } from '../exchange/frame.ts';
+import { viewOf } from '../runtime/copy-words.ts';
 import { isJsonObject, type JsonValue } from '../runtime/json.ts';
 import { NameSearch, NONE } from './name-search.ts';
 
@@ -151,8 +152,7 @@ export class KeyScan {
  */
 export function routingKey(value: Buffer, field: string): RoutingKey {
   const scan = new KeyScan(field);
-  const view = new DataView(value.buffer, value.byteOffset, value.length);
-  const answer = scan.find({ bytes: value, view }, 0, value.length);
+  const answer = scan.find({ bytes: value, view: viewOf(value) }, 0, value.length);
   const { keyStart, keyEnd } = scan;
   const isKey = answer === 'found' && keyEnd > keyStart && keyEnd - keyStart <= MAX_KEY_BYTES;
   const key = isKey ? value.subarray(keyStart, keyEnd) : null;

@@ -2,6 +2,7 @@
  * The records of one batch as columns over the bytes they came in: no object and no Buffer view per
  * record, which at 100,000 records a second are most of what the source would cost.
  */
+import { viewOf } from '../runtime/copy-words.ts';
 import type { SourceRecord } from './source.ts';
 
 /** Two numbers and two positions. */
@@ -21,7 +22,7 @@ export class RecordColumns {
 
   constructor(bytes: Buffer, capacity: number) {
     this.bytes = bytes;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.view = viewOf(bytes);
     const memory = new ArrayBuffer(capacity * ROW_BYTES);
     this.offsets = new Float64Array(memory, 0, capacity);
     this.timestamps = new Float64Array(memory, capacity * 8, capacity);

@@ -7,7 +7,7 @@
 import { NewestRows } from '../checkpoint/chain.ts';
 import type { BlockEntry } from '../checkpoint/segment-format.ts';
 import type { SegmentReader } from '../checkpoint/segment-reader.ts';
-import { isHeadKey } from './rows.ts';
+import { isHeadKey, prefixBytes } from './rows.ts';
 import type { UserRow } from './user-state.ts';
 
 interface IndexedBlock {
@@ -19,9 +19,9 @@ interface IndexedBlock {
   oldest: boolean;
 }
 
-/** Of the user that a row belongs to; row keys begin with it (rows.ts). */
+/** Of the user that a row belongs to. */
 export function prefixOf(key: Buffer): Buffer {
-  return key.subarray(0, 4 + key.readUInt16BE(2));
+  return key.subarray(0, prefixBytes(key));
 }
 
 export class GroupImage {
@@ -98,7 +98,7 @@ function usersOf(rows: readonly UserRow[]): Uint32Array {
   const hashes: number[] = [];
   let last = -1;
   for (const { key } of rows) {
-    const hash = hashOf(key, 4 + key.readUInt16BE(2));
+    const hash = hashOf(key, prefixBytes(key));
     // Rows of a user lie side by side.
     if (hash === last) continue;
     hashes.push(hash);

@@ -94,9 +94,14 @@ export function parseKey(key: Buffer): ParsedKey {
   };
 }
 
+/** Bytes of `userPrefix` at the begin of a key. */
+export function prefixBytes(key: Buffer): number {
+  return 4 + key.readUInt16BE(2);
+}
+
 /** Is this key a user's head row? Counts users without decoding the id. */
 export function isHeadKey(key: Buffer): boolean {
-  return key[4 + key.readUInt16BE(2)] === HEAD;
+  return key[prefixBytes(key)] === HEAD;
 }
 
 function textBytes(text: string | null): number {

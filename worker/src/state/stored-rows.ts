@@ -31,29 +31,22 @@ export class StoredRows implements RowReader {
    */
   readAhead(profiles: ReadonlySet<UserState>, histories: ReadonlySet<UserState>): void {
     const keys: Buffer[] = [];
-    const ids: string[] = [];
-    const takers: ((rows: Buffer[]) => void)[] = [];
-    const counts: number[] = [];
-    for (const user of profiles) {
-      keys.push(rowKey(userPrefix(user.keyGroup, user.id), PROFILE));
-      ids.push(user.id);
-      takers.push(([row]) => user.giveTexts(row!));
-      counts.push(1);
-    }
-    for (const user of histories) {
-      const seqs = user.absentChunks();
+    const absent = [...histories].map((user) => ({ user, seqs: user.absentChunks() }));
+    for (const { keyGroup, id } of profiles) keys.push(rowKey(userPrefix(keyGroup, id), PROFILE));
+    for (const { user, seqs } of absent) {
       const prefix = userPrefix(user.keyGroup, user.id);
       for (const seq of seqs) keys.push(rowKey(prefix, CHUNK, seq));
-      ids.push(user.id);
-      takers.push((rows) => user.giveChunks(rows));
-      counts.push(seqs.length);
     }
-    const rows = this.#read(keys, ids);
+    const users = [...profiles, ...histories];
+    const rows = this.#read(
+      keys,
+      users.map(({ id }) => id),
+    );
     let at = 0;
-    for (const [i, take] of takers.entries()) {
-      const end = at + counts[i]!;
-      take(rows.slice(at, end));
-      at = end;
+    for (const user of profiles) user.giveTexts(rows[at++]!);
+    for (const { user, seqs } of absent) {
+      user.giveChunks(rows.slice(at, at + seqs.length));
+      at += seqs.length;
     }
   }
 
