@@ -14,6 +14,42 @@ count("abc")
 count(event)
 count(event.tags)
 count(history)
+count(history) > 1 && history[1]["n"] == count(history)
+count((history))
+-count(history) + 3
+is_empty(history)
+!is_empty(history)
+let count = lambda(x) -> 7 end; count(history)
+let count = 5; count(history)
+let is_empty = lambda(x) -> "mine" end; is_empty(history)
+let count = count(history); count + 1
+if (true) { let count = lambda(x) -> 7 end; count(history); } count(history)
+let count = lambda(x) -> 7 end; (count)(history)
+let count = lambda(x) -> 7 end; let c = count; c(history)
+let count = lambda(x) -> 7 end; map(seq.list(history), count)
+let string = seq.map("length", lambda(x) -> 7 end); string.length("abc")
+let math = 5; math.abs(-3)
+let is_def = lambda(x) -> 7 end; is_def(event)
+let min = 3; min + min(1, 2)
+for count in range(0, 2) { count(history); } count(history)
+let past = history; count(past) + count(history)
+let f = lambda(x) -> count(history) + x end; f(3)
+let f = lambda(count) -> count(history) end; f(lambda(x) -> 9 end)
+map(seq.list(history, seq.list()), count)
+let n = 0; for e in history { n = n + count(history); } n
+let n = 0; while (n < count(history)) { n = n + 1; } n
+if (count(history) == 2) { "two" } else { "other" }
+event.n > 5 ? count(history) : 0
+"#{count(history)} events"
+count(history, 1)
+count(history[0])
+count(history.n)
+history == nil
+nil == history
+history != nil
+history != nil && count(history) > 0
+history == history
+history == 2
 count(5)
 count(seq.map("a", 1))
 count(seq.set(1, 1))

@@ -200,7 +200,7 @@ function parseName(p: Cursor): Node {
   if (KEYWORDS.has(text)) p.fail(at, `\`${text}\` cannot stand here`, misplacedHint(text));
   if (/^\$\d{1,2}$/.test(text))
     return p.node(at, { kind: 'capture', group: Number(text.slice(1)) });
-  const ref = p.lookUp(text);
+  const ref = isLibraryCall(p, text) ? null : p.lookUp(text);
   if (ref !== null) return p.node(at, { kind: 'variable', ref });
   if (isScopeName(text)) {
     p.context.reads.add(text);
@@ -224,6 +224,17 @@ function parseName(p: Cursor): Node {
     return makeConstant(p, token, null);
   }
   return parseFunctionName(p, token);
+}
+
+/** Aviator calls its own function whatever variable bears the name; as a value the latter wins. */
+function isLibraryCall(p: Cursor, first: string): boolean {
+  let name = first;
+  let ahead = 0;
+  while (!FUNCTION_NAMES.has(name) && p.isOp('.', ahead) && p.peek(ahead + 1).kind === 'name') {
+    name += `.${p.peek(ahead + 1).text}`;
+    ahead += 2;
+  }
+  return FUNCTION_NAMES.has(name) && p.isOp('(', ahead);
 }
 
 function misplacedHint(keyword: string): string | undefined {
