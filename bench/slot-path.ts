@@ -5,7 +5,7 @@
  * and processes, in a minute: for work on the hot path, with `node --cpu-prof`.
  *
  *     npm run bench -- slot-path [users] [events] [checkpoint every ... events] [slotCache]
- *                                  [process memory]
+ *                                  [process memory] [letter of the setting with the script]
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,6 +19,7 @@ import { openRocksDb } from '../worker/src/state/rocksdb-backend.ts';
 import { SlotTask } from '../worker/src/taskmanager/slot-task.ts';
 import { openActionExecutor } from './black-hole.ts';
 import { EventStream, historyJson, profileJson, visitJson } from './dataset.ts';
+import { settingOf } from './settings.ts';
 import { slotPlan } from './slot-plan.ts';
 
 const USERS = Number(process.argv[2] ?? 100_000);
@@ -28,6 +29,8 @@ const CHECKPOINT_EVENTS = Number(process.argv[4] ?? 6_000_000);
 const SLOT_CACHE = process.argv[5] ?? '1Gi';
 /** `1Gi` and a quarter of the users: one slot of four. */
 const PROCESS_MEMORY = process.argv[6] ?? '4Gi';
+/** `g` asks for the history on each event. */
+const SCRIPT_OF = process.argv[7] ?? 'a';
 const BATCH = 1_000;
 /** Distinct events in memory; they come again and again, each time as new offsets. */
 const DISTINCT = 400_000;
@@ -91,7 +94,7 @@ class Nowhere extends MemoryStore {
 
 const folder = mkdtempSync(join(tmpdir(), 'triggerjob-slot-path-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-const jobPlan = slotPlan(SLOT_CACHE, PROCESS_MEMORY);
+const jobPlan = slotPlan(SLOT_CACHE, PROCESS_MEMORY, settingOf(SCRIPT_OF).script);
 const store = new Nowhere(realEnv);
 const reader = new Records();
 const waits = new Map<string, () => void>();

@@ -3,7 +3,7 @@ import type { JobPlan } from '../worker/src/plan/job-plan.ts';
 import { resolveJob } from '../worker/src/plan/resolve.ts';
 import { SCRIPT } from './settings.ts';
 
-export function slotPlan(slotCache: string, processMemory: string): JobPlan {
+export function slotPlan(slotCache: string, processMemory: string, filterScript = SCRIPT): JobPlan {
   const resolution = resolveJob({
     apiVersion: 'triggerjob.io/v1alpha1',
     kind: 'TriggerJob',
@@ -12,7 +12,7 @@ export function slotPlan(slotCache: string, processMemory: string): JobPlan {
       parallelism: 1,
       source: { datagen: {} },
       state: { ttl: '24h', profileApi: { url: 'http://localhost' } },
-      filter: { script: SCRIPT },
+      filter: { script: filterScript },
       action: { debug: {} },
       checkpointing: { directory: '/unused' },
       taskManager: {
