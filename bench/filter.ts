@@ -1,6 +1,6 @@
 /** ns per evaluation of the filters: `npx node bench/filter.ts [rounds in millions]`. */
 import { compileFilter } from '../worker/src/filter/compile.ts';
-import type { FilterScope } from '../worker/src/filter/filter.ts';
+import { type FilterScope, plainScope } from '../worker/src/filter/filter.ts';
 
 const MILLIONS = Number(process.argv[2] ?? 5);
 const REPEATS = 5;
@@ -31,7 +31,8 @@ function scope(i: number): FilterScope {
   const history = Array.from({ length: 20 }, (_, n) => ({
     event_name: n % 2 === 0 ? 'view' : 'buy',
   }));
-  return { event: JSON.parse(text), user: JSON.parse(user), visit: null, history };
+  const parts = { event: JSON.parse(text), user: JSON.parse(user), visit: null };
+  return plainScope({ ...parts, history });
 }
 
 const scopes = Array.from({ length: SCOPES }, (_, i) => scope(i));

@@ -1,7 +1,10 @@
 /** The settings of `npm run bench` and `npm run bench:flink`: what differs between two rows. */
 import type { Distribution } from './dataset.ts';
 
-/** Reads the history on every event, and fires for the same ones. */
+/**
+ * Asks for the history on every event, and fires for the same ones. TriggerJob knows its length and
+ * reads none of it; Flink's state manager reads it for the script.
+ */
 const HISTORY_SCRIPT = "count(history) > 0 && event.triggerable && user.country == 'US'";
 export const SCRIPT = "event.triggerable && user.country == 'US'";
 

@@ -1,6 +1,7 @@
 /** `triggerjob eval`: one evaluation of a filter, its value and why. */
 import { readFile } from 'node:fs/promises';
 import { type Explanation, explainFilter, type TraceNode } from '../filter/explain.ts';
+import { plainScope } from '../filter/filter.ts';
 import type { FilterLanguage, FilterPlan } from '../plan/job-plan.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -77,12 +78,13 @@ async function explainHere(
   }
   const past = await jsonOf('--history', history);
   if (!Array.isArray(past)) throw new TriggerJobError('USAGE', '--history: must be a list');
-  return explainFilter(filter, {
+  const scope = plainScope({
     event: await objectOf('--event', event),
     user: await jsonOf('--profile', profile),
     visit: await jsonOf('--visit', visit),
     history: past,
   });
+  return explainFilter(filter, scope);
 }
 
 async function explainThere(

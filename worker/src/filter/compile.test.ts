@@ -5,7 +5,14 @@ import type { FilterLanguage } from '../plan/job-plan.ts';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import { compileFilter } from './compile.ts';
-import { type CompiledFilter, type FilterScope, MATCH, NO_MATCH, type Verdict } from './filter.ts';
+import {
+  type CompiledFilter,
+  type FilterScope,
+  MATCH,
+  NO_MATCH,
+  plainScope,
+  type Verdict,
+} from './filter.ts';
 
 const STEP_BUDGET = 20_000;
 const SEED = 20_261_123;
@@ -19,7 +26,7 @@ function scopeOf(
   user: JsonValue = null,
   history: JsonValue[] = [],
 ): FilterScope {
-  return { event, user, visit: null, history };
+  return plainScope({ event, user, visit: null, history });
 }
 
 const SCOPE = scopeOf(
@@ -118,6 +125,7 @@ test('scope names are read only when the script gets there, and once', () => {
     get history(): readonly JsonValue[] {
       return assert.fail('history was read');
     },
+    historyCount: 3,
   };
   const filter = compile('event.triggerable && user.country == "US" || event.x == 1');
   assert.equal(filter.evaluate(counting), NO_MATCH);
@@ -125,6 +133,40 @@ test('scope names are read only when the script gets there, and once', () => {
   assert.equal(errorOf(compile('visit.x == 1').evaluate(counting)), 'evaluation failed: Error');
   assert.deepEqual([...compile('count(history) > 1').reads], ['history']);
   assert.deepEqual([...compile('let event2 = 1; event2 == visit').reads], ['visit']);
+});
+
+test('where only the length of the history is asked, it is not read', () => {
+  const scope = (length: number): FilterScope => ({
+    ...scopeOf({ n: 7 }),
+    get history(): readonly JsonValue[] {
+      return assert.fail('the history was read');
+    },
+    historyCount: length,
+  });
+  for (const script of [
+    'count(history) == event.n',
+    'count((history)) == 7 && !is_empty(history)',
+    'let n = 0; for x in range(0, 3) { n = n + count(history); } n == 21',
+    'let f = lambda(x) -> count(history) + x end; f(1) == 8',
+    'let count = lambda(x) -> 1 end; count(history) == 7',
+    'history != nil && (event.n > 8 ? false : count(history) > 6)',
+  ]) {
+    assert.equal(compile(script).evaluate(scope(7)), MATCH, script);
+    assert.ok(compile(script).reads.has('history'), script);
+  }
+  assert.equal(compile('is_empty(history)').evaluate(scope(0)), MATCH);
+  assert.equal(compile('history == nil').evaluate(scope(0)), NO_MATCH);
+  for (const script of [
+    'count(history.n) == 0',
+    'count(history[0]) == 0',
+    'let past = history; count(past) == 7',
+    'map(seq.list(history), count)[0] == 7',
+    'let count = lambda(x) -> 7 end; (count)(history) == 7',
+    'history == 7',
+  ]) {
+    const failed = errorOf(compile(script).evaluate(scope(7)));
+    assert.equal(failed, 'evaluation failed: AssertionError', script);
+  }
 });
 
 test('the fields of user that a script can see', () => {
@@ -181,6 +223,11 @@ const REFUSALS: readonly (readonly [script: string, ...parts: RegExp[]])[] = [
   ['1 + 2)', /closes nothing/],
   ['9007199254740993 == 1', /beyond 2\^53-1/],
   ['let event = 1; event', /event is given/],
+  ['let history = 1; count(history) > 0', /history is given and cannot be changed/],
+  ['history = seq.list(); count(history) == 0', /history is given and cannot be changed/],
+  ['let f = lambda(history) -> count(history) end; f("ab") == 2', /history is given/],
+  ['for history in range(0, 3) { count(history); } true', /history is given/],
+  ['fn count(x) { 7 } count(history) == 7', /`fn` is not in the supported subset/, /lambda/],
   ['string.contains("a")', /takes 2 arguments, not 1/],
   ['event.s.contains("a")', /values have no methods/],
   ['', /the script is empty/],

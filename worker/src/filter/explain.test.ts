@@ -8,7 +8,7 @@ import { shownValue } from './aviator/shown-value.ts';
 import { type Step, TraceRecorder } from './aviator/trace.ts';
 import { Dictionary, Entry } from './aviator/values.ts';
 import { type Explanation, explainFilter, type TraceNode } from './explain.ts';
-import type { FilterScope } from './filter.ts';
+import { type FilterScope, plainScope } from './filter.ts';
 
 const STEP_BUDGET = 100_000;
 
@@ -16,7 +16,7 @@ function planOf(script: string, language: FilterLanguage = 'aviator'): FilterPla
   return { language, script, origin: 'test', stepBudget: STEP_BUDGET };
 }
 
-const SCOPE: FilterScope = {
+const SCOPE = plainScope({
   event: { triggerable: true, amount: 70, name: 'buy' },
   user: { country: 'DE', tags: ['vip'] },
   visit: { event_count: 3 },
@@ -24,7 +24,7 @@ const SCOPE: FilterScope = {
     { name: 'view', amount: 1 },
     { name: 'buy', amount: 90 },
   ],
-};
+});
 
 function explain(script: string, scope = SCOPE, language: FilterLanguage = 'aviator'): Explanation {
   return explainFilter(planOf(script, language), scope);
@@ -145,7 +145,8 @@ test('filtrex: the value and the names that were read', () => {
 
 test('long loops, long values and long traces are cut and say so', () => {
   const history: JsonValue[] = Array.from({ length: 1_000 }, (_, i) => ({ i, s: 'x'.repeat(999) }));
-  const loop = explain('let n = 0; for x in history { n = n + x.i; } n > 5', { ...SCOPE, history });
+  const grown = plainScope({ ...SCOPE, history });
+  const loop = explain('let n = 0; for x in history { n = n + x.i; } n > 5', grown);
   assert.equal(loop.truncated, false);
   assert.equal(loop.deciding?.text, 'n > 5');
   const rounds = find(loop.trace!, (node) => node.omitted !== undefined);
@@ -154,7 +155,7 @@ test('long loops, long values and long traces are cut and say so', () => {
 
   const nested = 'let n = 0; for a in history { for b in range(0, 50) { n = n + a.i + b; } } n > 5';
   const plan = { ...planOf(nested), stepBudget: 100_000_000 };
-  const long = explainFilter(plan, { ...SCOPE, history });
+  const long = explainFilter(plan, grown);
   assert.deepEqual([long.verdict, long.truncated, long.deciding], ['match', true, null]);
   assert.ok(JSON.stringify(long).length < 2_000_000);
 });
@@ -170,7 +171,8 @@ function find(node: TraceNode, wanted: (node: TraceNode) => boolean): TraceNode 
 
 const corpus = JSON.parse(
   readFileSync(new URL('testdata/aviator-corpus.json', import.meta.url), 'utf8'),
-) as { env: FilterScope; cases: { expr: string }[] };
+) as { env: Omit<FilterScope, 'historyCount'>; cases: { expr: string }[] };
+const corpusScope = plainScope(corpus.env);
 
 function outcome(run: () => unknown): unknown {
   try {
@@ -188,15 +190,41 @@ test('a traced script does what the plain one does, and its steps are whole text
     const traced = outcome(() =>
       shownValue(
         watchAviator(source, STEP_BUDGET, (node, evaluate) => recorder.watch(node, evaluate))(
-          corpus.env,
+          corpusScope,
         ),
       ),
     );
-    const plain = outcome(() => shownValue(compileAviator(source, STEP_BUDGET).run(corpus.env)));
+    const plain = outcome(() => shownValue(compileAviator(source, STEP_BUDGET).run(corpusScope)));
     assert.deepEqual(traced, plain, expr);
     if (recorder.root !== null) steps += checked(recorder.root, expr);
   }
   assert.ok(steps > 2_000, `${steps}`);
+});
+
+test('the length of the history: as many steps, errors and the same trace as of the events', () => {
+  const history = Array.from({ length: 100 }, (_, i) => ({ i }));
+  const scope = plainScope({ ...SCOPE, history });
+  const script = 'let n = 0; for x in range(0, 4) { n = n + count(history); } is_empty(history)';
+  const ends = new Set<string>();
+  for (let budget = 30; budget < 200; budget++) {
+    const source = { script, origin: 'test' };
+    const plain = outcome(() => compileAviator(source, budget).run(scope));
+    const traced = outcome(() => watchAviator(source, budget, (_, evaluate) => evaluate)(scope));
+    assert.deepEqual(plain, traced, `${budget}`);
+    ends.add(JSON.stringify(plain));
+  }
+  assert.deepEqual([...ends], ['{"thrown":"step budget exceeded"}', 'false']);
+
+  const { trace, deciding } = explain('count(history) > 1 && is_empty(history)');
+  assert.equal(deciding?.text, 'is_empty(history)');
+  assert.deepEqual(lines(trace!), [
+    'count(history) > 1 && is_empty(history) = false',
+    '  count(history) > 1 = true',
+    '    count(history) = 2',
+    `      history = ${JSON.stringify(SCOPE.history)}`,
+    '  is_empty(history) = false',
+    `    history = ${JSON.stringify(SCOPE.history)}`,
+  ]);
 });
 
 /** Each step lies within its parent's text and has as many opening brackets as closing ones. */

@@ -13,6 +13,13 @@ export interface FilterScope {
   readonly visit: JsonValue;
   /** The user's events before this one, oldest first. */
   readonly history: readonly JsonValue[];
+  /** Of how many events it is: known without a look at them. */
+  readonly historyCount: number;
+}
+
+/** A scope of values that are all in memory. */
+export function plainScope(parts: Omit<FilterScope, 'historyCount'>): FilterScope {
+  return { ...parts, historyCount: parts.history.length };
 }
 
 export type ScopeName = 'event' | 'user' | 'visit' | 'history';
@@ -28,7 +35,10 @@ export interface CompiledFilter {
   readonly script: string;
   /** sha256 (hex, 12 digits) of language and text: the script's version in checkpoints (P34). */
   readonly version: string;
-  /** Names of the scope that the script can read; decides what is loaded before it runs. */
+  /**
+   * Names of the scope that stand in the script, `history` also where only its length is asked:
+   * who explains a verdict loads what they name.
+   */
   readonly reads: ReadonlySet<ScopeName>;
   /**
    * Fields of `user` that the script can see, sorted: a profile with only these gives the same

@@ -5,7 +5,7 @@
 import { MAX_SCRIPT_CHARS, STEPS_EXCEEDED } from '../filter/aviator/limits.ts';
 import { compileFilter } from '../filter/compile.ts';
 import { type Explanation, explainFilter } from '../filter/explain.ts';
-import type { FilterScope } from '../filter/filter.ts';
+import { type FilterScope, plainScope } from '../filter/filter.ts';
 import type { Inspection } from '../jobmanager/job-inspection.ts';
 import type { FilterPlan, JobPlan } from '../plan/job-plan.ts';
 import type { FoundUser } from '../rpc/inspection.ts';
@@ -43,12 +43,12 @@ export async function explain(
     userId === undefined ? null : await liveState(inspection, userId, reads.has('history'));
   const history = body['history'] ?? live?.history ?? [];
   if (!Array.isArray(history)) throw new RestError(400, 'history must be a list of events');
-  const scope: FilterScope = {
+  const scope = plainScope({
     event,
     user: (body['user'] ?? live?.user ?? {}) as JsonValue,
     visit: (body['visit'] ?? live?.visit ?? {}) as JsonValue,
     history: history as JsonValue[],
-  };
+  });
   return inspection.look(async () => {
     // Others have their turn before it, however many ask.
     await new Promise<void>((resolve) => setImmediate(resolve));

@@ -47,13 +47,14 @@ const VERDICTS: Readonly<Record<string, PlainVerdict>> = {
   // The history is asked only once event and profile have been: what is read ahead for a batch
   // must not take an earlier verdict of it for this one's.
   v2: (event, profile, past) => event.triggerable && profile.country === 'US' && past % 3 !== 2,
-  v3: (event) => !event.triggerable,
+  v3: (event, _profile, past) => !event.triggerable && past % 5 !== 4,
 };
 
 export const SCRIPT_TEXTS: Readonly<Record<string, string>> = {
   v1: 'event.triggerable',
   v2: 'event.triggerable && user.country == "US" && count(history) % 3 != 2',
-  v3: '!event.triggerable',
+  // Its length is told without it; here each event is read.
+  v3: '!event.triggerable && count(map(history, identity)) % 5 != 4',
 };
 
 export class Fold {

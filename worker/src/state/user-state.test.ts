@@ -113,6 +113,7 @@ test('the history keeps exactly the last maxEvents, for any maxEvents', () => {
       append(user, raw, limits);
       all.push(raw);
       if (n % 7 === 3) stored.write(written(user));
+      assert.equal(user.historyCount, maxEvents === 0 ? 0 : Math.min(maxEvents, all.length));
       const wanted = maxEvents === 0 ? [] : all.slice(-maxEvents);
       assert.deepEqual(user.historyTexts(stored.read), wanted, `${maxEvents} after ${n}`);
       assert.equal(joinedHistory(user, stored.read), wanted.join(','));
@@ -187,6 +188,8 @@ test('rows, chunk boundaries and history do not depend on writes, evictions and 
         const { history } = calm.stored.decoded();
         assert.deepEqual(history, history.length === 0 ? [] : all.slice(-history.length));
         assert.ok(history.length <= limits.historyMaxEvents);
+        assert.equal(calm.user.historyCount, history.length);
+        assert.equal(wild.user.historyCount, history.length);
         if (calm.user.truncated === 0) {
           assert.equal(history.length, Math.min(all.length, limits.historyMaxEvents));
         } else truncations++;
@@ -298,10 +301,11 @@ test('the fields of a profile: those asked for, the whole where one is not short
     const head = user.takeRows()[0]!.value!;
     const stored = UserState.fromHead(arena, 'u', 3, head);
     const read = { ...unread, profile: () => user.texts(unread).encode() };
-    assert.equal(stored.knows(set), user.knows(set));
-    assert.deepEqual(stored.fields(set, stored.knows(set) ? unread : read), first, 'from the row');
+    const known = stored.knownFields(set);
+    assert.deepEqual(known, user.knownFields(set));
+    assert.deepEqual(stored.fields(set, known === null ? read : unread), first, 'from the row');
     const other = fieldSetOf(['other']);
-    assert.ok(!stored.knows(other), 'another script asks anew');
+    assert.equal(stored.knownFields(other), null, 'another script asks anew');
     assert.deepEqual(stored.fields(other, read), user.fields(other, unread));
     return first;
   };

@@ -151,17 +151,17 @@ export class UserState {
     return this.#texts!;
   }
 
-  /** `fields` will answer from memory. */
-  knows(set: FieldSet): boolean {
-    return this.#fields?.digest === set.digest;
+  /** What `fields` answers, where no row has to be read for it; else null. */
+  knownFields(set: FieldSet): JsonObject | null {
+    if (this.#fields?.digest !== set.digest) return null;
+    this.#fieldValues ??= JSON.parse(this.#fields.text) as JsonObject;
+    return this.#fieldValues;
   }
 
   /** The profile as a script sees it that names no other of its fields. */
   fields(set: FieldSet, read: RowReader): JsonValue {
-    if (this.knows(set)) {
-      this.#fieldValues ??= JSON.parse(this.#fields!.text) as JsonObject;
-      return this.#fieldValues;
-    }
+    const known = this.knownFields(set);
+    if (known !== null) return known;
     const { profile } = this.texts(read);
     const found = projected(profile, set);
     if (found === null) return profile;
@@ -221,6 +221,11 @@ export class UserState {
   giveChunks(found: readonly Buffer[]): void {
     this.#historyUsed = true;
     this.#history.give(found);
+  }
+
+  /** Events that `history` has, told without reading them. */
+  get historyCount(): number {
+    return this.#history.length;
   }
 
   historyTexts(read: RowReader): string[] {

@@ -14,7 +14,7 @@ import { RecordColumns } from '../source/record-columns.ts';
 import type { Split } from '../source/source.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import type { ProfileAnswer, ProfileFailure } from '../state/profile-api.ts';
-import { PROFILE, parseKey } from '../state/rows.ts';
+import { CHUNK, PROFILE, parseKey } from '../state/rows.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
 import type { IncomingRecord } from './accepted-record.ts';
 import { EventProcessor } from './event-processor.ts';
@@ -223,20 +223,24 @@ test('a missing user is asked for once; its events wait in order, others go on',
 
 test('what an earlier record of the batch changes, a later one is judged by', async () => {
   const [user] = OWN;
+  const still = 'event.triggerable && user.country == "US"';
   const scripts: [string, number][] = [
-    ['count(history) > 2', 3],
-    ['visit.event_count > 9', 2],
-  ];
-  for (const [moving, expected] of scripts) {
     // Asked only once event and profile have been: a look without the user sees none of it.
-    const filter = filterOf(`event.triggerable && user.country == "US" && ${moving}`);
-    const rig = new Rig({ filter });
+    [`${still} && count(history) > 2`, 3],
+    [`${still} && visit.event_count > 9`, 2],
+    // Answered ahead for the whole batch, of which each record sees another length.
+    [`count(history) == 4 && ${still}`, 1],
+    ['event.triggerable && count(history) != 4', 3],
+    ['is_empty(history) || count(history) == 5', 1],
+  ];
+  for (const [script, expected] of scripts) {
+    const rig = new Rig({ filter: filterOf(script) });
     rig.arrive(rig.event(user));
     await rig.answer();
     for (const batch of [[0], [1, 2, 3]]) {
       rig.arrive(...batch.map(() => rig.event(user, { triggerable: true })));
     }
-    assert.equal(rig.processor.stats.matched, expected, moving);
+    assert.equal(rig.processor.stats.matched, expected, script);
   }
 });
 
@@ -350,6 +354,37 @@ test('profiles are read for matches and for what no head knows, in one multi-get
   while (rig.deliveries.length > 0) await rig.deliver();
   assert.equal(rig.bodies.length, 4);
   assert.equal(jsonOf(rig.bodies.at(-1)!).user.pad.length, 2000);
+});
+
+test('the length of a history is told without its chunks, which a match reads ahead', async () => {
+  const filter = filterOf('count(history) > 8 && event.triggerable && user.country == "US"');
+  const rig = new Rig({ filter, cacheBytes: 1 });
+  const users = OWN.slice(0, 4);
+  const read = rig.backend.getMany.bind(rig.backend);
+  let chunks: number[] = [];
+  rig.backend.getMany = (keys) => {
+    const count = keys.filter((key) => parseKey(key).row === CHUNK).length;
+    if (count > 0) chunks.push(count);
+    return read(keys);
+  };
+  const ask = (triggerable: boolean) => {
+    chunks = [];
+    rig.arrive(...users.map((user) => rig.event(user, { triggerable })));
+    return chunks;
+  };
+  ask(false);
+  // A chunk closes at 4 KiB.
+  const past = (count: number) => Array(count).fill(`{"pad":"${'x'.repeat(1500)}"}`) as string[];
+  for (let n = 0; n < users.length; n++) {
+    await rig.answer(0, { ...ANSWER, history: past(n < 2 ? 9 : 3) });
+  }
+  assert.deepEqual(ask(false), []);
+  assert.deepEqual(ask(false), []);
+  assert.equal(rig.manager.stats.cached, 1, 'all but one are in the backend alone');
+  ask(true);
+  assert.equal(rig.outbox.size, 2, 'of the others it is 3 and what has come since');
+  // The country is known now. Of three chunks each the oldest has left the window.
+  assert.deepEqual(ask(true), [4], 'of those that match, in one multi-get');
 });
 
 test('TTL by record time: alive at ttl, asked for anew at ttl + 1', async () => {

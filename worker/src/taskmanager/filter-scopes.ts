@@ -10,8 +10,6 @@ export class UserScope implements FilterScope {
   state: UserState | null = null;
   /** The profile's fields that the script names; null: all. */
   fields: FieldSet | null = null;
-  /** The script looked at what the user's events change; whoever wants to know resets it. */
-  askedMoving = false;
   readonly #read: RowReader;
 
   constructor(read: RowReader) {
@@ -26,42 +24,59 @@ export class UserScope implements FilterScope {
   }
 
   get visit(): JsonValue {
-    this.askedMoving = true;
     return this.state!.visit(this.#read);
   }
 
   get history(): readonly JsonValue[] {
-    this.askedMoving = true;
     return this.state!.history(this.#read);
+  }
+
+  get historyCount(): number {
+    return this.state!.historyCount;
   }
 }
 
-/** Tells where the script looks beyond the event; what it then makes of nothing is not used. */
+/**
+ * Answers from memory alone and tells what of the user's rows the script asked for beside it; what
+ * it then makes of nothing is not used.
+ */
 export class ProbeScope implements FilterScope {
   event: JsonObject = {};
-  askedUser = false;
-  askedVisit = false;
+  /** The profile's fields that the script names; null: all. */
+  fields: FieldSet | null = null;
+  #state: UserState | null = null;
+  /** Profile or visit. */
+  askedTexts = false;
   askedHistory = false;
+  /** Answered, with what the next event of the user changes. */
+  askedCount = false;
 
-  reset(event: JsonObject): void {
+  reset(event: JsonObject, state: UserState): void {
     this.event = event;
-    this.askedUser = false;
-    this.askedVisit = false;
+    this.#state = state;
+    this.askedTexts = false;
     this.askedHistory = false;
+    this.askedCount = false;
   }
 
   get user(): JsonValue {
-    this.askedUser = true;
-    return null;
+    const known = this.fields === null ? null : this.#state!.knownFields(this.fields);
+    if (known === null) this.askedTexts = true;
+    return known;
   }
 
   get visit(): JsonValue {
-    this.askedVisit = true;
+    this.askedTexts = true;
     return null;
   }
 
   get history(): readonly JsonValue[] {
     this.askedHistory = true;
     return [];
+  }
+
+  get historyCount(): number {
+    this.askedCount = true;
+    return this.#state!.historyCount;
   }
 }

@@ -29,7 +29,9 @@ export class Judge {
   setFilter(filter: CompiledFilter): void {
     this.#filter = filter;
     const { userFields } = filter;
-    this.#scope.fields = userFields === null ? null : fieldSetOf(userFields);
+    const fields = userFields === null ? null : fieldSetOf(userFields);
+    this.#scope.fields = fields;
+    this.#probe.fields = fields;
   }
 
   /** What the filter says of an event before it joins the user's history. */
@@ -52,7 +54,7 @@ export class Judge {
   /**
    * Notes what the script, and the body of a match, will read of the user. A verdict for which only
    * the event and the profile's fields were asked stands: neither changes while the user lives. One
-   * that saw visit or history is only a hint: an earlier record of the batch may change both.
+   * that saw how long the history is, is only a hint: an earlier record of the batch may change it.
    */
   #noteAsked(
     user: UserState,
@@ -60,23 +62,17 @@ export class Judge {
     profiles: Set<UserState>,
     histories: Set<UserState>,
   ): void {
-    const { fields } = this.#scope;
-    this.#probe.reset(record.parsed);
-    let verdict = this.#filter.evaluate(this.#probe);
-    const { askedUser, askedVisit, askedHistory } = this.#probe;
-    const asksTexts = askedVisit || (askedUser && (fields === null || !user.knows(fields)));
-    const isKnown = !asksTexts && !askedHistory;
-    if (isKnown) {
-      this.#scope.askedMoving = false;
-      if (askedUser) verdict = this.#evaluate(user, record);
-      if (!this.#scope.askedMoving) {
-        record.verdict = verdict;
-        record.verdictOf = user;
-      }
+    this.#probe.reset(record.parsed, user);
+    const verdict = this.#filter.evaluate(this.#probe);
+    const { askedTexts, askedHistory, askedCount } = this.#probe;
+    const isWhole = !askedTexts && !askedHistory;
+    if (isWhole && !askedCount) {
+      record.verdict = verdict;
+      record.verdictOf = user;
     }
     const { match } = verdict;
-    if ((asksTexts || match) && !user.hasTexts) profiles.add(user);
-    if (askedHistory || (isKnown && match)) histories.add(user);
+    if ((askedTexts || match) && !user.hasTexts) profiles.add(user);
+    if (askedHistory || (isWhole && match)) histories.add(user);
   }
 
   #evaluate(user: UserState, { parsed }: AcceptedRecord): Verdict {

@@ -23,6 +23,7 @@ import { compileStatement, statementOf } from './compile-statement.ts';
 import { type Frame, RUNNING, type Variables } from './frame.ts';
 import { builtinOf, functionValue } from './functions.ts';
 import { elementAt } from './functions-collection.ts';
+import { SIZE_FUNCTIONS } from './functions-seq.ts';
 import { compilePattern, matchCost } from './regex.ts';
 import { toText } from './text.ts';
 import { Fault, FunctionValue, Pattern, property, typeName, type Value } from './values.ts';
@@ -99,7 +100,7 @@ export function expressionOf(node: Node): Evaluate {
     case 'text':
       return compileText(node.parts.map(compileExpression));
     case 'call':
-      return compileCall(node.name, node.args.map(compileExpression));
+      return compileCall(node.name, node.args);
     case 'invoke':
       return compileInvoke(node.target, node.args, node.where);
     case 'lambda':
@@ -229,6 +230,8 @@ function compileEquality(
   // Against a string, a boolean or nil identity is equality: nothing else ever equals one of those.
   const isExact =
     constant === null || typeof constant === 'string' || typeof constant === 'boolean';
+  // It is a list, always.
+  if (constant === null && isUnwatchedHistory(node.left)) return () => !wanted;
   if (isExact && wanted) return (frame) => left(frame) === constant;
   if (isExact) return (frame) => left(frame) !== constant;
   return (frame) => equal(left(frame), right(frame)) === wanted;
@@ -293,8 +296,23 @@ function compileText(parts: readonly Evaluate[]): Evaluate {
   };
 }
 
-function compileCall(name: string, args: readonly Evaluate[]): Evaluate {
+/**
+ * The events themselves are not read where only their number is asked: 13 KB would be parsed for
+ * it. Who watches is shown the history as it stands in the script.
+ */
+function isUnwatchedHistory(node: Node | undefined): boolean {
+  return (
+    watching === null && node?.kind === 'scope' && node.root === 'history' && node.path.length === 0
+  );
+}
+
+function compileCall(name: string, nodes: readonly Node[]): Evaluate {
+  const ofSize = SIZE_FUNCTIONS.get(name);
+  if (ofSize !== undefined && isUnwatchedHistory(nodes[0])) {
+    return (frame) => ofSize(frame, frame.historyCount);
+  }
   const { invoke } = builtinOf(name);
+  const args = nodes.map(compileExpression);
   const [first, second] = args;
   if (args.length === 1 && first !== undefined) return (frame) => invoke(frame, [first(frame)]);
   if (args.length === 2 && first !== undefined && second !== undefined) {

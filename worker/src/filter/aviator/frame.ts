@@ -1,5 +1,5 @@
 /** One evaluation's state, reused by the next: what is read so far, variables, the step counter. */
-import type { FilterScope } from '../filter.ts';
+import { type FilterScope, plainScope } from '../filter.ts';
 import {
   CHARS_PER_STEP,
   MAX_CALL_DEPTH,
@@ -25,7 +25,9 @@ export const RETURNED = 1;
 export const BROKE = 2;
 export const CONTINUED = 3;
 
-const NO_SCOPE: FilterScope = Object.freeze({ event: {}, user: null, visit: null, history: [] });
+const NO_SCOPE: FilterScope = Object.freeze(
+  plainScope({ event: {}, user: null, visit: null, history: [] }),
+);
 
 const NO_VARIABLES: Variables = Object.freeze({ slots: [], outer: null });
 
@@ -93,6 +95,10 @@ export class Frame {
   get history(): Value {
     if (this.#history === UNREAD) this.#history = this.#scope.history;
     return this.#history;
+  }
+
+  get historyCount(): number {
+    return this.#scope.historyCount;
   }
 
   charge(steps: number): void {

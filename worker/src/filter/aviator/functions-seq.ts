@@ -210,17 +210,30 @@ function is(wanted: (order: number) => boolean) {
   return (a: Value, b: Value): boolean => wanted(compare(a, b, 'the predicate'));
 }
 
+type OfSize = (frame: Frame, size: number) => Value;
+
+function count(frame: Frame, size: number): number {
+  frame.charge(Math.floor(size / 16));
+  return size;
+}
+
+function isEmpty(frame: Frame, size: number): boolean {
+  return count(frame, size) === 0;
+}
+
+function ofSize(apply: OfSize): Builtin {
+  return builtin(1, 1, (frame, args) => apply(frame, sizeOf(arg(args, 0))));
+}
+
+/** Functions of a sequence's size alone: what they say of `size` elements, and charge for it. */
+export const SIZE_FUNCTIONS: ReadonlyMap<string, OfSize> = new Map<string, OfSize>([
+  ['count', count],
+  ['is_empty', isEmpty],
+]);
+
 export const SEQUENCE_FUNCTIONS: Builtins = {
-  count: builtin(1, 1, (frame, args) => {
-    const size = sizeOf(arg(args, 0));
-    frame.charge(Math.floor(size / 16));
-    return size;
-  }),
-  is_empty: builtin(1, 1, (frame, args) => {
-    const size = sizeOf(arg(args, 0));
-    frame.charge(Math.floor(size / 16));
-    return size === 0;
-  }),
+  count: ofSize(count),
+  is_empty: ofSize(isEmpty),
   include: builtin(2, 2, include),
   map: builtin(2, 2, mapAll),
   filter: builtin(2, 2, filterAll),
