@@ -7,6 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Env, Timer } from '../runtime/env.ts';
+import { MALLOC_SETTINGS } from '../runtime/malloc.ts';
 import { ERROR_LEVEL, LogFile, type LogView, parseLogLine } from './log-view.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -82,6 +83,7 @@ export class SupervisedProcess {
       detached: true,
       env: {
         NODE_COMPILE_CACHE: compileCache,
+        ...MALLOC_SETTINGS,
         ...process.env,
         TRIGGERJOB_LOG_FILE: logFile,
       },

@@ -12,6 +12,7 @@ import type { UserRow } from './user-state.ts';
 export interface RocksDbOptions {
   directory: string;
   blockCacheBytes: number;
+  /** All memtables together, those that are being flushed included. */
   memtableBytes: number;
 }
 
@@ -51,8 +52,8 @@ function openOptions({ blockCacheBytes, memtableBytes }: RocksDbOptions): OpenOp
     createIfMissing: true,
     errorIfExists: true,
     cacheSize: blockCacheBytes,
-    /** A memtable takes a quarter and six may exist: half of it more, before RocksDB stalls. */
-    memtableMemoryBudget: memtableBytes,
+    /** Of this budget a memtable takes a quarter, and six may exist before RocksDB stalls. */
+    memtableMemoryBudget: Math.floor((memtableBytes * 2) / 3),
     /** 'level' writes its deeper levels with zstd whatever `compression` says. */
     compaction: 'universal',
     /** zstd with a dictionary trained per file: 10 more, and a multi-get took twice as long. */
