@@ -49,6 +49,10 @@ class DivertedBackend implements StateBackend {
     return this.#backend.scan(options);
   }
 
+  scansCheaply(): boolean {
+    return this.#backend.scansCheaply();
+  }
+
   stalled(): boolean {
     return this.#backend.stalled();
   }

@@ -18,12 +18,17 @@ export interface ScanOptions {
 export interface StateBackend {
   /** undefined = surely absent. Any fault throws and ends the process (P3). */
   getMany(keys: readonly Buffer[]): (Buffer | undefined)[];
-  /** A null value deletes. Need not be atomic: a crash discards the whole database (P10). */
+  /**
+   * A null value deletes. Copies: the buffers may be overwritten once it has returned. Need not be
+   * atomic: a crash discards the whole database (P10).
+   */
   write(ops: readonly UserRow[]): void;
   /** The rows as of this call: the iterator is made before it returns (P13). */
   scan(options: ScanOptions): AsyncIterableIterator<{ key: Buffer; value: Buffer }[]>;
   /** RocksDB wants no writes now (P8). */
   stalled(): boolean;
+  /** A scan reads the rows and does nothing beside: who may wait with one, waits for that. */
+  scansCheaply(): boolean;
   stats(): Record<string, number>;
   close(): Promise<void>;
 }

@@ -1,8 +1,9 @@
 /**
  * One key group of a checkpoint as it lies in its segments, in memory: read through once, so that
- * what is damaged is found before the task runs; then user by user, as they are asked for, or all
- * that is left. Rows come from the newest part of the chain to the oldest: the first image of a key
- * counts, older ones are passed over.
+ * what is damaged is found before the task runs, and for the head rows, which every event needs;
+ * then the other rows, user by user as they are asked for, or all that are left. Rows come from the
+ * newest part of the chain to the oldest: the first image of a key counts, older ones are passed
+ * over.
  */
 import { NewestRows } from '../checkpoint/chain.ts';
 import type { BlockEntry } from '../checkpoint/segment-format.ts';
@@ -30,6 +31,8 @@ export class GroupImage {
   readonly #blocks: IndexedBlock[] = [];
   /** Users that were taken out, by prefix as latin1: their rows are the backend's from then on. */
   readonly #taken = new Set<string>();
+  /** Rows of others that were written or deleted since, by key as latin1. */
+  readonly #overwritten = new Set<string>();
 
   /** `readers`: the chain, newest first, all in memory. */
   constructor(keyGroup: number, readers: readonly SegmentReader[]) {
@@ -59,7 +62,7 @@ export class GroupImage {
     return !this.#taken.has(user);
   }
 
-  /** The rows of a user, by its prefix. The caller writes them, then says `take`. */
+  /** The user's rows but for its head, by its prefix. The caller writes them, then says `take`. */
   rowsOf(prefix: Buffer): UserRow[] {
     const hash = hashOf(prefix, prefix.length);
     const newest = new NewestRows();
@@ -68,7 +71,7 @@ export class GroupImage {
       if (!users.includes(hash)) continue;
       const own = reader
         .blockRows(this.keyGroup, entry)
-        .filter(({ key }) => prefix.compare(key, 0, prefix.length) === 0);
+        .filter(({ key }) => prefix.compare(key, 0, prefix.length) === 0 && this.#counts(key));
       found.push(...newest.of(own));
     }
     return found;
@@ -78,19 +81,33 @@ export class GroupImage {
     this.#taken.add(user);
   }
 
-  /** All rows of users that are not taken by then, a block at a time; `bytes` were looked at. */
+  /** The backend has a later image of this row, or is to have none: no head, and not taken. */
+  overwrite(key: Buffer): void {
+    this.#overwritten.add(key.toString('latin1'));
+  }
+
+  /**
+   * The rows, heads apart, of users that are not taken by then, a block at a time; `bytes` were
+   * looked at.
+   */
   *rest(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
     const newest = new NewestRows();
     for (const { reader, entry, oldest } of this.#blocks) {
-      const all = reader.blockRows(this.keyGroup, entry);
-      const left = this.#taken.size === 0 ? all : all.filter(({ key }) => this.#isLeft(key));
+      const left = reader
+        .blockRows(this.keyGroup, entry)
+        .filter(({ key }) => this.#counts(key) && this.#isLeft(key));
       const rows = oldest ? newest.ofOldest(left) : newest.of(left);
       yield { bytes: entry.rawBytes, rows };
     }
   }
 
+  #counts(key: Buffer): boolean {
+    const overwritten = this.#overwritten;
+    return !isHeadKey(key) && !(overwritten.size > 0 && overwritten.has(key.toString('latin1')));
+  }
+
   #isLeft(key: Buffer): boolean {
-    return this.has(prefixOf(key).toString('latin1'));
+    return this.#taken.size === 0 || this.has(prefixOf(key).toString('latin1'));
   }
 }
 

@@ -43,14 +43,16 @@ async function hydrating(...parts: UserRow[][]) {
   const readers = await Promise.all(parts.map((ops, i) => reader(i + 1, ops)));
   const images: GroupImage[] = [];
   const heads: string[] = [];
+  const inner = new RecordingBackend();
   for (let group = RANGE.first; group <= RANGE.last; group++) {
     const image = new GroupImage(group, [...readers].reverse());
     for (const step of image.index(Buffer.alloc(1 << 18))) {
+      inner.write(step.heads);
       heads.push(...step.heads.map(({ value }) => value!.toString()));
     }
     images.push(image);
   }
-  const inner = new RecordingBackend();
+  inner.written.length = 0;
   const backend = new HydratingBackend(inner, CACHE_BYTES);
   backend.attach(images, SEGMENT_BYTES);
   return { backend, inner, heads };
@@ -63,42 +65,52 @@ const writtenOf = (inner: RecordingBackend, one: UserRow) =>
   inner.written.filter(({ key }) => key.equals(one.key)).map(({ value }) => value?.toString());
 
 const A = put(0, 'a', HEAD, 'a1');
+const A_PROFILE = put(0, 'a', PROFILE, 'of a');
 const A_CHUNK = put(0, 'a', CHUNK, 'chunk of a');
 const B = put(0, 'b', HEAD, 'b1');
+const B_PROFILE = put(0, 'b', PROFILE, 'of b');
+const B_CHUNK = put(0, 'b', CHUNK, 'chunk of b');
 const C = put(2, 'c', HEAD, 'c1');
+const C_PROFILE = put(2, 'c', PROFILE, 'of c');
 
-test('a user is brought over by its first read, whole, as the chain leaves it', async () => {
+test('heads are there; of the other rows a first read brings over those of its user', async () => {
   const { backend, inner } = await hydrating(
-    [A, A_CHUNK, put(0, 'a', PROFILE, 'old'), B, C],
-    [put(0, 'a', PROFILE, 'new'), gone(A_CHUNK)],
+    [A, A_CHUNK, A_PROFILE, B, B_PROFILE, C, C_PROFILE],
+    [put(0, 'a', PROFILE, 'new'), put(0, 'b', HEAD, 'b2'), gone(A_CHUNK)],
   );
-  assert.deepEqual(read(backend, A), ['a1']);
-  assert.deepEqual(inner.written.map(({ value }) => value?.toString()).sort(), ['a1', 'new']);
-  assert.deepEqual(read(backend, put(0, 'a', PROFILE, ''), A_CHUNK, B, A), [
-    'new',
-    undefined,
-    'b1',
+  assert.deepEqual(read(backend, A, B, C, put(0, 'nobody', HEAD, '')), [
     'a1',
-  ]);
-  assert.deepEqual(read(backend, put(0, 'nobody', HEAD, ''), put(3, 'c', HEAD, '')), [
+    'b2',
+    'c1',
     undefined,
-    undefined,
   ]);
-  assert.equal(writtenOf(inner, A).length, 1, 'once');
-  assert.equal(writtenOf(inner, C).length, 0, 'not asked for');
+  assert.equal(inner.written.length, 0, 'a head brings nothing over');
+  assert.deepEqual(read(backend, A_CHUNK), [undefined]);
+  assert.deepEqual(writtenOf(inner, A_PROFILE), ['new'], 'whole, as the chain leaves it');
+  assert.equal(inner.written.length, 1);
+  assert.deepEqual(read(backend, A_PROFILE, B_PROFILE), ['new', 'of b']);
+  assert.deepEqual(read(backend, put(0, 'nobody', PROFILE, '')), [undefined]);
+  assert.deepEqual(writtenOf(inner, A_PROFILE), ['new'], 'once');
+  assert.equal(writtenOf(inner, C_PROFILE).length, 0, 'not asked for');
 });
 
 test('what was changed meanwhile stays: no restored row is written over it', async () => {
-  const { backend, inner } = await hydrating([A, A_CHUNK, B, C]);
-  read(backend, A);
+  const { backend, inner } = await hydrating([
+    ...[A, A_PROFILE, A_CHUNK, B, B_PROFILE, B_CHUNK, C, C_PROFILE],
+  ]);
+  read(backend, A_PROFILE);
   backend.write([put(0, 'a', HEAD, 'a2'), gone(A_CHUNK)]);
-  // Never asked for: a write alone brings the other rows over first.
-  backend.write([put(0, 'b', PROFILE, 'of b'), put(2, 'c', HEAD, 'c2')]);
+  // Never asked for: the chunk is gone, the profile is still to come.
+  backend.write([gone(B_CHUNK), put(0, 'b', HEAD, 'b2')]);
+  assert.deepEqual(read(backend, B_CHUNK, B_PROFILE), [undefined, 'of b']);
+  // Dropped, and fetched anew.
+  backend.write([gone(C), gone(C_PROFILE)]);
+  backend.write([put(2, 'c', HEAD, 'c2'), put(2, 'c', PROFILE, 'of c2')]);
   await backend.hydrate(realEnv);
   assert.equal(backend.groupsLeft, 0);
-  const found = read(backend, A, A_CHUNK, B, put(0, 'b', PROFILE, ''), C);
-  assert.deepEqual(found, ['a2', undefined, 'b1', 'of b', 'c2']);
-  assert.deepEqual(writtenOf(inner, C), ['c1', 'c2']);
+  const found = read(backend, A, A_PROFILE, A_CHUNK, B, B_CHUNK, C, C_PROFILE);
+  assert.deepEqual(found, ['a2', 'of a', undefined, 'b2', undefined, 'c2', 'of c2']);
+  assert.deepEqual(writtenOf(inner, C_PROFILE), [undefined, 'of c2']);
 });
 
 test('a change in the midst of a key group: the rest of it leaves that user out', async () => {
@@ -127,7 +139,7 @@ test('a change in the midst of a key group: the rest of it leaves that user out'
 });
 
 test('a scan finds the whole of its key groups, and brings no others over', async () => {
-  const { backend } = await hydrating([A, B, C], [gone(B)]);
+  const { backend } = await hydrating([A, A_PROFILE, B, B_PROFILE, C], [gone(B), gone(B_PROFILE)]);
   const scan = backend.scan({
     gte: Buffer.from([0, 0]),
     lt: Buffer.from([0, 1]),
@@ -136,38 +148,42 @@ test('a scan finds the whole of its key groups, and brings no others over', asyn
   });
   const found: string[] = [];
   for await (const rows of scan) found.push(...rows.map(({ value }) => value.toString()));
-  assert.deepEqual(found, ['a1']);
+  assert.deepEqual(found, ['a1', 'of a']);
   assert.equal(backend.groupsLeft, RANGE.last, 'group 0 is done');
 });
 
 test('while the backend wants no writes only what is asked for is brought over', async () => {
-  const { backend, inner } = await hydrating([A, B, C]);
+  const { backend, inner } = await hydrating([A, A_PROFILE, B, B_PROFILE, C, C_PROFILE]);
   let stalled = true;
   inner.stalled = () => stalled;
   const hydrated = backend.hydrate(realEnv);
   assert.equal(inner.written.length, 0);
-  assert.deepEqual(read(backend, B), ['b1']);
+  assert.deepEqual(read(backend, B_PROFILE), ['of b']);
   stalled = false;
   await hydrated;
-  assert.deepEqual(writtenOf(inner, B), ['b1']);
-  assert.deepEqual(read(backend, A, C), ['a1', 'c1']);
+  assert.deepEqual(writtenOf(inner, B_PROFILE), ['of b']);
+  assert.deepEqual(read(backend, A_PROFILE, C_PROFILE), ['of a', 'of c']);
 });
 
 test('where many are asked for, each takes others along', async () => {
   const users = Array.from({ length: 400 }, (_, n) => `u${String(n).padStart(3, '0')}`);
-  const { backend, inner } = await hydrating(users.map((id) => put(1, id, HEAD, id)));
+  const { backend, inner } = await hydrating(users.map((id) => put(1, id, PROFILE, id)));
   const ask = (from: number, to: number) =>
-    read(backend, ...users.slice(from, to).map((id) => put(1, id, HEAD, '')));
-  ask(0, 200);
-  assert.equal(inner.written.length, 200, 'few: they alone');
-  assert.deepEqual(ask(200, 310), users.slice(200, 310));
+    read(backend, ...users.slice(from, to).map((id) => put(1, id, PROFILE, '')));
+  ask(0, 100);
+  ask(100, 200);
+  assert.equal(inner.written.length, 200, 'few in one read: they alone');
+  assert.equal(backend.scansCheaply(), false);
+  assert.deepEqual(ask(200, 330), users.slice(200, 330));
   assert.equal(inner.written.length, users.length);
-  assert.deepEqual(ask(310, 400), users.slice(310));
+  assert.deepEqual(ask(330, 400), users.slice(330));
   assert.equal(inner.written.length, users.length, 'each once');
+  await backend.hydrate(realEnv);
+  assert.equal(backend.scansCheaply(), true);
 });
 
 test('closed before all is out: nothing more is written', async () => {
-  const { backend, inner } = await hydrating([A, B, C]);
+  const { backend, inner } = await hydrating([A, A_PROFILE, B, C, C_PROFILE]);
   await backend.close();
   await backend.hydrate(realEnv);
   assert.equal(inner.written.length, 0);

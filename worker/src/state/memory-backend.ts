@@ -12,7 +12,7 @@ export class MemoryBackend implements StateBackend {
   write(ops: readonly UserRow[]): void {
     for (const { key, value } of ops) {
       if (value === null) this.#rows.delete(key.toString('latin1'));
-      else this.#rows.set(key.toString('latin1'), value);
+      else this.#rows.set(key.toString('latin1'), Buffer.from(value));
     }
   }
 
@@ -28,6 +28,10 @@ export class MemoryBackend implements StateBackend {
 
   stalled(): boolean {
     return false;
+  }
+
+  scansCheaply(): boolean {
+    return true;
   }
 
   stats(): Record<string, number> {

@@ -5,7 +5,9 @@ import type { UserRow } from './user-state.ts';
 export class RecordingBackend extends MemoryBackend {
   readonly written: UserRow[] = [];
   override write(ops: readonly UserRow[]): void {
-    this.written.push(...ops);
+    for (const { key, value } of ops) {
+      this.written.push({ key: Buffer.from(key), value: value && Buffer.from(value) });
+    }
     super.write(ops);
   }
 }

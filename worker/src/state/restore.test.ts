@@ -10,7 +10,7 @@ import { ExpiryIndex } from './expiry-index.ts';
 import { HydratingBackend } from './hydrating-backend.ts';
 import { MemoryBackend } from './memory-backend.ts';
 import { restoreState } from './restore.ts';
-import { encodeHead, HEAD, PROFILE, rowKey, userPrefix } from './rows.ts';
+import { encodeHead, HEAD, isHeadKey, PROFILE, rowKey, userPrefix } from './rows.ts';
 import type { UserRow } from './user-state.ts';
 
 const TTL_MS = 1000;
@@ -80,8 +80,8 @@ class Rig {
     const result = await restoreState({ ...request, backend, hydration: backend });
     assert.deepEqual(
       await allRows(inner, 0, 0xffff),
-      [],
-      'out of memory no row is written at first',
+      (await allRows(eager, 0, 0xffff)).filter(({ key }) => isHeadKey(Buffer.from(key, 'hex'))),
+      'out of memory, only heads are written at first',
     );
     assert.equal(result.users, written.users);
     assert.deepEqual(result.chain, written.chain);

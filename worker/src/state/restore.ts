@@ -1,8 +1,8 @@
 /**
  * Brings a task the key groups of a checkpoint: base, then deltas in order, later rows win. Small
- * enough for memory, the segments are only read, and the backend is filled while the task runs
- * (hydrating-backend.ts); else a fresh backend is filled first. Also rebuilds what no segment
- * holds: the expiry marks, the number of users, the chain.
+ * enough for memory, the segments are read and only the heads written; the backend gets the other
+ * rows while the task runs (hydrating-backend.ts); else a fresh backend is filled first. Also
+ * rebuilds what no segment holds: the expiry marks, the number of users, the chain.
  */
 import { type ChainParts, chainOf, newestRows, openChain, planChain } from '../checkpoint/chain.ts';
 import type { ObjectStore } from '../checkpoint/object-store.ts';
@@ -113,7 +113,7 @@ interface Found {
   bytes: number;
 }
 
-/** Reads all and writes only the marks: the rows follow out of memory. */
+/** Reads all and writes heads and marks: the other rows follow out of memory. */
 async function indexAll(
   request: RestoreRequest,
   segments: SegmentCache,
@@ -125,14 +125,12 @@ async function indexAll(
   const images: GroupImage[] = [];
   for (const [group, parts] of chains) {
     const image = new GroupImage(group, await openChain(segments, parts, group));
-    const marks: UserRow[] = [];
     for (const { bytes, heads } of image.index(scratch)) {
       found.users += heads.length;
       found.bytes += bytes;
-      marks.push(...marksOf(request.expiry, heads));
+      request.backend.write([...heads, ...marksOf(request.expiry, heads)]);
       await turn.spent(bytes);
     }
-    request.backend.write(marks);
     images.push(image);
   }
   return { ...found, images };

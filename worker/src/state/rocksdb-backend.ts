@@ -210,6 +210,10 @@ class RocksDbBackend implements StateBackend {
     );
   }
 
+  scansCheaply(): boolean {
+    return true;
+  }
+
   stats(): Record<string, number> {
     const number = (name: string) => Number(this.#property(name));
     return {

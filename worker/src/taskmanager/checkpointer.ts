@@ -242,6 +242,8 @@ export class Checkpointer {
     // One at a time, and none before the last is in the chain: its groups would be due again.
     if (this.#builder !== null || this.#bases.length > 0 || this.#owed.length > 0) return;
     const { backend, range, chain, onFault } = this.#options;
+    // Soon after a restore: a scan would bring a whole key group over in one turn.
+    if (!backend.scansCheaply()) return;
     const groups = chain.due(BASE_BUDGET_BYTES);
     if (groups.length === 0) return;
     const builder = new BaseBuilder(backend, range);
