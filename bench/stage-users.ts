@@ -49,8 +49,8 @@ class DivertedBackend implements StateBackend {
     return this.#backend.scan(options);
   }
 
-  scansCheaply(): boolean {
-    return this.#backend.scansCheaply();
+  heldBytes(): number {
+    return this.#backend.heldBytes();
   }
 
   stalled(): boolean {

@@ -27,8 +27,11 @@ export interface StateBackend {
   scan(options: ScanOptions): AsyncIterableIterator<{ key: Buffer; value: Buffer }[]>;
   /** RocksDB wants no writes now (P8). */
   stalled(): boolean;
-  /** A scan reads the rows and does nothing beside: who may wait with one, waits for that. */
-  scansCheaply(): boolean;
+  /**
+   * Memory of rows that are not in it yet, soon after a restore (hydrating-backend.ts): of the live
+   * users' share. Until it is 0 a scan brings whole key groups over: who may wait with one, waits.
+   */
+  heldBytes(): number;
   stats(): Record<string, number>;
   close(): Promise<void>;
 }

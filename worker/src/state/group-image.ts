@@ -64,14 +64,12 @@ export class GroupImage {
 
   /** The user's rows but for its head, by its prefix. The caller writes them, then says `take`. */
   rowsOf(prefix: Buffer): UserRow[] {
-    const hash = hashOf(prefix, prefix.length);
     const newest = new NewestRows();
     const found: UserRow[] = [];
-    for (const { reader, entry, users } of this.#blocks) {
-      if (!users.includes(hash)) continue;
+    for (const { reader, entry } of this.#blocksOf(prefix)) {
       const own = reader
         .blockRows(this.keyGroup, entry)
-        .filter(({ key }) => prefix.compare(key, 0, prefix.length) === 0 && this.#counts(key));
+        .filter(({ key }) => prefixOf(key).equals(prefix) && this.#counts(key));
       found.push(...newest.of(own));
     }
     return found;
@@ -83,7 +81,8 @@ export class GroupImage {
 
   /** The backend has a later image of this row, or is to have none: no head, and not taken. */
   overwrite(key: Buffer): void {
-    this.#overwritten.add(key.toString('latin1'));
+    // Of others no row can come: they would only take memory.
+    if (this.#blocksOf(prefixOf(key)).length > 0) this.#overwritten.add(key.toString('latin1'));
   }
 
   /**
@@ -99,6 +98,12 @@ export class GroupImage {
       const rows = oldest ? newest.ofOldest(left) : newest.of(left);
       yield { bytes: entry.rawBytes, rows };
     }
+  }
+
+  /** Those that may hold rows of the user, newest first. */
+  #blocksOf(prefix: Buffer): IndexedBlock[] {
+    const hash = hashOf(prefix, prefix.length);
+    return this.#blocks.filter(({ users }) => users.includes(hash));
   }
 
   #counts(key: Buffer): boolean {

@@ -37,8 +37,8 @@ const MAX_TAKEN_ALONG_BYTES = 16 * 1024 * 1024;
 const STALLED_MS = 20;
 
 /**
- * Bytes of segments that may be attached: half of the live users' memory, of whom there are hardly
- * any while it hydrates, and no more than a restore holds anyway.
+ * Bytes of segments that may be attached: no more than a restore holds anyway, and half of the live
+ * users' memory, who have the other half meanwhile (user-state-manager.ts).
  */
 export function hydrationLimit(cacheBytes: number): number {
   return Math.min(cacheBytes / 2, 128 * 1024 * 1024);
@@ -119,16 +119,12 @@ export class HydratingBackend implements StateBackend {
     return this.#backend.stalled();
   }
 
-  scansCheaply(): boolean {
-    return this.#images.size === 0 && this.#backend.scansCheaply();
+  heldBytes(): number {
+    return this.#images.size > 0 ? this.#bytes : 0;
   }
 
   stats(): Record<string, number> {
-    const held = this.#images.size > 0 ? this.#bytes : 0;
-    return {
-      ...this.#backend.stats(),
-      hydration_bytes: held,
-    };
+    return { ...this.#backend.stats(), hydration_bytes: this.heldBytes() };
   }
 
   async close(): Promise<void> {
@@ -140,6 +136,7 @@ export class HydratingBackend implements StateBackend {
   #fetch(keys: readonly Buffer[]): void {
     const users = new Map<string, GroupImage>();
     const rows: UserRow[] = [];
+    let found = 0;
     for (const key of keys) {
       const image = this.#images.get(key.readUInt16BE(0));
       if (image === undefined || isHeadKey(key)) continue;
@@ -147,12 +144,15 @@ export class HydratingBackend implements StateBackend {
       const user = prefix.toString('latin1');
       if (!image.has(user) || users.has(user)) continue;
       users.set(user, image);
-      rows.push(...image.rowsOf(prefix));
+      const own = image.rowsOf(prefix);
+      // New users have none: they cost no block.
+      if (own.length > 0) found++;
+      rows.push(...own);
     }
     if (rows.length > 0) this.#backend.write(rows);
     for (const [user, image] of users) image.take(user);
-    if (users.size > MANY_USERS && !this.#backend.stalled()) {
-      this.slice(Math.min(users.size * TAKEN_ALONG_BYTES, MAX_TAKEN_ALONG_BYTES));
+    if (found > MANY_USERS && !this.#backend.stalled()) {
+      this.slice(Math.min(found * TAKEN_ALONG_BYTES, MAX_TAKEN_ALONG_BYTES));
     }
   }
 

@@ -30,8 +30,8 @@ export class MemoryBackend implements StateBackend {
     return false;
   }
 
-  scansCheaply(): boolean {
-    return true;
+  heldBytes(): number {
+    return 0;
   }
 
   stats(): Record<string, number> {

@@ -210,8 +210,8 @@ class RocksDbBackend implements StateBackend {
     );
   }
 
-  scansCheaply(): boolean {
-    return true;
+  heldBytes(): number {
+    return 0;
   }
 
   stats(): Record<string, number> {

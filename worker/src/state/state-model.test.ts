@@ -44,6 +44,9 @@ interface ModelUser {
 }
 type Model = Map<string, ModelUser>;
 
+/** Of any length: users of different lengths meet in one block. */
+const nameOf = (user: number) => `user-${user}${'-long'.repeat((user % 3) * 4)}`;
+
 const newBackend = () => new HydratingBackend(new MemoryBackend(), 1 << 24);
 
 const cloneModel = (model: Model): Model =>
@@ -78,7 +81,7 @@ class Rig {
 
   async run(step: Step): Promise<void> {
     this.hits[step.do] = (this.hits[step.do] ?? 0) + 1;
-    if (step.do === 'event') this.#event(`user-${step.user}`, step.gap);
+    if (step.do === 'event') this.#event(nameOf(step.user), step.gap);
     else if (step.do === 'barrier') await this.#barrier();
     else if (step.do === 'slice') this.#manager.flushSlice(0);
     else if (step.do === 'base') await this.#base();

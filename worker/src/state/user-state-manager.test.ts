@@ -296,6 +296,18 @@ test('the cache knows its bytes exactly and keeps to its budget, whatever happen
   assert.ok(evictions > 100);
 });
 
+test('what a restore still holds in memory is of the cache', () => {
+  const rig = new Rig(12_000);
+  for (let n = 0; n < 20; n++) rig.event(`u${n}`);
+  rig.backend.heldBytes = () => 6_000;
+  rig.manager.settle();
+  assert.ok(rig.manager.stats.cacheBytes <= 6_000);
+  rig.backend.heldBytes = () => 0;
+  for (let n = 0; n < 20; n++) rig.event(`u${n}`);
+  rig.manager.settle();
+  assert.ok(rig.manager.stats.cacheBytes > 6_000);
+});
+
 test('a purge deletes every row of cold expired users, and only of them', async () => {
   const rig = new Rig(1);
   for (let n = 0; n < 12; n++) rig.event('cold', T0);

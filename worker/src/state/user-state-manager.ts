@@ -53,6 +53,7 @@ const SLICE_USERS = 16;
 
 export class UserStateManager {
   readonly #env: Env;
+  readonly #backend: StateBackend;
   readonly #options: UserStateOptions;
   readonly #arena: SlabArena;
   readonly #users = new Map<string, UserState>();
@@ -79,6 +80,7 @@ export class UserStateManager {
   readonly stored: StoredRows;
 
   constructor(backend: StateBackend, env: Env, options: UserStateOptions) {
+    this.#backend = backend;
     this.#pending = new WriteBuffer(backend);
     this.#env = env;
     this.#options = options;
@@ -280,11 +282,12 @@ export class UserStateManager {
    * and writes once there is enough for a batch of RocksDB's.
    */
   settle(): void {
-    if (this.#cacheBytes <= this.#options.cacheBytes) {
+    const budget = this.#options.cacheBytes - this.#backend.heldBytes();
+    if (this.#cacheBytes <= budget) {
       this.#pending.settle();
       return;
     }
-    while (this.#cacheBytes > this.#options.cacheBytes && this.#users.size > 1) {
+    while (this.#cacheBytes > budget && this.#users.size > 1) {
       let user = this.#nextUser();
       // Bounded: with every user hot, a full round of the clock per eviction took 15 % of the
       // thread.

@@ -243,7 +243,7 @@ export class Checkpointer {
     if (this.#builder !== null || this.#bases.length > 0 || this.#owed.length > 0) return;
     const { backend, range, chain, onFault } = this.#options;
     // Soon after a restore: a scan would bring a whole key group over in one turn.
-    if (!backend.scansCheaply()) return;
+    if (backend.heldBytes() > 0) return;
     const groups = chain.due(BASE_BUDGET_BYTES);
     if (groups.length === 0) return;
     const builder = new BaseBuilder(backend, range);
