@@ -29,7 +29,7 @@ const LIMITS = { historyMaxEvents: 20, maxBytesPerUser: 100_000 };
 const TTL_MS = 50;
 
 type Step =
-  | { do: 'event'; user: number; gap: number }
+  | { do: 'event'; user: number; gap: number; look: boolean }
   | { do: 'barrier' }
   | { do: 'slice' }
   | { do: 'base' }
@@ -81,7 +81,7 @@ class Rig {
 
   async run(step: Step): Promise<void> {
     this.hits[step.do] = (this.hits[step.do] ?? 0) + 1;
-    if (step.do === 'event') this.#event(nameOf(step.user), step.gap);
+    if (step.do === 'event') this.#event(nameOf(step.user), step);
     else if (step.do === 'barrier') await this.#barrier();
     else if (step.do === 'slice') this.#manager.flushSlice(0);
     else if (step.do === 'base') await this.#base();
@@ -90,7 +90,7 @@ class Rig {
     else await this.crash(step.eager);
   }
 
-  #event(id: string, gap: number): void {
+  #event(id: string, { gap, look }: { gap: number; look: boolean }): void {
     this.time += gap;
     const keyGroup = keyGroupOf(id, GROUPS);
     const manager = this.#manager;
@@ -103,6 +103,12 @@ class Rig {
     }
     const known = this.model.get(id);
     assert.equal(user === undefined, known === undefined || this.time - known.lastAccess > TTL_MS);
+    if (look && user !== undefined) {
+      // Rows that may still be in segments, and may not be those that were replaced since.
+      assert.deepEqual(user.historyTexts(manager.stored), known!.history);
+      assert.deepEqual(user.texts(manager.stored).profile, { id });
+      this.hits['looked'] = (this.hits['looked'] ?? 0) + 1;
+    }
     const history = ['{"old":1}', '{"old":2}'];
     if (user === undefined) {
       const answer = {
@@ -240,7 +246,12 @@ class Rig {
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 30,
-    arbitrary: fc.record({ do: fc.constant('event' as const), user: fc.nat(11), gap: fc.nat(12) }),
+    arbitrary: fc.record({
+      do: fc.constant('event' as const),
+      user: fc.nat(11),
+      gap: fc.nat(12),
+      look: fc.boolean(),
+    }),
   },
   { weight: 3, arbitrary: fc.constant({ do: 'barrier' as const }) },
   { weight: 3, arbitrary: fc.constant({ do: 'slice' as const }) },
@@ -270,7 +281,7 @@ test('any mix of events, barriers, evictions, bases and crashes equals the fold'
   );
   t.diagnostic(`hits ${JSON.stringify(hits)}`);
   const steps = ['event', 'barrier', 'slice', 'base', 'purge', 'crash', 'hydrate'];
-  for (const name of [...steps, 'expired', 'hydrated', 'torn']) {
+  for (const name of [...steps, 'expired', 'looked', 'hydrated', 'torn']) {
     assert.ok((hits[name] ?? 0) > 0, `${name} was never tried`);
   }
 });
