@@ -5,7 +5,11 @@ import type { Distribution } from './dataset.ts';
  * Asks for the history on every event, and fires for the same ones. TriggerJob knows its length and
  * reads none of it; Flink's state manager reads it for the script.
  */
-const HISTORY_SCRIPT = "count(history) > 0 && event.triggerable && user.country == 'US'";
+const COUNT_SCRIPT = "count(history) > 0 && event.triggerable && user.country == 'US'";
+/** Looks at each event of the history. */
+const HISTORY_SCRIPT =
+  'count(filter(history, lambda(e) -> e.user_id == event.user_id end)) > 0 && ' +
+  "event.triggerable && user.country == 'US'";
 export const SCRIPT = "event.triggerable && user.country == 'US'";
 
 export interface Setting {
@@ -101,12 +105,20 @@ export const SETTINGS: readonly Setting[] = [
   {
     ...base,
     key: 'g',
-    title: 'history read on every event',
-    events: 500_000,
+    title: 'history counted on every event',
+    events: 1_500_000,
+    script: COUNT_SCRIPT,
+    readsHistory: true,
+  },
+  { ...base, key: 'h', title: 'webhook for 4 %', events: 1_000_000, webhook: true },
+  {
+    ...base,
+    key: 'i',
+    title: 'history searched on every event',
+    events: 200_000,
     script: HISTORY_SCRIPT,
     readsHistory: true,
   },
-  { ...base, key: 'h', title: 'webhook for 4 %', events: 500_000, webhook: true },
   {
     ...base,
     key: 'r',
