@@ -8,7 +8,7 @@ import { planOf } from '../plan/job-for-tests.ts';
 import { ChainTracker } from '../state/chain-tracker.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import { TaskBarriers } from './barriers.ts';
-import { type BarrierCapture, Checkpointer, type TaskReport } from './checkpointer.ts';
+import { type BarrierCapture, baseBudget, Checkpointer, type TaskReport } from './checkpointer.ts';
 import { buildSlotParts, type SlotConfig, type SlotPorts } from './slot-parts.ts';
 import type { VolatileRecord } from './volatile.ts';
 
@@ -89,6 +89,7 @@ function rig(mutant: string | null = null) {
     range: WHOLE,
     subtask: 1,
     attempt: 4,
+    baseBudgetBytes: baseBudget({ slotDeltaBytes: 0 }),
     lastBarrier: 0,
     report: ports.report,
     onFault: refuse,

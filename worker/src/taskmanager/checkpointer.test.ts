@@ -15,7 +15,7 @@ import { ExpiryIndex } from '../state/expiry-index.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import { restoreState } from '../state/restore.ts';
 import { PROFILE, rowKey, userPrefix } from '../state/rows.ts';
-import { type BarrierCapture, Checkpointer, type TaskReport } from './checkpointer.ts';
+import { type BarrierCapture, baseBudget, Checkpointer, type TaskReport } from './checkpointer.ts';
 
 const RANGE = { first: 0, last: 3 };
 const NO_LEDGER = {
@@ -48,6 +48,7 @@ class Rig {
       range: RANGE,
       subtask: 2,
       attempt: 7,
+      baseBudgetBytes: baseBudget({ slotDeltaBytes: 0 }),
       lastBarrier,
       report: (report) => this.reports.push(report),
       onFault: (fault) => this.faults.push(fault),
@@ -563,3 +564,9 @@ test(
     assert.equal(Object.keys(await rig.restored(2)).length, 41);
   },
 );
+
+test('bases take no more memory than an interval, within bounds', () => {
+  const budgetOf = (mebibytes: number) =>
+    baseBudget({ slotDeltaBytes: mebibytes * 1024 ** 2 }) / 1024 ** 2;
+  assert.deepEqual([1, 20, 41, 500].map(budgetOf), [16, 20, 41, 64]);
+});

@@ -14,6 +14,7 @@ import type {
   SnapshotFigures,
   SubtaskSnapshot,
 } from '../checkpoint/snapshot.ts';
+import type { MemoryPlan } from '../plan/job-plan.ts';
 import type { Report, ScriptVersion } from '../rpc/messages.ts';
 import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
@@ -46,6 +47,8 @@ export interface CheckpointerOptions {
   range: KeyGroupRange;
   subtask: number;
   attempt: number;
+  /** Stored bytes of the key groups that get a base at a time: `baseBudget`. */
+  baseBudgetBytes: number;
   /** Checkpoint whose rows the chain ends with; 0 = fresh. */
   lastBarrier: number;
   report: (report: TaskReport) => void;
@@ -68,8 +71,18 @@ interface OwedInterval {
   runs: number;
 }
 
-/** Bytes of key groups that get a fresh base per checkpoint (P15). */
-const BASE_BUDGET_BYTES = 64 * 1024 * 1024;
+/** Above this a checkpoint takes seconds to store its bases; below, they are too many objects. */
+const BASE_BUDGET = { mostBytes: 64 * 1024 * 1024, leastBytes: 16 * 1024 * 1024 };
+
+/**
+ * Bytes of key groups that get a fresh base per checkpoint (P15): they lie in memory until it is
+ * stored, so no more than an interval's rows may. With 64 MiB whatever its memory, a TaskManager
+ * of 2 GiB was 75 MiB larger than that.
+ */
+export function baseBudget({ slotDeltaBytes }: Pick<MemoryPlan, 'slotDeltaBytes'>): number {
+  const { leastBytes, mostBytes } = BASE_BUDGET;
+  return Math.max(leastBytes, Math.min(mostBytes, slotDeltaBytes));
+}
 /** Memory held for what is owed: beyond this the input is slowed (P16). */
 export const OWED_LIMIT_BYTES = 256 * 1024 * 1024;
 const NOT_STORED = 'NOT_STORED';
@@ -241,10 +254,10 @@ export class Checkpointer {
   #startBases(): void {
     // One at a time, and none before the last is in the chain: its groups would be due again.
     if (this.#builder !== null || this.#bases.length > 0 || this.#owed.length > 0) return;
-    const { backend, range, chain, onFault } = this.#options;
+    const { backend, range, chain, baseBudgetBytes, onFault } = this.#options;
     // Soon after a restore: a scan would bring a whole key group over in one turn.
     if (backend.heldBytes() > 0) return;
-    const groups = chain.due(BASE_BUDGET_BYTES);
+    const groups = chain.due(baseBudgetBytes);
     if (groups.length === 0) return;
     const builder = new BaseBuilder(backend, range);
     this.#builder = builder;

@@ -46,6 +46,12 @@ describe('slot threads that wait', () => {
     assert.equal(take(2 * HEAP_MB).resourceLimits?.maxOldGenerationSizeMb, 2 * HEAP_MB);
   });
 
+  it('have room for young objects, in a small heap a fifth of it', () => {
+    const youngMb = (heapMb: number) => take(heapMb).resourceLimits?.maxYoungGenerationSizeMb;
+    assert.equal(youngMb(1_000), 64);
+    assert.equal(youngMb(200), 40);
+  });
+
   it('count no longer when they die, and harm nobody', async () => {
     for (const end of ['process.exit(1)', 'throw new Error("no code")']) {
       const failing = new SlotPool(2, new URL(`data:text/javascript,${end}`));

@@ -9,9 +9,10 @@ import { setHeapFlags } from './heap-flags.ts';
 
 /**
  * Room for young objects: with V8's 16 MB an event's objects are promoted before they die, and the
- * collector marks the whole heap of live users more often (bench/one-slot.ts).
+ * collector marks the whole heap of live users more often (bench/one-slot.ts). V8 uses all of it
+ * and gives none back, so in a small TaskManager it is a share of the slot's heap.
  */
-const YOUNG_MB = 64;
+const YOUNG = { mostMb: 64, share: 1 / 5 };
 
 export class SlotPool {
   readonly #size: number;
@@ -64,9 +65,11 @@ export class SlotPool {
   }
 
   #start(): Worker {
+    const heapMb = this.#heapMb;
+    const youngMb = Math.min(YOUNG.mostMb, Math.floor(heapMb * YOUNG.share));
     const thread = new Worker(this.#entry, {
       name: 'slot',
-      resourceLimits: { maxOldGenerationSizeMb: this.#heapMb, maxYoungGenerationSizeMb: YOUNG_MB },
+      resourceLimits: { maxOldGenerationSizeMb: heapMb, maxYoungGenerationSizeMb: youngMb },
     });
     // What fails while it waits fails again for the task that then starts one, and is told there.
     thread.on('error', () => undefined);

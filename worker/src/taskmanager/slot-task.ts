@@ -14,7 +14,7 @@ import type { SplitPosition } from '../source/source.ts';
 import { HydratingBackend } from '../state/hydrating-backend.ts';
 import { restoreState } from '../state/restore.ts';
 import { TaskBarriers } from './barriers.ts';
-import { Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
+import { baseBudget, Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
 import { DeferredFrames } from './deferred-frames.ts';
 import { describeTask } from './describe-task.ts';
 import { Housekeeping } from './housekeeping.ts';
@@ -117,7 +117,7 @@ export class SlotTask {
 
   async #restore(): Promise<{ running: RunningParts; volatile: VolatileState }> {
     const { manager, ledger, processor } = this.#parts;
-    const { range, restore, restoredId, subtask, attempt } = this.#config.task;
+    const { range, restore, restoredId } = this.#config.task;
     const restored = await restoreState({
       ...this.#ports,
       expiry: manager.expiry,
@@ -132,10 +132,9 @@ export class SlotTask {
     this.#restored = ledger.totals(0, 0);
     const checkpointer = new Checkpointer({
       ...this.#ports,
+      ...this.#config.task,
       chain: restored.chain,
-      range,
-      subtask,
-      attempt,
+      baseBudgetBytes: baseBudget(this.#config.plan.memory),
       lastBarrier: restore.length > 0 ? restoredId : 0,
       onFault: (fault) => this.#fault(fault),
     });
