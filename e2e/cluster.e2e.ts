@@ -69,8 +69,12 @@ describe('several TaskManagers', () => {
       need: { kills: 6, phases: [] },
       nemesis: async (stage) => {
         await kill(stage);
-        await stage.pipeline.until(() => shuffleFigures(stage).length === 3, 10_000, 'figures');
-        shuffled = shuffleFigures(stage);
+        // One that was killed just before reports itself before it is connected again.
+        const connected = () => {
+          shuffled = shuffleFigures(stage);
+          return shuffled.length === 3 && shuffled.every(({ links }) => links === 2);
+        };
+        await stage.pipeline.until(connected, 10_000, 'connections of each with each');
       },
       job,
     });
@@ -80,10 +84,6 @@ describe('several TaskManagers', () => {
     assert.deepEqual(result.trouble, []);
     assert.deepEqual(violationLines(verdict.violations), []);
     assert.notEqual(result.history.meta.dump, null);
-    assert.deepEqual(
-      shuffled.map(({ links }) => links),
-      [2, 2, 2],
-    );
     assert.ok(shuffled.some(({ bytesSent }) => bytesSent > 0));
   });
 
