@@ -1,16 +1,15 @@
 /** The settings of `npm run bench` and `npm run bench:flink`: what differs between two rows. */
 import type { Distribution } from './dataset.ts';
 
+export const SCRIPT = "event.triggerable && user.country == 'US'";
 /**
  * Asks for the history on every event, and fires for the same ones. TriggerJob knows its length and
  * reads none of it; Flink's state manager reads it for the script.
  */
-const COUNT_SCRIPT = "count(history) > 0 && event.triggerable && user.country == 'US'";
+const COUNT_SCRIPT = `count(history) > 0 && ${SCRIPT}`;
+const OWN_EVENTS = 'filter(history, lambda(e) -> e.user_id == event.user_id end)';
 /** Looks at each event of the history. */
-const HISTORY_SCRIPT =
-  'count(filter(history, lambda(e) -> e.user_id == event.user_id end)) > 0 && ' +
-  "event.triggerable && user.country == 'US'";
-export const SCRIPT = "event.triggerable && user.country == 'US'";
+const HISTORY_SCRIPT = `count(${OWN_EVENTS}) > 0 && ${SCRIPT}`;
 
 export interface Setting {
   /** The letter of --settings. */

@@ -79,10 +79,12 @@ export class GroupImage {
     this.#taken.add(user);
   }
 
-  /** The backend has a later image of this row, or is to have none: no head, and not taken. */
+  /** The backend has a later image of this row from now on, or is to have none. */
   overwrite(key: Buffer): void {
-    // Of others no row can come: they would only take memory.
-    if (this.#blocksOf(prefixOf(key)).length > 0) this.#overwritten.add(key.toString('latin1'));
+    const prefix = prefixOf(key);
+    if (isHeadKey(key) || !this.has(prefix.toString('latin1'))) return;
+    // Of users in no block no row can come: theirs would only take memory.
+    if (this.#blocksOf(prefix).length > 0) this.#overwritten.add(key.toString('latin1'));
   }
 
   /**

@@ -103,7 +103,9 @@ export class HydratingBackend implements StateBackend {
   }
 
   write(ops: readonly UserRow[]): void {
-    if (this.#images.size > 0) for (const { key } of ops) this.#overwrite(key);
+    if (this.#images.size > 0) {
+      for (const { key } of ops) this.#images.get(key.readUInt16BE(0))?.overwrite(key);
+    }
     this.#backend.write(ops);
   }
 
@@ -154,12 +156,6 @@ export class HydratingBackend implements StateBackend {
     if (found > MANY_USERS && !this.#backend.stalled()) {
       this.slice(Math.min(found * TAKEN_ALONG_BYTES, MAX_TAKEN_ALONG_BYTES));
     }
-  }
-
-  #overwrite(key: Buffer): void {
-    const image = this.#images.get(key.readUInt16BE(0));
-    if (image === undefined || isHeadKey(key)) return;
-    if (image.has(prefixOf(key).toString('latin1'))) image.overwrite(key);
   }
 
   #complete(image: GroupImage): void {

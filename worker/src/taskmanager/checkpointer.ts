@@ -83,6 +83,7 @@ export function baseBudget({ slotDeltaBytes }: Pick<MemoryPlan, 'slotDeltaBytes'
   const { leastBytes, mostBytes } = BASE_BUDGET;
   return Math.max(leastBytes, Math.min(mostBytes, slotDeltaBytes));
 }
+
 /** Memory held for what is owed: beyond this the input is slowed (P16). */
 export const OWED_LIMIT_BYTES = 256 * 1024 * 1024;
 const NOT_STORED = 'NOT_STORED';

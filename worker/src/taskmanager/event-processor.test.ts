@@ -324,22 +324,27 @@ test('an API failure dead-letters the events that wait; the next event asks agai
   assert.equal(rig.imbalance(), 0);
 });
 
+/** An event of each user at once; how many rows of that kind each multi-get then asks for. */
+function askerOf(rig: Rig, users: readonly string[], row: number) {
+  const read = rig.backend.getMany.bind(rig.backend);
+  let counts: number[] = [];
+  rig.backend.getMany = (keys) => {
+    const count = keys.filter((key) => parseKey(key).row === row).length;
+    if (count > 0) counts.push(count);
+    return read(keys);
+  };
+  return (triggerable: boolean) => {
+    counts = [];
+    rig.arrive(...users.map((user) => rig.event(user, { triggerable })));
+    return counts;
+  };
+}
+
 test('profiles are read for matches and for what no head knows, in one multi-get', async () => {
   const filter = filterOf('event.triggerable && user.country == "US"');
   const rig = new Rig({ filter, cacheBytes: 1 });
   const users = OWN.slice(0, 4);
-  const read = rig.backend.getMany.bind(rig.backend);
-  let profiles: number[] = [];
-  rig.backend.getMany = (keys) => {
-    const count = keys.filter((key) => parseKey(key).row === PROFILE).length;
-    if (count > 0) profiles.push(count);
-    return read(keys);
-  };
-  const ask = (triggerable: boolean) => {
-    profiles = [];
-    rig.arrive(...users.map((user) => rig.event(user, { triggerable })));
-    return profiles;
-  };
+  const ask = askerOf(rig, users, PROFILE);
   ask(false);
   const profile = (n: number) => `{"country":"${n < 2 ? 'US' : 'DE'}","pad":"${'x'.repeat(2000)}"}`;
   for (let n = 0; n < users.length; n++) await rig.answer(0, { ...ANSWER, profile: profile(n) });
@@ -360,18 +365,7 @@ test('the length of a history is told without its chunks, which a match reads ah
   const filter = filterOf('count(history) > 8 && event.triggerable && user.country == "US"');
   const rig = new Rig({ filter, cacheBytes: 1 });
   const users = OWN.slice(0, 4);
-  const read = rig.backend.getMany.bind(rig.backend);
-  let chunks: number[] = [];
-  rig.backend.getMany = (keys) => {
-    const count = keys.filter((key) => parseKey(key).row === CHUNK).length;
-    if (count > 0) chunks.push(count);
-    return read(keys);
-  };
-  const ask = (triggerable: boolean) => {
-    chunks = [];
-    rig.arrive(...users.map((user) => rig.event(user, { triggerable })));
-    return chunks;
-  };
+  const ask = askerOf(rig, users, CHUNK);
   ask(false);
   // A chunk closes at 4 KiB.
   const past = (count: number) => Array(count).fill(`{"pad":"${'x'.repeat(1500)}"}`) as string[];
