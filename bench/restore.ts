@@ -185,6 +185,7 @@ async function restoreOnce(store: ObjectStore, made: Made, folder: string): Prom
     spent.writeMs += performance.now() - from;
   };
   const measured: ObjectStore = Object.create(store);
+  measured.getRange = (name, offset, length) => store.getRange(name, offset, length);
   measured.get = async (name) => {
     const from = performance.now();
     const content = await store.get(name);

@@ -62,7 +62,7 @@ test('a gap, an overlap or a wrong end is refused, naming both sides', () => {
 });
 
 function key(keyGroup: number, user: number): Buffer {
-  return Buffer.from([keyGroup >> 8, keyGroup & 0xff, user]);
+  return Buffer.from([keyGroup >> 8, keyGroup & 0xff, user & 1, user, 0, 0, 0, 0]);
 }
 
 async function store(target: MemoryStore, header: SegmentHeader, rows: Row[]): Promise<ObjectRef> {

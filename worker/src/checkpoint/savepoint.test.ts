@@ -21,9 +21,9 @@ import { verifyManifest } from './verify-objects.ts';
 const GROUPS = 4;
 
 function key(keyGroup: number, text: string): Buffer {
-  const prefix = Buffer.alloc(2);
+  const prefix = Buffer.alloc(3);
   prefix.writeUInt16BE(keyGroup);
-  return Buffer.concat([prefix, Buffer.from(text)]);
+  return Buffer.concat([prefix, Buffer.from(text), Buffer.alloc(4)]);
 }
 
 /** A delta of all groups; `bytes` of incompressible rows make it large. */

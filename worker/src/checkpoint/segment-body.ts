@@ -47,6 +47,8 @@ export interface BodyFacts {
 
 interface Flight {
   keyGroup: number;
+  kind: number;
+  owners: Uint16Array;
   rows: number;
   rawBytes: number;
   raw: readonly Buffer[];
@@ -67,6 +69,9 @@ export class SegmentBody {
   readonly #flights: Flight[] = [];
   readonly #spare: Buffer[] = [];
   #keyGroup = -1;
+  #kind = 0;
+  /** Of the open block; those of one owner lie side by side. */
+  #owners: number[] = [];
   #block: Buffer = Buffer.allocUnsafeSlow(FIRST_BLOCK_BYTES);
   #used = 0;
   #blockRows = 0;
@@ -88,8 +93,13 @@ export class SegmentBody {
     return this.#keyGroup;
   }
 
-  /** The rows that follow are of `keyGroup`; the last one again, or a higher one. */
-  async enter(keyGroup: number): Promise<void> {
+  /** Of the rows that follow. */
+  get kind(): number {
+    return this.#kind;
+  }
+
+  /** The rows that follow are of this key group and kind; the last ones again, or higher ones. */
+  async enter(keyGroup: number, rowKind = 0): Promise<void> {
     const { kind, range } = this.#header;
     if (keyGroup < this.#keyGroup) {
       throw badRow(`key group ${keyGroup} was added after ${this.#keyGroup}`);
@@ -99,26 +109,29 @@ export class SegmentBody {
     }
     await this.flush();
     this.#keyGroup = keyGroup;
+    this.#kind = rowKind;
   }
 
   /**
    * Where to put a row of `bytes`, at most BLOCK_RAW_BYTES, in `block`; -1: it is full, `flush` it
-   * first.
+   * first. `owner`: its `ownerHash`.
    */
-  reserve(bytes: number): number {
+  reserve(bytes: number, owner: number): number {
     const at = this.#used;
     if (at + bytes > BLOCK_RAW_BYTES) return -1;
     if (at + bytes > this.#block.length) this.#growBlock(at + bytes);
     this.#used += bytes;
     this.#blockRows++;
+    if (owner !== this.#owners.at(-1)) this.#owners.push(owner);
     return at;
   }
 
   /** A row bigger than a block, as views of at most TURN_BYTES: nothing of it is copied. */
-  async addLarge(raw: readonly Buffer[], rawBytes: number): Promise<void> {
+  async addLarge(raw: readonly Buffer[], rawBytes: number, owner: number): Promise<void> {
     await this.flush();
+    const [keyGroup, kind, owners] = [this.#keyGroup, this.#kind, Uint16Array.of(owner)];
     const packed = packPieces(raw);
-    this.#flights.push({ keyGroup: this.#keyGroup, rows: 1, rawBytes, raw, packed, buffer: null });
+    this.#flights.push({ keyGroup, kind, owners, rows: 1, rawBytes, raw, packed, buffer: null });
     while (this.#flights.length > 0) await this.#land();
   }
 
@@ -132,6 +145,8 @@ export class SegmentBody {
     packed.catch(() => {});
     this.#flights.push({
       keyGroup: this.#keyGroup,
+      kind: this.#kind,
+      owners: Uint16Array.from(this.#owners),
       rows: this.#blockRows,
       rawBytes: raw.length,
       raw: [raw],
@@ -140,6 +155,7 @@ export class SegmentBody {
     });
     this.#used = 0;
     this.#blockRows = 0;
+    this.#owners = [];
     if (this.#flights.length >= PARALLEL_BLOCKS) await this.#land();
     this.#block = this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.#block.length);
   }
@@ -165,7 +181,7 @@ export class SegmentBody {
 
   /** Writes the frame of the oldest block under way. */
   async #land(): Promise<void> {
-    const { keyGroup, rows, rawBytes, raw, packed, buffer } = this.#flights.shift()!;
+    const { keyGroup, kind, owners, rows, rawBytes, raw, packed, buffer } = this.#flights.shift()!;
     const pieces = await packed;
     const packedBytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
     const smaller = packedBytes < rawBytes;
@@ -176,6 +192,7 @@ export class SegmentBody {
       rawBytes,
       rows,
       keyGroup,
+      kind,
       codec: smaller ? 'zstd' : 'raw',
     });
     let crc = crc32(head.subarray(0, FRAME_HEADER_BYTES - 4));
@@ -184,7 +201,8 @@ export class SegmentBody {
       await this.#gently(piece.length);
     }
     head.writeUInt32BE(crc, FRAME_HEADER_BYTES - 4);
-    const entry = { offset: this.#bytes, bytes: FRAME_HEADER_BYTES + storedBytes, rawBytes, rows };
+    const bytes = FRAME_HEADER_BYTES + storedBytes;
+    const entry: BlockEntry = { offset: this.#bytes, bytes, rawBytes, rows, kind, owners };
     await this.#write(head);
     for (const piece of stored) await this.#write(piece);
     const blocks = this.#groups.get(keyGroup);

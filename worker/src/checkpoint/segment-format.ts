@@ -5,11 +5,15 @@
  *   segment = header frame* footer trailer
  *   header  = "TJSG" version:u16 headerBytes:u16 kind:u8 0:u8 first:u16 last:u16 run:u32
  *             from:u64 to:u64 epoch:u64 crc:u32
- *   frame   = storedBytes:u32 rawBytes:u32 rows:u32 keyGroup:u16 codec:u8 0:u8 crc:u32 stored
+ *   frame   = storedBytes:u32 rawBytes:u32 rows:u32 keyGroup:u16 codec:u8 kind:u8 crc:u32 stored
  *   raw     = { keyBytes:u16 valueBytes:u32 key value }*         valueBytes 0xffffffff = tombstone
+ *   key     = keyGroup:u16 kind:u8 owner number:u32
  *   footer  = groups:u32 { keyGroup:u16 blocks:u32 block* }*
- *   block   = offset:u64 frameBytes:u32 rawBytes:u32 rows:u32
+ *   block   = offset:u64 frameBytes:u32 rawBytes:u32 rows:u32 kind:u8 owners:u16 { hash:u16 }*
  *   trailer = footerOffset:u64 footerBytes:u32 footerCrc:u32 crc:u32 "TJSGEND."
+ *
+ * Rows of a block are of one key group and kind, and the footer has a hash of each one's owner: who
+ * looks for the rows of one user, or for all of one kind, decompresses no others.
  *
  * Every byte is under a crc32 or a literal, so a flipped bit in what is read is always refused. The
  * first 8 bytes and the place of the header's crc hold for every version, so that a newer file is
@@ -19,7 +23,8 @@ import { crc32 } from 'node:zlib';
 import { TriggerJobError } from '../runtime/errors.ts';
 import type { KeyGroupRange } from './snapshot.ts';
 
-const SEGMENT_VERSION = 1;
+/** 2: the kind of row stands before its owner, in blocks of its own. */
+const SEGMENT_VERSION = 2;
 
 /** Raw bytes of a block, unless one row alone is bigger. */
 export const BLOCK_RAW_BYTES = 128 * 1024;
@@ -28,6 +33,10 @@ export const TURN_BYTES = 256 * 1024;
 /** Largest value of one row. Above `maxBytesPerUser` by far; bounds what a reader may allocate. */
 const MAX_VALUE_BYTES = 512 * 1024 * 1024;
 const MAX_KEY_BYTES = 0xffff;
+/** Key group, kind and number. */
+const MIN_KEY_BYTES = 7;
+const KIND_AT = 2;
+const NUMBER_BYTES = 4;
 
 export const HEADER_BYTES = 46;
 export const FRAME_HEADER_BYTES = 20;
@@ -36,10 +45,11 @@ export const TRAILER_BYTES = 28;
 const TOMBSTONE = 0xffffffff;
 const MAGIC = 'TJSG';
 const END_MAGIC = 'TJSGEND.';
-const BLOCK_ENTRY_BYTES = 20;
+const BLOCK_ENTRY_BYTES = 23;
+const OWNER_BYTES = 2;
 const GROUP_ENTRY_BYTES = 6;
 
-/** One row. `key` begins with its key group as u16 BE; a null value is a tombstone. */
+/** One row; a null value is a tombstone. */
 export interface Row {
   key: Buffer;
   value: Buffer | null;
@@ -66,6 +76,10 @@ export interface BlockEntry {
   bytes: number;
   rawBytes: number;
   rows: number;
+  /** Of its rows. */
+  kind: number;
+  /** `ownerHash` of its rows, each once. */
+  owners: Uint16Array;
 }
 
 export type Codec = 'raw' | 'zstd';
@@ -75,6 +89,7 @@ export interface FrameHeader {
   rawBytes: number;
   rows: number;
   keyGroup: number;
+  kind: number;
   codec: Codec;
 }
 
@@ -150,6 +165,7 @@ export function encodeFrameHeader(frame: FrameHeader): Buffer {
   out.writeUInt32BE(frame.rows, 8);
   out.writeUInt16BE(frame.keyGroup, 12);
   out.writeUInt8(CODECS.indexOf(frame.codec), 14);
+  out.writeUInt8(frame.kind, 15);
   return out;
 }
 
@@ -171,7 +187,8 @@ export function decodeFrame(
     frame.readUInt32BE(0) === stored.length &&
     frame.readUInt32BE(4) === entry.rawBytes &&
     frame.readUInt32BE(8) === entry.rows &&
-    frame.readUInt16BE(12) === keyGroup;
+    frame.readUInt16BE(12) === keyGroup &&
+    frame.readUInt8(15) === entry.kind;
   if (!agrees) throw bad('differs from its index entry');
   return { codec, stored };
 }
@@ -182,11 +199,11 @@ export function decodeFrame(
  */
 export function rowBytes(row: Row): number {
   const value = row.value?.length ?? 0;
-  if (row.key.length < 2 || row.key.length > MAX_KEY_BYTES || value > MAX_VALUE_BYTES) {
+  if (row.key.length < MIN_KEY_BYTES || row.key.length > MAX_KEY_BYTES || value > MAX_VALUE_BYTES) {
     throw new TriggerJobError(
       'SEGMENT_ROW',
-      `a row with a key of ${row.key.length} bytes and a value of ${value} bytes: a key has 2 to ` +
-        `${MAX_KEY_BYTES} bytes, a value at most ${MAX_VALUE_BYTES}`,
+      `a row with a key of ${row.key.length} bytes and a value of ${value} bytes: a key has ` +
+        `${MIN_KEY_BYTES} to ${MAX_KEY_BYTES} bytes, a value at most ${MAX_VALUE_BYTES}`,
     );
   }
   return ROW_HEADER_BYTES + row.key.length + value;
@@ -200,10 +217,29 @@ export function encodeRowHead(row: Row, out: Buffer, at: number): number {
   return at + ROW_HEADER_BYTES + row.key.length;
 }
 
+/** Kind of the row whose key begins at `keyAt`. */
+export function kindOf(bytes: Buffer, keyAt = 0): number {
+  return bytes[keyAt + KIND_AT]!;
+}
+
+/** What rows of one key group, kind and owner have in common: all of the key but the number. */
+export function ownerOf(key: Buffer): Buffer {
+  return key.subarray(0, key.length - NUMBER_BYTES);
+}
+
+/** FNV-1a of `ownerOf` the key that begins at `keyAt`, folded: one of 65,536 is another's, too. */
+export function ownerHash(bytes: Buffer, keyAt: number, keyBytes: number): number {
+  const end = keyAt + keyBytes - NUMBER_BYTES;
+  let hash = 0x811c9dc5;
+  for (let at = keyAt; at < end; at++) hash = Math.imul(hash ^ bytes[at]!, 0x01000193);
+  return (hash ^ (hash >>> 16)) & 0xffff;
+}
+
 /** Rows are views on `raw`. `fault` is called for bytes that no writer of ours makes. */
 export function decodeRows(
   raw: Buffer,
   keyGroup: number,
+  kind: number,
   fault: (message: string) => TriggerJobError,
 ): Row[] {
   const rows: Row[] = [];
@@ -214,9 +250,10 @@ export function decodeRows(
     const valueBytes = raw.readUInt32BE(at + 2);
     const keyEnd = at + ROW_HEADER_BYTES + keyBytes;
     const end = valueBytes === TOMBSTONE ? keyEnd : keyEnd + valueBytes;
-    if (keyBytes < 2 || end > raw.length) throw fault('a row is cut off');
+    if (keyBytes < MIN_KEY_BYTES || end > raw.length) throw fault('a row is cut off');
     const key = raw.subarray(at + ROW_HEADER_BYTES, keyEnd);
     if (key.readUInt16BE(0) !== keyGroup) throw fault('a row of another key group');
+    if (kindOf(key) !== kind) throw fault('a row of another kind');
     if (previous !== null && previous.compare(key) >= 0) throw fault('rows are not sorted');
     rows.push({ key, value: valueBytes === TOMBSTONE ? null : raw.subarray(keyEnd, end) });
     previous = key;
@@ -227,8 +264,10 @@ export function decodeRows(
 
 export function encodeFooter(groups: ReadonlyMap<number, readonly BlockEntry[]>): Buffer {
   let bytes = 4;
-  for (const blocks of groups.values())
-    bytes += GROUP_ENTRY_BYTES + blocks.length * BLOCK_ENTRY_BYTES;
+  for (const blocks of groups.values()) {
+    bytes += GROUP_ENTRY_BYTES;
+    for (const { owners } of blocks) bytes += BLOCK_ENTRY_BYTES + owners.length * OWNER_BYTES;
+  }
   const out = Buffer.alloc(bytes);
   let at = out.writeUInt32BE(groups.size, 0);
   for (const [keyGroup, blocks] of groups) {
@@ -239,6 +278,9 @@ export function encodeFooter(groups: ReadonlyMap<number, readonly BlockEntry[]>)
       at = out.writeUInt32BE(block.bytes, at);
       at = out.writeUInt32BE(block.rawBytes, at);
       at = out.writeUInt32BE(block.rows, at);
+      at = out.writeUInt8(block.kind, at);
+      at = out.writeUInt16BE(block.owners.length, at);
+      for (const owner of block.owners) at = out.writeUInt16BE(owner, at);
     }
   }
   return out;
@@ -266,13 +308,22 @@ export function decodeFooter(
     }
     previous = keyGroup;
     const entries: BlockEntry[] = [];
-    for (let b = 0; b < blocks; b++, at += BLOCK_ENTRY_BYTES) {
+    for (let b = 0; b < blocks; b++) {
+      if (at + BLOCK_ENTRY_BYTES > footer.length) throw bad(at, 'the index is cut off');
       const offset = Number(footer.readBigUInt64BE(at));
       const bytes = footer.readUInt32BE(at + 8);
       if (offset !== next || bytes < FRAME_HEADER_BYTES) throw bad(at, 'blocks leave a gap');
       next = offset + bytes;
       const rawBytes = footer.readUInt32BE(at + 12);
-      entries.push({ offset, bytes, rawBytes, rows: footer.readUInt32BE(at + 16) });
+      const rows = footer.readUInt32BE(at + 16);
+      const kind = footer.readUInt8(at + 20);
+      const owners = new Uint16Array(footer.readUInt16BE(at + 21));
+      at += BLOCK_ENTRY_BYTES;
+      if (at + owners.length * OWNER_BYTES > footer.length) throw bad(at, 'the index is cut off');
+      for (let o = 0; o < owners.length; o++, at += OWNER_BYTES) {
+        owners[o] = footer.readUInt16BE(at);
+      }
+      entries.push({ offset, bytes, rawBytes, rows, kind, owners });
     }
     groups.set(keyGroup, entries);
   }

@@ -119,7 +119,7 @@ export class SegmentReader {
   #rows(keyGroup: number, entry: BlockEntry, raw: Buffer): Row[] {
     const bad = (fault: string) => this.#bad(entry, fault);
     if (raw.length !== entry.rawBytes) throw bad(`${raw.length} of ${entry.rawBytes} raw bytes`);
-    const rows = decodeRows(raw, keyGroup, bad);
+    const rows = decodeRows(raw, keyGroup, entry.kind, bad);
     if (rows.length !== entry.rows) throw bad(`${rows.length} of ${entry.rows} rows`);
     return rows;
   }

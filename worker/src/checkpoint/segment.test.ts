@@ -5,13 +5,17 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { TriggerJobError } from '../runtime/errors.ts';
 import { MemoryStore } from './memory-store.ts';
-import { type FinishedSegment, SegmentWriter } from './segment.ts';
+import { type FinishedSegment, finishSegment, MemoryBody, SegmentWriter } from './segment.ts';
 import { SegmentBody } from './segment-body.ts';
 import {
   BLOCK_RAW_BYTES,
+  encodeRowHead,
   FRAME_HEADER_BYTES,
   HEADER_BYTES,
+  kindOf,
+  ownerHash,
   type Row,
+  rowBytes,
   type SegmentHeader,
 } from './segment-format.ts';
 import { openSegment, openStored, type SegmentReader, verifyObject } from './segment-reader.ts';
@@ -26,10 +30,12 @@ const DELTA: SegmentHeader = {
 };
 const env = { now: () => 0 };
 
-function key(keyGroup: number, rest: string | Buffer): Buffer {
-  const head = Buffer.alloc(2);
-  head.writeUInt16BE(keyGroup);
-  return Buffer.concat([head, Buffer.from(rest as string)]);
+/** Of kind 1, number 0. */
+function key(keyGroup: number, owner: string | Buffer, kind = 1, number = 0): Buffer {
+  const head = Buffer.from([keyGroup >> 8, keyGroup & 0xff, kind]);
+  const tail = Buffer.alloc(4);
+  tail.writeUInt32BE(number);
+  return Buffer.concat([head, Buffer.from(owner as string), tail]);
 }
 
 async function write(
@@ -68,7 +74,7 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
   return 'no error';
 }
 
-/** Content of testdata/segment-v1.bin: every codec, a tombstone, an empty value, several groups. */
+/** Content of testdata/segment-v2.bin: codecs, a tombstone, an empty value, groups and kinds. */
 const GOLDEN: [number, Row[]][] = [
   [2, [{ key: key(2, 'ann'), value: Buffer.from('{"visits":1}') }]],
   [
@@ -77,14 +83,15 @@ const GOLDEN: [number, Row[]][] = [
       { key: key(5, 'bob'), value: null },
       { key: key(5, 'cid'), value: Buffer.alloc(0) },
       { key: key(5, 'dee'), value: Buffer.from('compressible '.repeat(60)) },
+      { key: key(5, 'bob', 3, 7), value: Buffer.from('of another kind') },
     ],
   ],
   [1023, [{ key: key(1023, Buffer.from([0, 255])), value: Buffer.from([0, 1, 254, 255]) }]],
 ];
-const GOLDEN_FILE = new URL('./testdata/segment-v1.bin', import.meta.url);
+const GOLDEN_FILE = new URL('./testdata/segment-v2.bin', import.meta.url);
 
 // Write it again (never for a released version) with UPDATE_GOLDEN=1.
-test('the golden segment of version 1 stays readable', async () => {
+test('the golden segment of version 2 stays readable', async () => {
   if (process.env['UPDATE_GOLDEN'] === '1') {
     writeFileSync(GOLDEN_FILE, (await write(GOLDEN)).content);
   }
@@ -93,13 +100,14 @@ test('the golden segment of version 1 stays readable', async () => {
   assert.deepEqual(show(await readAll(reader)), show(GOLDEN));
 });
 
-test('what is written is read back, per key group, in blocks of one key group', async () => {
+test('what is written is read back, in blocks of one key group and kind with hashes', async () => {
   const groups = fc.uniqueArray(
     fc.record({
       keyGroup: fc.integer({ min: 0, max: 1023 }),
       rows: fc.uniqueArray(
         fc.record({
           rest: fc.uint8Array({ maxLength: 6 }),
+          kind: fc.constantFrom(0, 3),
           value: fc.option(
             fc.oneof(
               fc.uint8Array({ maxLength: 200 }),
@@ -108,7 +116,7 @@ test('what is written is read back, per key group, in blocks of one key group', 
             ),
           ),
         }),
-        { selector: (row) => Buffer.from(row.rest).toString('hex'), maxLength: 12 },
+        { selector: ({ rest, kind }) => `${kind} ${rest}`, maxLength: 12 },
       ),
     }),
     { selector: (group) => group.keyGroup, maxLength: 6 },
@@ -121,8 +129,8 @@ test('what is written is read back, per key group, in blocks of one key group', 
         .map(({ keyGroup, rows }): [number, Row[]] => [
           keyGroup,
           rows
-            .map(({ rest, value }) => ({
-              key: key(keyGroup, Buffer.from(rest)),
+            .map(({ rest, kind, value }) => ({
+              key: key(keyGroup, Buffer.from(rest), kind),
               value: value === null ? null : Buffer.from(value),
             }))
             .sort((a, b) => a.key.compare(b.key)),
@@ -138,6 +146,10 @@ test('what is written is read back, per key group, in blocks of one key group', 
         assert.equal(segment.groupBytes.get(keyGroup), bytes);
         for (const entry of entries) {
           assert.ok(entry.rows === 1 || entry.rawBytes <= BLOCK_RAW_BYTES);
+          for (const row of reader.blockRows(keyGroup, entry)) {
+            assert.equal(kindOf(row.key), entry.kind);
+            assert.ok(entry.owners.includes(ownerHash(row.key, 0, row.key.length)));
+          }
           blocks++;
           if (entry.bytes === entry.rawBytes + FRAME_HEADER_BYTES) stored++;
         }
@@ -185,12 +197,28 @@ test('a segment cut off anywhere, or with bytes added, is refused', async () => 
 test('a newer version is refused by name, not as damage', async () => {
   const { crc32 } = await import('node:zlib');
   const { content } = await write(GOLDEN);
-  content.writeUInt16BE(2, 4);
+  content.writeUInt16BE(3, 4);
   content.writeUInt32BE(crc32(content.subarray(0, 42)), 42);
   const fault = await openSegment(content, 'newer').catch((thrown: Error) => thrown);
   assert.ok(fault instanceof TriggerJobError);
   assert.equal(fault.code, 'SEGMENT_VERSION');
-  assert.match(fault.message, /version 2.*version 1/);
+  assert.match(fault.message, /version 3.*version 2/);
+});
+
+test('version 1, whose keys are others, is refused by name', async () => {
+  const old = readFileSync(new URL('./testdata/segment-v1.bin', import.meta.url));
+  assert.equal(await codeOf(openSegment(old, 'old')), 'SEGMENT_VERSION');
+});
+
+test('a block with a row of another kind than its index says is refused', async () => {
+  const rows = [1, 2].map((kind) => ({ key: key(4, 'u', kind), value: Buffer.alloc(0) }));
+  const body = new MemoryBody();
+  const writer = new SegmentBody(DELTA, body);
+  await writer.enter(4, 1);
+  for (const row of rows) encodeRowHead(row, writer.block, writer.reserve(rowBytes(row), 0));
+  const segment = await finishSegment(DELTA, await writer.finish(), body);
+  const read = openSegment(segment.content, 'mixed').then(readAll);
+  await assert.rejects(read, /SEGMENT_CORRUPT|a row of another kind/);
 });
 
 test('rows out of order, of another group or range, and base tombstones are refused', async () => {
@@ -217,7 +245,7 @@ test('rows out of order, of another group or range, and base tombstones are refu
       DELTA,
     ],
     ['out of range', [[1024, []]], DELTA],
-    ['short key', [[1, [{ key: Buffer.from([0]), value: null }]]], DELTA],
+    ['short key', [[1, [{ key: key(1, '').subarray(0, 6), value: null }]]], DELTA],
     ['tombstone in a base', [[1, [a]]], { ...DELTA, kind: 'base' }],
   ];
   for (const [name, groups, header] of cases) {
@@ -255,9 +283,9 @@ test('frames are written as they are made: a bounded number of blocks is held', 
   const body = new SegmentBody(DELTA, sink);
   await body.enter(3);
   for (let block = 1; block <= 40; block++) {
-    const at = body.reserve(BLOCK_RAW_BYTES);
+    const at = body.reserve(BLOCK_RAW_BYTES, 0);
     randomBytes(BLOCK_RAW_BYTES).copy(body.block, at);
-    assert.equal(body.reserve(1), -1, 'full');
+    assert.equal(body.reserve(1, 0), -1, 'full');
     await body.flush();
     assert.ok(written > (block - 2) * BLOCK_RAW_BYTES, `${written} bytes after ${block} blocks`);
   }

@@ -1,6 +1,6 @@
 /**
  * Writes a segment (P11-P14, P18, P23): rows sorted by (key group, key), in blocks that never span
- * two key groups. The bytes are in segment-format.ts, blocks and index are made by segment-body.ts;
+ * two key groups or kinds of rows. The bytes are in segment-format.ts, blocks and index are made by segment-body.ts;
  * reading is in segment-reader.ts (`SegmentCache`, `openSegment`, `verifyObject`); the chain of a
  * key group is in chain.ts (`chainOf`, `mergeChain`, `collectGroup`).
  *
@@ -15,6 +15,8 @@ import {
   encodeHeader,
   encodeRowHead,
   HEADER_BYTES,
+  kindOf,
+  ownerHash,
   ROW_HEADER_BYTES,
   type Row,
   rowBytes,
@@ -138,14 +140,17 @@ export class SegmentWriter {
     const body = this.#body;
     for (const row of rows) {
       const bytes = this.#check(row);
+      const kind = kindOf(row.key);
+      if (kind !== body.kind) await body.enter(body.keyGroup, kind);
+      const owner = ownerHash(row.key, 0, row.key.length);
       if (bytes > BLOCK_RAW_BYTES) {
-        await body.addLarge(sliceRow(row), bytes);
+        await body.addLarge(sliceRow(row), bytes, owner);
         continue;
       }
-      let at = body.reserve(bytes);
+      let at = body.reserve(bytes, owner);
       if (at < 0) {
         await body.flush();
-        at = body.reserve(bytes);
+        at = body.reserve(bytes, owner);
       }
       const valueAt = encodeRowHead(row, body.block, at);
       row.value?.copy(body.block, valueAt);

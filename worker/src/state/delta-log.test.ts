@@ -16,9 +16,13 @@ import type { UserRow } from './user-state.ts';
 const RANGE = { first: 4, last: 9 };
 
 function rowOf(group: number, name: string, value: Buffer | null): UserRow {
-  const key = Buffer.concat([Buffer.from([0, group]), Buffer.from(name)]);
+  // Of several kinds.
+  const head = Buffer.from([0, group, name.length % 3]);
+  const key = Buffer.concat([head, Buffer.from(name), Buffer.alloc(4)]);
   return { key, value };
 }
+
+const keyOf = (group: number, name: string) => rowOf(group, name, null).key.toString('latin1');
 
 /** Rows after applying all runs in order, tombstones kept: what a restore would do. */
 async function merged(segments: readonly FinishedSegment[]): Promise<[string, string | null][]> {
@@ -69,8 +73,8 @@ test('the last image of a row wins, a tombstone too; the header says which inter
   const { header } = await openSegment(segments[0]!.content, 'segment');
   assert.deepEqual(header, { kind: 'delta', from: 3, to: 8, run: 0, epoch: 0, range: RANGE });
   assert.deepEqual(await merged(segments), [
-    ['\u0000\u0004a', ''],
-    ['\u0000\u0007b', null],
+    [keyOf(4, 'a'), ''],
+    [keyOf(7, 'b'), null],
   ]);
   assert.deepEqual([...segments[0]!.groupBytes.keys()], [4, 7]);
   assert.equal(segments[0]!.rows, 2);
@@ -154,9 +158,20 @@ test('a value of several megabytes passes through the spool', async (t) => {
   const segments = await sealed(log, 0, 1);
   assert.equal(segments.length, 2);
   assert.deepEqual(await merged(segments), [
-    ['\u0000\u0005big', big.toString('latin1')],
-    ['\u0000\u0005small', 's'],
+    [keyOf(5, 'big'), big.toString('latin1')],
+    [keyOf(5, 'small'), 's'],
   ]);
+});
+
+test('what is overdue goes to the spool without another row, which may never come', async (t) => {
+  const spoolPath = join(await spoolFolder(t), 'overdue');
+  const log = new DeltaLog({ range: RANGE, limitBytes: 1000, spoolPath });
+  // The second one comes while the first run is packed.
+  for (const name of ['first', 'second']) log.add(5, rowOf(5, name, Buffer.alloc(600_000, name)));
+  const { bytes } = log;
+  for (let n = 0; n < 1000 && log.bytes > 0; n++) await sleep(5);
+  assert.ok(bytes > 1_000_000 && log.bytes === 0, `${bytes}, then ${log.bytes}`);
+  assert.equal((await sealed(log, 0, 1)).length, 2);
 });
 
 test('a spool that cannot be written fails the seal, it never gives a smaller delta', async (t) => {

@@ -61,10 +61,15 @@ export class DeltaLog {
   add(keyGroup: number, row: UserRow): void {
     invariant(!this.#closed, 'a row was added to an interval that is over');
     this.#rows.add(keyGroup, row);
+    if (this.#rows.full) this.#cut(this.#options.spoolPath);
+    else this.#cutDue();
+  }
+
+  /** One run at a time: one that is overdue waits for the end of the last one. */
+  #cutDue(): void {
     const { limitBytes, spoolPath } = this.#options;
-    // One run at a time: one that is overdue is cut by a later row, or by `close`.
-    const due = spoolPath !== null && this.#rows.usedBytes > limitBytes;
-    if (this.#rows.full || (due && this.#packing.length === 0)) this.#cut(spoolPath);
+    if (spoolPath === null || this.#packing.length > 0) return;
+    if (this.#rows.usedBytes > limitBytes) this.#cut(spoolPath);
   }
 
   /** The interval is over and its frozen set out: its last run is packed from now on. */
@@ -120,6 +125,9 @@ export class DeltaLog {
     this.#packing.shift();
     rows.release();
     this.#packedBytes += run.heldBytes;
+    // Not left to the next row: for these bytes the task may have stopped its input (P17), and then
+    // none would come until the next barrier.
+    if (!this.#closed) this.#cutDue();
     return run;
   }
 }

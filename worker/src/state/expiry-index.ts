@@ -2,8 +2,8 @@
  * Which users may have expired, without a scan of the state: with each head, a row keyed by the
  * minute of its last access is written to the local database only. It is a hint: whoever reads it
  * checks the live entry or the head again (P37), and a stale mark is simply removed. Marks never
- * enter a segment; restore writes them anew from the heads. A scan of all heads was rejected: heads
- * lie between 16 KB of other rows each, so it reads the whole database.
+ * enter a segment; restore writes them anew from the heads. A scan of all heads was rejected: it
+ * would read each of them to find a few.
  */
 import { userPrefix } from './rows.ts';
 import type { UserRow, UserState } from './user-state.ts';

@@ -1,35 +1,29 @@
 /**
- * One key group of a checkpoint as it lies in its segments, in memory: read through once, so that
- * what is damaged is found before the task runs, and for the head rows, which every event needs;
- * then the other rows, user by user as they are asked for, or all that are left. Rows come from the
- * newest part of the chain to the oldest: the first image of a key counts, older ones are passed
- * over.
+ * One key group of a checkpoint as it lies in its segments, in memory: first the head rows, which
+ * every event needs; then the other rows, those of one user and kind as they are asked for, or all
+ * that are left. Rows come from the newest part of the chain to the oldest: the first image of a
+ * key counts, older ones are passed over. Damage is found before the task runs: the segments were
+ * fetched whole, and their sha256 checked.
  */
 import { NewestRows } from '../checkpoint/chain.ts';
-import type { BlockEntry } from '../checkpoint/segment-format.ts';
+import { type BlockEntry, kindOf, ownerHash, ownerOf } from '../checkpoint/segment-format.ts';
 import type { SegmentReader } from '../checkpoint/segment-reader.ts';
-import { isHeadKey, prefixBytes } from './rows.ts';
+import { HEAD, isHeadKey } from './rows.ts';
 import type { UserRow } from './user-state.ts';
 
-interface IndexedBlock {
+interface HeldBlock {
   reader: SegmentReader;
   entry: BlockEntry;
-  /** Hashes of its users, each once: which blocks to read for one of them. */
-  users: Uint32Array;
   /** Of the chain's oldest part. */
   oldest: boolean;
-}
-
-/** Of the user that a row belongs to. */
-export function prefixOf(key: Buffer): Buffer {
-  return key.subarray(0, prefixBytes(key));
 }
 
 export class GroupImage {
   readonly keyGroup: number;
   readonly #readers: readonly SegmentReader[];
-  readonly #blocks: IndexedBlock[] = [];
-  /** Users that were taken out, by prefix as latin1: their rows are the backend's from then on. */
+  /** Without those of head rows, newest first. */
+  readonly #blocks: HeldBlock[] = [];
+  /** Owners that were taken out, as latin1: their rows are the backend's from then on. */
   readonly #taken = new Set<string>();
   /** Rows of others that were written or deleted since, by key as latin1. */
   readonly #overwritten = new Set<string>();
@@ -41,54 +35,55 @@ export class GroupImage {
   }
 
   /**
-   * Reads every block once; must be done first. Yields its raw bytes with the head rows among the
+   * Reads the head rows; must be done first. A block at a time: its raw bytes, and those of its
    * rows that count, which are valid until the next step.
    */
-  *index(scratch: Buffer): Generator<{ bytes: number; heads: UserRow[] }, void, void> {
+  *heads(scratch: Buffer): Generator<{ bytes: number; heads: UserRow[] }, void, void> {
     const newest = new NewestRows();
     for (const [number, reader] of this.#readers.entries()) {
       const oldest = number === this.#readers.length - 1;
       for (const entry of reader.groups.get(this.keyGroup) ?? []) {
+        if (entry.kind !== HEAD) {
+          this.#blocks.push({ reader, entry, oldest });
+          continue;
+        }
         const rows = reader.blockRows(this.keyGroup, entry, scratch);
-        this.#blocks.push({ reader, entry, users: usersOf(rows), oldest });
-        const heads = rows.filter(({ key }) => isHeadKey(key));
-        const found = oldest ? newest.ofOldest(heads) : newest.of(heads);
-        yield { bytes: entry.rawBytes, heads: found };
+        yield { bytes: entry.rawBytes, heads: oldest ? newest.ofOldest(rows) : newest.of(rows) };
       }
     }
   }
 
-  has(user: string): boolean {
-    return !this.#taken.has(user);
+  has(owner: string): boolean {
+    return !this.#taken.has(owner);
   }
 
-  /** The user's rows but for its head, by its prefix. The caller writes them, then says `take`. */
-  rowsOf(prefix: Buffer): UserRow[] {
+  /** All rows of this row's owner. The caller writes them, then says `take`. */
+  rowsOf(row: Buffer): UserRow[] {
     const newest = new NewestRows();
+    const owner = ownerOf(row);
     const found: UserRow[] = [];
-    for (const { reader, entry } of this.#blocksOf(prefix)) {
+    for (const { reader, entry } of this.#blocksOf(row)) {
       const own = reader
         .blockRows(this.keyGroup, entry)
-        .filter(({ key }) => prefixOf(key).equals(prefix) && this.#counts(key));
+        .filter(({ key }) => ownerOf(key).equals(owner) && this.#counts(key));
       found.push(...newest.of(own));
     }
     return found;
   }
 
-  take(user: string): void {
-    this.#taken.add(user);
+  take(owner: string): void {
+    this.#taken.add(owner);
   }
 
   /** The backend has a later image of this row from now on, or is to have none. */
   overwrite(key: Buffer): void {
-    const prefix = prefixOf(key);
-    if (isHeadKey(key) || !this.has(prefix.toString('latin1'))) return;
-    // Of users in no block no row can come: theirs would only take memory.
-    if (this.#blocksOf(prefix).length > 0) this.#overwritten.add(key.toString('latin1'));
+    if (isHeadKey(key) || !this.has(ownerOf(key).toString('latin1'))) return;
+    // Of an owner in no block no row can come: its own would only take memory.
+    if (this.#blocksOf(key).length > 0) this.#overwritten.add(key.toString('latin1'));
   }
 
   /**
-   * The rows, heads apart, of users that are not taken by then, a block at a time; `bytes` were
+   * The rows, heads apart, of owners that are not taken by then, a block at a time; `bytes` were
    * looked at.
    */
   *rest(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
@@ -102,38 +97,19 @@ export class GroupImage {
     }
   }
 
-  /** Those that may hold rows of the user, newest first. */
-  #blocksOf(prefix: Buffer): IndexedBlock[] {
-    const hash = hashOf(prefix, prefix.length);
-    return this.#blocks.filter(({ users }) => users.includes(hash));
+  /** Those that may hold rows of this row's owner, newest first; by its hash, so some may not. */
+  #blocksOf(key: Buffer): HeldBlock[] {
+    const kind = kindOf(key);
+    const hash = ownerHash(key, 0, key.length);
+    return this.#blocks.filter(({ entry }) => entry.kind === kind && entry.owners.includes(hash));
   }
 
   #counts(key: Buffer): boolean {
     const overwritten = this.#overwritten;
-    return !isHeadKey(key) && !(overwritten.size > 0 && overwritten.has(key.toString('latin1')));
+    return !(overwritten.size > 0 && overwritten.has(key.toString('latin1')));
   }
 
   #isLeft(key: Buffer): boolean {
-    return this.#taken.size === 0 || this.has(prefixOf(key).toString('latin1'));
+    return this.#taken.size === 0 || this.has(ownerOf(key).toString('latin1'));
   }
-}
-
-function usersOf(rows: readonly UserRow[]): Uint32Array {
-  const hashes: number[] = [];
-  let last = -1;
-  for (const { key } of rows) {
-    const hash = hashOf(key, prefixBytes(key));
-    // Rows of a user lie side by side.
-    if (hash === last) continue;
-    hashes.push(hash);
-    last = hash;
-  }
-  return Uint32Array.from(hashes);
-}
-
-/** FNV-1a. A collision costs the reading of a block. */
-function hashOf(bytes: Buffer, length: number): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < length; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
-  return hash >>> 0;
 }

@@ -1,18 +1,19 @@
 /**
  * A backend that is filled while it is used: after a restore it has the users' head rows, all that
- * most events read; profiles and chunks are still in the checkpoint's segments, in memory. A user
- * of whom one is asked for is written into the backend first, all others follow beside event
- * processing. So events flow once the segments have been read, not once RocksDB holds them; to its
- * caller the state is whole from the beginning (P3).
+ * most events read; profiles and chunks are still in the checkpoint's segments, in memory. What is
+ * asked for of a user, its profile or its chunks, is written into the backend first, all else
+ * follows beside event processing. So events flow once the heads have been read, not once RocksDB
+ * holds all; to its caller the state is whole from the beginning (P3).
  *
- * Beside its head, a user is in the segments or in the backend: its rows go over together, before
- * the first of them is read, and what is left of a key group passes over such users. A row that is
- * written or deleted before is passed over, too. Later images are therefore never overwritten by
- * restored ones (P6).
+ * A user's profile is in the segments or in the backend, and so are its chunks: they go over
+ * together, before the first of them is read, and what is left of a key group passes over them. A
+ * row that is written or deleted before is passed over, too. Later images are therefore never
+ * overwritten by restored ones (P6).
  */
+import { ownerOf } from '../checkpoint/segment-format.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import type { ScanOptions, StateBackend } from './backend.ts';
-import { type GroupImage, prefixOf } from './group-image.ts';
+import type { GroupImage } from './group-image.ts';
 import { isHeadKey } from './rows.ts';
 import type { UserRow } from './user-state.ts';
 
@@ -66,8 +67,8 @@ export class HydratingBackend implements StateBackend {
   }
 
   /**
-   * Before anything is read: these key groups are in segments of `bytes`, in memory, indexed; their
-   * heads have been written.
+   * Before anything is read: these key groups are in segments of `bytes`, in memory; their heads
+   * have been written.
    */
   attach(images: readonly GroupImage[], bytes: number): void {
     this.#bytes = bytes;
@@ -134,25 +135,24 @@ export class HydratingBackend implements StateBackend {
     await this.#backend.close();
   }
 
-  /** Brings over the users of these rows. */
+  /** Brings over the owners of these rows. */
   #fetch(keys: readonly Buffer[]): void {
-    const users = new Map<string, GroupImage>();
+    const owners = new Map<string, GroupImage>();
     const rows: UserRow[] = [];
     let found = 0;
     for (const key of keys) {
       const image = this.#images.get(key.readUInt16BE(0));
       if (image === undefined || isHeadKey(key)) continue;
-      const prefix = prefixOf(key);
-      const user = prefix.toString('latin1');
-      if (!image.has(user) || users.has(user)) continue;
-      users.set(user, image);
-      const own = image.rowsOf(prefix);
+      const owner = ownerOf(key).toString('latin1');
+      if (!image.has(owner) || owners.has(owner)) continue;
+      owners.set(owner, image);
+      const own = image.rowsOf(key);
       // New users have none: they cost no block.
       if (own.length > 0) found++;
       rows.push(...own);
     }
     if (rows.length > 0) this.#backend.write(rows);
-    for (const [user, image] of users) image.take(user);
+    for (const [owner, image] of owners) image.take(owner);
     if (found > MANY_USERS && !this.#backend.stalled()) {
       this.slice(Math.min(found * TAKEN_ALONG_BYTES, MAX_TAKEN_ALONG_BYTES));
     }

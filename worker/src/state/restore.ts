@@ -1,7 +1,7 @@
 /**
  * Brings a task the key groups of a checkpoint: base, then deltas in order, later rows win. Small
- * enough for memory, the segments are read and only the heads written; the backend gets the other
- * rows while the task runs (hydrating-backend.ts); else a fresh backend is filled first. Also
+ * enough for memory, only the heads are read and written; the backend gets the other rows while the
+ * task runs (hydrating-backend.ts); else a fresh backend is filled first. Also
  * rebuilds what no segment holds: the expiry marks, the number of users, the chain.
  */
 import { type ChainParts, chainOf, newestRows, openChain, planChain } from '../checkpoint/chain.ts';
@@ -65,7 +65,7 @@ export async function restoreState(request: RestoreRequest): Promise<RestoreResu
   await fetchAhead(request, segments, objects);
   let found: Found;
   if (hydration !== undefined && fits(objects, hydration.maxBytes)) {
-    const { images, ...rest } = await indexAll(request, segments, chains);
+    const { images, ...rest } = await writeHeads(request, segments, chains);
     hydration.attach(images, bytesOf(objects));
     found = rest;
   } else {
@@ -113,8 +113,8 @@ interface Found {
   bytes: number;
 }
 
-/** Reads all and writes heads and marks: the other rows follow out of memory. */
-async function indexAll(
+/** Writes heads and marks: the other rows follow out of memory. */
+async function writeHeads(
   request: RestoreRequest,
   segments: SegmentCache,
   chains: ReadonlyMap<number, ChainParts>,
@@ -125,7 +125,7 @@ async function indexAll(
   const images: GroupImage[] = [];
   for (const [group, parts] of chains) {
     const image = new GroupImage(group, await openChain(segments, parts, group));
-    for (const { bytes, heads } of image.index(scratch)) {
+    for (const { bytes, heads } of image.heads(scratch)) {
       found.users += heads.length;
       found.bytes += bytes;
       request.backend.write([...heads, ...marksOf(request.expiry, heads)]);

@@ -151,7 +151,7 @@ test('a key tells its parts', () => {
   );
 });
 
-test('no row of a user falls among those of another, whatever their ids', () => {
+test('no chunk of a user falls among those of another, whatever their ids', () => {
   const ids = fc.uniqueArray(fc.oneof(text, fc.string({ unit: fc.constantFrom('\0', '\u0001') })), {
     minLength: 2,
     maxLength: 12,
@@ -160,7 +160,7 @@ test('no row of a user falls among those of another, whatever their ids', () => 
     fc.property(ids, (userIds) => {
       const all = userIds.flatMap((userId) => {
         const prefix = rows.userPrefix(7, userId);
-        const keys = [rows.rowKey(prefix, rows.HEAD), rows.rowKey(prefix, rows.CHUNK, 0xffffffff)];
+        const keys = [0, 0xffffffff].map((seq) => rows.rowKey(prefix, rows.CHUNK, seq));
         return keys.map((key) => ({ userId, key }));
       });
       all.sort((a, b) => a.key.compare(b.key));
@@ -170,11 +170,14 @@ test('no row of a user falls among those of another, whatever their ids', () => 
   );
 });
 
-test('chunks of a user lie in the order of their numbers, a group before the next', () => {
+test('heads before other rows, chunks by their numbers, a group before the next', () => {
   const prefix = rows.userPrefix(1, 'u');
-  const keys = [0, 8, 255, 256, 65_536, 0xffffffff].map((seq) =>
-    rows.rowKey(prefix, rows.CHUNK, seq),
-  );
+  const keys = [
+    rows.rowKey(prefix, rows.HEAD),
+    rows.rowKey(rows.userPrefix(1, 'v'), rows.HEAD),
+    rows.rowKey(prefix, rows.PROFILE),
+    ...[0, 8, 255, 256, 65_536, 0xffffffff].map((seq) => rows.rowKey(prefix, rows.CHUNK, seq)),
+  ];
   keys.push(rows.rowKey(rows.userPrefix(2, ''), rows.HEAD));
   assert.deepEqual([...keys].sort(Buffer.compare), keys);
 });

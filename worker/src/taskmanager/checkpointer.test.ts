@@ -14,7 +14,7 @@ import { DeltaLog, type DeltaLogOptions } from '../state/delta-log.ts';
 import { ExpiryIndex } from '../state/expiry-index.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
 import { restoreState } from '../state/restore.ts';
-import { PROFILE, rowKey, userPrefix } from '../state/rows.ts';
+import { PROFILE, parseKey, rowKey, userPrefix } from '../state/rows.ts';
 import { type BarrierCapture, baseBudget, Checkpointer, type TaskReport } from './checkpointer.ts';
 
 const RANGE = { first: 0, last: 3 };
@@ -141,7 +141,7 @@ class Rig {
     const all = { gte: Buffer.from([0]), lt: Buffer.from([9]), maxRows: 1000, maxBytes: 1 << 20 };
     for await (const batch of backend.scan(all)) {
       for (const { key, value } of batch) {
-        found[key.toString('latin1', 4, key.length - 5)] = value.toString();
+        found[parseKey(key).userId] = value.toString();
       }
     }
     return found;
@@ -417,7 +417,7 @@ test('after close nothing is acknowledged; a delta that cannot be sealed is a fa
 
   const broken = new Rig();
   const delta = broken.delta({ limitBytes: 0, spoolPath: '/dev/null/no-folder' });
-  delta.add(1, { key: Buffer.from([0, 1, 1]), value: null });
+  delta.add(1, { key: rowKey(userPrefix(1, 'u'), PROFILE), value: null });
   broken.begin(1);
   broken.checkpointer.drained(delta);
   for (let n = 0; n < 100_000 && broken.faults.length === 0; n++) await turn();

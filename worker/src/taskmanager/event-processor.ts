@@ -326,7 +326,7 @@ export class EventProcessor {
       return;
     }
     const { manager, attempt } = this.#deps;
-    manager.create(userId, first.keyGroup, answer, first.time, attempt);
+    this.#judging.prepare(manager.create(userId, first.keyGroup, answer, first.time, attempt));
     for (const record of waiting) this.#handleOne(record);
     manager.settle();
   }

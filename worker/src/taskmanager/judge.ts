@@ -34,6 +34,15 @@ export class Judge {
     this.#probe.fields = fields;
   }
 
+  /**
+   * A new user's profile is at hand: what scripts ask of it is taken out now. Else the first event
+   * that asks for it, most often one of a later interval, reads a row for it.
+   */
+  prepare(user: UserState): void {
+    const { fields } = this.#scope;
+    if (fields !== null) user.fields(fields, this.#manager.stored);
+  }
+
   /** What the filter says of an event before it joins the user's history. */
   verdict(user: UserState, record: AcceptedRecord): Verdict {
     const ahead = record.verdictOf === user ? record.verdict : null;
