@@ -1,8 +1,8 @@
 /**
  * Writes a segment (P11-P14, P18, P23): rows sorted by (key group, key), in blocks that never span
- * two key groups or kinds of rows. The bytes are in segment-format.ts, blocks and index are made by segment-body.ts;
- * reading is in segment-reader.ts (`SegmentCache`, `openSegment`, `verifyObject`); the chain of a
- * key group is in chain.ts (`chainOf`, `mergeChain`, `collectGroup`).
+ * two key groups or kinds of rows. The bytes are in segment-format.ts, blocks and index are made by
+ * segment-body.ts; reading is in segment-reader.ts (`SegmentCache`, `openSegment`, `verifyObject`);
+ * the chain of a key group is in chain.ts (`chainOf`, `mergeChain`, `collectGroup`).
  *
  * It runs in a slot thread beside event processing, so even sha256 and the copy into the final
  * buffer give way in between. A plain Buffer.concat of 64 MiB stops the slot for 20 ms.

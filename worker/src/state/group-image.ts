@@ -1,15 +1,18 @@
 /**
  * One key group of a checkpoint as it lies in its segments, in memory: first the head rows, which
- * every event needs; then the other rows, those of one user and kind as they are asked for, or all
- * that are left. Rows come from the newest part of the chain to the oldest: the first image of a
- * key counts, older ones are passed over. Damage is found before the task runs: the segments were
- * fetched whole, and their sha256 checked.
+ * every event needs and which may be held here, too, until they are written; then the other rows,
+ * those of one user and kind as they are asked for, or all that are left. Rows come from the newest
+ * part of the chain to the oldest: the first image of a key counts, older ones are passed over.
+ * Damage is found before the task runs: the segments were fetched whole, and their sha256 checked.
  */
 import { NewestRows } from '../checkpoint/chain.ts';
 import { type BlockEntry, kindOf, ownerHash, ownerOf } from '../checkpoint/segment-format.ts';
 import type { SegmentReader } from '../checkpoint/segment-reader.ts';
 import { HEAD, isHeadKey } from './rows.ts';
 import type { UserRow } from './user-state.ts';
+
+/** Of held heads that are written at once. */
+const HEADS_BYTES = 128 * 1024;
 
 interface HeldBlock {
   reader: SegmentReader;
@@ -21,6 +24,8 @@ interface HeldBlock {
 export class GroupImage {
   readonly keyGroup: number;
   readonly #readers: readonly SegmentReader[];
+  /** Heads that are not the backend's yet, by key as latin1. */
+  readonly #held = new Map<string, UserRow>();
   /** Without those of head rows, newest first. */
   readonly #blocks: HeldBlock[] = [];
   /** Owners that were taken out, as latin1: their rows are the backend's from then on. */
@@ -34,11 +39,17 @@ export class GroupImage {
     this.#readers = readers;
   }
 
+  /** Raw bytes of the blocks of head rows. */
+  get headBytes(): number {
+    const entries = this.#readers.flatMap(({ groups }) => groups.get(this.keyGroup) ?? []);
+    return entries.reduce((sum, { kind, rawBytes }) => sum + (kind === HEAD ? rawBytes : 0), 0);
+  }
+
   /**
    * Reads the head rows; must be done first. A block at a time: its raw bytes, and those of its
-   * rows that count, which are valid until the next step.
+   * rows that count. With `scratch` they are valid until the next step.
    */
-  *heads(scratch: Buffer): Generator<{ bytes: number; heads: UserRow[] }, void, void> {
+  *heads(scratch?: Buffer): Generator<{ bytes: number; heads: UserRow[] }, void, void> {
     const newest = new NewestRows();
     for (const [number, reader] of this.#readers.entries()) {
       const oldest = number === this.#readers.length - 1;
@@ -51,6 +62,22 @@ export class GroupImage {
         yield { bytes: entry.rawBytes, heads: oldest ? newest.ofOldest(rows) : newest.of(rows) };
       }
     }
+  }
+
+  hold(heads: readonly UserRow[]): void {
+    for (const head of heads) this.#held.set(head.key.toString('latin1'), head);
+  }
+
+  /** The head row with this key, if it is held. */
+  head(key: Buffer): UserRow | undefined {
+    return this.#held.size === 0 ? undefined : this.#held.get(key.toString('latin1'));
+  }
+
+  /** The same; its row is the backend's from then on. */
+  takeHead(key: Buffer): UserRow | undefined {
+    const head = this.head(key);
+    if (head !== undefined) this.#held.delete(key.toString('latin1'));
+    return head;
   }
 
   has(owner: string): boolean {
@@ -83,10 +110,11 @@ export class GroupImage {
   }
 
   /**
-   * The rows, heads apart, of owners that are not taken by then, a block at a time; `bytes` were
-   * looked at.
+   * What is left, for the caller to write at once: heads that are held, some at a time, then the
+   * rows of owners that are not taken by then, a block at a time; `bytes` were looked at.
    */
   *rest(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
+    yield* this.#restOfHeads();
     const newest = new NewestRows();
     for (const { reader, entry, oldest } of this.#blocks) {
       const left = reader
@@ -94,6 +122,20 @@ export class GroupImage {
         .filter(({ key }) => this.#counts(key) && this.#isLeft(key));
       const rows = oldest ? newest.ofOldest(left) : newest.of(left);
       yield { bytes: entry.rawBytes, rows };
+    }
+  }
+
+  *#restOfHeads(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
+    while (this.#held.size > 0) {
+      const rows: UserRow[] = [];
+      let bytes = 0;
+      for (const [key, row] of this.#held) {
+        this.#held.delete(key);
+        rows.push(row);
+        bytes += row.key.length + row.value!.length;
+        if (bytes >= HEADS_BYTES) break;
+      }
+      yield { bytes, rows };
     }
   }
 

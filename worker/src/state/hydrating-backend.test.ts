@@ -38,25 +38,31 @@ async function reader(to: number, ops: readonly UserRow[]) {
   return openSegment((await writer.finish()).content, `delta-${to}`);
 }
 
-/** `parts`: what each interval wrote, oldest first. */
-async function hydrating(...parts: UserRow[][]) {
+/** `parts`: what each interval wrote, oldest first. `held`: the heads are in memory, too. */
+async function restored(held: boolean, parts: readonly UserRow[][]) {
   const readers = await Promise.all(parts.map((ops, i) => reader(i + 1, ops)));
   const images: GroupImage[] = [];
   const heads: string[] = [];
   const inner = new RecordingBackend();
   for (let group = RANGE.first; group <= RANGE.last; group++) {
     const image = new GroupImage(group, [...readers].reverse());
-    for (const step of image.heads(Buffer.alloc(1 << 18))) {
-      inner.write(step.heads);
+    for (const step of image.heads(held ? undefined : Buffer.alloc(1 << 18))) {
+      if (held) image.hold(step.heads);
+      else inner.write(step.heads);
       heads.push(...step.heads.map(({ value }) => value!.toString()));
     }
     images.push(image);
   }
   inner.written.length = 0;
   const backend = new HydratingBackend(inner, CACHE_BYTES);
-  backend.attach(images, SEGMENT_BYTES);
+  backend.attach(images, SEGMENT_BYTES, (head) => [markOf(head)]);
   return { backend, inner, heads };
 }
+
+const hydrating = (...parts: UserRow[][]) => restored(false, parts);
+const markOf = ({ key }: UserRow): UserRow => {
+  return { key: Buffer.from([0xff, 0xff, ...key]), value: Buffer.from('mark') };
+};
 
 const read = (backend: HydratingBackend, ...rows: UserRow[]) =>
   backend.getMany(rows.map(({ key }) => key)).map((value) => value?.toString().slice(0, 8));
@@ -94,9 +100,9 @@ test('heads are there; a read brings over the rows of its user that are of its k
   assert.equal(writtenOf(inner, C_PROFILE).length, 0, 'not asked for');
 });
 
-test('what was changed meanwhile stays: no restored row is written over it', async () => {
-  const { backend, inner } = await hydrating([
-    ...[A, A_PROFILE, A_CHUNK, B, B_PROFILE, B_CHUNK, C, C_PROFILE],
+async function changedMeanwhile(held: boolean): Promise<RecordingBackend> {
+  const { backend, inner } = await restored(held, [
+    [A, A_PROFILE, A_CHUNK, B, B_PROFILE, B_CHUNK, C, C_PROFILE],
   ]);
   read(backend, A_PROFILE);
   backend.write([put(0, 'a', HEAD, 'a2'), gone(A_CHUNK)]);
@@ -111,6 +117,42 @@ test('what was changed meanwhile stays: no restored row is written over it', asy
   const found = read(backend, A, A_PROFILE, A_CHUNK, B, B_CHUNK, C, C_PROFILE);
   assert.deepEqual(found, ['a2', 'of a', undefined, 'b2', undefined, 'c2', 'of c2']);
   assert.deepEqual(writtenOf(inner, C_PROFILE), [undefined, 'of c2']);
+  return inner;
+}
+
+test('what was changed meanwhile stays: no restored row is written over it', async () => {
+  const inner = await changedMeanwhile(false);
+  assert.deepEqual(writtenOf(inner, markOf(A)), [], 'the restore has written it');
+});
+
+test('held heads are overwritten like other rows, and nobody goes without a mark', async () => {
+  const inner = await changedMeanwhile(true);
+  for (const head of [A, B, C]) assert.deepEqual(writtenOf(inner, markOf(head)), ['mark']);
+  assert.deepEqual(writtenOf(inner, A), ['a2']);
+  assert.deepEqual(writtenOf(inner, C), [undefined, 'c2']);
+});
+
+test('held heads are read without a write, and all of them are written in the end', async () => {
+  const { backend, inner } = await restored(true, [
+    [A, A_PROFILE, B, C],
+    [put(0, 'b', HEAD, 'b2')],
+  ]);
+  const asked = [A, put(0, 'nobody', HEAD, ''), B, C];
+  assert.deepEqual(read(backend, ...asked), ['a1', undefined, 'b2', 'c1']);
+  assert.equal(inner.written.length, 0);
+  await backend.hydrate(realEnv);
+  assert.deepEqual(read(backend, ...asked), ['a1', undefined, 'b2', 'c1']);
+  for (const head of [A, B, C]) assert.deepEqual(writtenOf(inner, markOf(head)), ['mark']);
+});
+
+test('a scan finds held heads', async () => {
+  const { backend } = await restored(true, [[A, A_PROFILE, B]]);
+  const range = { gte: Buffer.from([0, 0]), lt: Buffer.from([0, 1]) };
+  const found: string[] = [];
+  for await (const rows of backend.scan({ ...range, maxRows: 100, maxBytes: 1000 })) {
+    found.push(...rows.map(({ value }) => value.toString()));
+  }
+  assert.deepEqual(found, ['a1', 'b1', 'of a']);
 });
 
 test('users with ids of any length in one block', async () => {

@@ -1,9 +1,10 @@
 /**
- * A backend that is filled while it is used: after a restore it has the users' head rows, all that
- * most events read; profiles and chunks are still in the checkpoint's segments, in memory. What is
- * asked for of a user, its profile or its chunks, is written into the backend first, all else
- * follows beside event processing. So events flow once the heads have been read, not once RocksDB
- * holds all; to its caller the state is whole from the beginning (P3).
+ * A backend that is filled while it is used: after a restore the users' head rows, all that most
+ * events read, are at hand in memory, or in it, if they are too many; profiles and chunks are still
+ * in the checkpoint's segments, in memory. What is asked for of a user, its profile or its chunks,
+ * is written into the backend first, all else follows beside event processing. So events flow once
+ * the heads have been read, not once RocksDB holds all; to its caller the state is whole from the
+ * beginning (P3).
  *
  * A user's profile is in the segments or in the backend, and so are its chunks: they go over
  * together, before the first of them is read, and what is left of a key group passes over them. A
@@ -41,9 +42,22 @@ const STALLED_MS = 20;
  * Bytes of segments that may be attached: no more than a restore holds anyway, and half of the live
  * users' memory, who have the other half meanwhile (user-state-manager.ts).
  */
-export function hydrationLimit(cacheBytes: number): number {
+function segmentLimit(cacheBytes: number): number {
   return Math.min(cacheBytes / 2, 128 * 1024 * 1024);
 }
+
+/** Bytes of held heads: half of what is then left to live users. */
+function headLimit(cacheBytes: number): number {
+  return segmentLimit(cacheBytes) / 2;
+}
+
+/** Of both together. */
+export function hydrationLimit(cacheBytes: number): number {
+  return segmentLimit(cacheBytes) + headLimit(cacheBytes);
+}
+
+/** Rows beside a head row that the backend must have with it. */
+type RowsBeside = (head: UserRow) => UserRow[];
 
 interface GroupRest {
   image: GroupImage;
@@ -51,27 +65,33 @@ interface GroupRest {
 }
 
 export class HydratingBackend implements StateBackend {
+  /** Of segments that may be attached. */
   readonly maxBytes: number;
+  /** Of heads that may be held. */
+  readonly maxHeadBytes: number;
   readonly #backend: StateBackend;
   /** Key groups whose users are not all in the backend. */
   readonly #images = new Map<number, GroupImage>();
-  /** Of their segments. */
+  /** Of their segments, and of heads. */
   #bytes = 0;
+  #beside: RowsBeside = () => [];
   /** What is left of the group that is being written. */
   #rest: GroupRest | null = null;
 
   /** `cacheBytes`: the limit of live users. */
-  constructor(backend: StateBackend, cacheBytes: number) {
+  constructor(backend: StateBackend, cacheBytes: number, maxHeadBytes = headLimit(cacheBytes)) {
     this.#backend = backend;
-    this.maxBytes = hydrationLimit(cacheBytes);
+    this.maxBytes = segmentLimit(cacheBytes);
+    this.maxHeadBytes = maxHeadBytes;
   }
 
   /**
-   * Before anything is read: these key groups are in segments of `bytes`, in memory; their heads
-   * have been written.
+   * Before anything is read: these key groups are in memory, `bytes` of them. A head is held by its
+   * image, or has been written with the rows that `beside` makes of it.
    */
-  attach(images: readonly GroupImage[], bytes: number): void {
+  attach(images: readonly GroupImage[], bytes: number, beside: RowsBeside): void {
     this.#bytes = bytes;
+    this.#beside = beside;
     for (const image of images) this.#images.set(image.keyGroup, image);
   }
 
@@ -99,15 +119,27 @@ export class HydratingBackend implements StateBackend {
   }
 
   getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
-    if (this.#images.size > 0) this.#fetch(keys);
-    return this.#backend.getMany(keys);
+    if (this.#images.size === 0) return this.#backend.getMany(keys);
+    this.#fetch(keys);
+    const found = keys.map((key) => this.#imageOf(key)?.head(key)?.value ?? undefined);
+    const others = keys.filter((_, i) => found[i] === undefined);
+    const values = this.#backend.getMany(others).values();
+    return found.map((held) => held ?? values.next().value);
   }
 
   write(ops: readonly UserRow[]): void {
-    if (this.#images.size > 0) {
-      for (const { key } of ops) this.#images.get(key.readUInt16BE(0))?.overwrite(key);
+    if (this.#images.size === 0) {
+      this.#backend.write(ops);
+      return;
     }
-    this.#backend.write(ops);
+    const beside: UserRow[] = [];
+    for (const { key } of ops) {
+      const image = this.#imageOf(key);
+      image?.overwrite(key);
+      const held = image?.takeHead(key);
+      if (held !== undefined) beside.push(...this.#beside(held));
+    }
+    this.#backend.write(beside.length > 0 ? [...beside, ...ops] : ops);
   }
 
   scan(options: ScanOptions): AsyncIterableIterator<{ key: Buffer; value: Buffer }[]> {
@@ -135,13 +167,17 @@ export class HydratingBackend implements StateBackend {
     await this.#backend.close();
   }
 
+  #imageOf(key: Buffer): GroupImage | undefined {
+    return this.#images.get(key.readUInt16BE(0));
+  }
+
   /** Brings over the owners of these rows. */
   #fetch(keys: readonly Buffer[]): void {
     const owners = new Map<string, GroupImage>();
     const rows: UserRow[] = [];
     let found = 0;
     for (const key of keys) {
-      const image = this.#images.get(key.readUInt16BE(0));
+      const image = this.#imageOf(key);
       if (image === undefined || isHeadKey(key)) continue;
       const owner = ownerOf(key).toString('latin1');
       if (!image.has(owner) || owners.has(owner)) continue;
@@ -171,7 +207,10 @@ export class HydratingBackend implements StateBackend {
       if (this.#rest === rest) this.#rest = null;
       return 0;
     }
-    if (block.rows.length > 0) this.#backend.write(block.rows);
+    const rows = block.rows.flatMap((row) =>
+      isHeadKey(row.key) ? [row, ...this.#beside(row)] : row,
+    );
+    if (rows.length > 0) this.#backend.write(rows);
     return block.bytes;
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Brings a task the key groups of a checkpoint: base, then deltas in order, later rows win. Small
- * enough for memory, only the heads are read and written; the backend gets the other rows while the
- * task runs (hydrating-backend.ts); else a fresh backend is filled first. Also
+ * enough for memory, only the heads are read; the backend gets all rows while the task runs
+ * (hydrating-backend.ts); else a fresh backend is filled first. Also
  * rebuilds what no segment holds: the expiry marks, the number of users, the chain.
  */
 import { type ChainParts, chainOf, newestRows, openChain, planChain } from '../checkpoint/chain.ts';
@@ -65,9 +65,8 @@ export async function restoreState(request: RestoreRequest): Promise<RestoreResu
   await fetchAhead(request, segments, objects);
   let found: Found;
   if (hydration !== undefined && fits(objects, hydration.maxBytes)) {
-    const { images, ...rest } = await writeHeads(request, segments, chains);
-    hydration.attach(images, bytesOf(objects));
-    found = rest;
+    const images = await imagesOf(segments, chains);
+    found = await attach(request, hydration, images, bytesOf(objects));
   } else {
     found = await writeAll(request, segments, chains);
   }
@@ -113,27 +112,44 @@ interface Found {
   bytes: number;
 }
 
-/** Writes heads and marks: the other rows follow out of memory. */
-async function writeHeads(
-  request: RestoreRequest,
+async function imagesOf(
   segments: SegmentCache,
   chains: ReadonlyMap<number, ChainParts>,
-): Promise<Found & { images: GroupImage[] }> {
-  const found = { users: 0, bytes: 0 };
-  const turn = new Turn(request);
-  const scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+): Promise<GroupImage[]> {
   const images: GroupImage[] = [];
   for (const [group, parts] of chains) {
-    const image = new GroupImage(group, await openChain(segments, parts, group));
+    images.push(new GroupImage(group, await openChain(segments, parts, group)));
+  }
+  return images;
+}
+
+/**
+ * Reads the heads; the other rows follow out of memory. Too many of them are written at once, with
+ * their marks: that takes longer than reading them.
+ */
+async function attach(
+  request: RestoreRequest,
+  hydration: HydratingBackend,
+  images: readonly GroupImage[],
+  segmentBytes: number,
+): Promise<Found> {
+  const found = { users: 0, bytes: 0 };
+  const turn = new Turn(request);
+  const headBytes = images.reduce((sum, image) => sum + image.headBytes, 0);
+  const isHeld = headBytes <= hydration.maxHeadBytes;
+  const scratch = isHeld ? undefined : Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+  for (const image of images) {
     for (const { bytes, heads } of image.heads(scratch)) {
       found.users += heads.length;
       found.bytes += bytes;
-      request.backend.write([...heads, ...marksOf(request.expiry, heads)]);
+      if (isHeld) image.hold(heads);
+      else request.backend.write([...heads, ...marksOf(request.expiry, heads)]);
       await turn.spent(bytes);
     }
-    images.push(image);
   }
-  return { ...found, images };
+  const bytes = segmentBytes + (isHeld ? headBytes : 0);
+  hydration.attach(images, bytes, (head) => marksOf(request.expiry, [head]));
+  return found;
 }
 
 async function writeAll(

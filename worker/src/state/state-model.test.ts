@@ -35,7 +35,7 @@ type Step =
   | { do: 'base' }
   | { do: 'purge' }
   | { do: 'hydrate' }
-  | { do: 'crash'; eager: boolean };
+  | { do: 'crash'; restore: 'heads held' | 'heads written' | 'all written' };
 
 interface ModelUser {
   history: string[];
@@ -47,7 +47,8 @@ type Model = Map<string, ModelUser>;
 /** Of any length: users of different lengths meet in one block. */
 const nameOf = (user: number) => `user-${user}${'-long'.repeat((user % 3) * 4)}`;
 
-const newBackend = () => new HydratingBackend(new MemoryBackend(), 1 << 24);
+const newBackend = (headBytes = 1 << 24) =>
+  new HydratingBackend(new MemoryBackend(), 1 << 24, headBytes);
 
 const cloneModel = (model: Model): Model =>
   new Map([...model].map(([id, user]) => [id, { ...user, history: [...user.history] }]));
@@ -87,7 +88,7 @@ class Rig {
     else if (step.do === 'base') await this.#base();
     else if (step.do === 'purge') await this.#purge();
     else if (step.do === 'hydrate') this.#hydrate();
-    else await this.crash(step.eager);
+    else await this.crash(step.restore);
   }
 
   #event(id: string, { gap, look }: { gap: number; look: boolean }): void {
@@ -189,9 +190,9 @@ class Rig {
   }
 
   /** Everything local is lost; the last completed checkpoint comes back. */
-  async crash(eager: boolean): Promise<void> {
+  async crash(restore: (Step & { do: 'crash' })['restore']): Promise<void> {
     if (this.#backend.groupsLeft > 0) this.hits['torn'] = (this.hits['torn'] ?? 0) + 1;
-    this.#backend = newBackend();
+    this.#backend = newBackend(restore === 'heads held' ? 1 << 24 : 0);
     this.#manager = this.#newManager();
     this.#closing = null;
     this.#bases = [];
@@ -201,7 +202,7 @@ class Rig {
     const restored = await restoreState({
       store: this.store,
       backend: this.#backend,
-      ...(!eager && { hydration: this.#backend }),
+      ...(restore !== 'all written' && { hydration: this.#backend }),
       expiry: this.#manager.expiry,
       range: RANGE,
       snapshots: last === null ? [] : [last.snapshot],
@@ -260,7 +261,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.constant({ do: 'hydrate' as const }) },
   {
     weight: 1,
-    arbitrary: fc.record({ do: fc.constant('crash' as const), eager: fc.boolean() }),
+    arbitrary: fc.record({
+      do: fc.constant('crash' as const),
+      restore: fc.constantFrom('heads held', 'heads written', 'all written'),
+    }),
   },
 );
 
@@ -272,7 +276,7 @@ test('any mix of events, barriers, evictions, bases and crashes equals the fold'
       async (steps) => {
         const rig = new Rig();
         for (const one of steps) await rig.run(one);
-        await rig.crash(false);
+        await rig.crash('heads held');
         for (const [name, count] of Object.entries(rig.hits))
           hits[name] = (hits[name] ?? 0) + count;
       },
