@@ -105,25 +105,24 @@ class DirectoryStore implements ObjectStore {
   }
 
   async get(name: string): Promise<Buffer | null> {
-    try {
-      return await readFile(this.#path(name));
-    } catch (fault) {
+    // In one piece: `readFile` has 130 turns of the event loop for 64 MiB, and a restore waited for
+    // each of them.
+    const file = await open(this.#path(name), 'r').catch((fault: unknown) => {
       if (isCode(fault, 'ENOENT')) return null;
       throw fault;
+    });
+    if (file === null) return null;
+    try {
+      return await readPiece(file, 0, (await file.stat()).size);
+    } finally {
+      await file.close();
     }
   }
 
   async getRange(name: string, offset: number, length: number): Promise<Buffer> {
     const file = await open(this.#path(name), 'r');
     try {
-      const out = Buffer.alloc(length);
-      let read = 0;
-      while (read < length) {
-        const { bytesRead } = await file.read(out, read, length - read, offset + read);
-        if (bytesRead === 0) break;
-        read += bytesRead;
-      }
-      return out.subarray(0, read);
+      return await readPiece(file, offset, length);
     } finally {
       await file.close();
     }
@@ -267,4 +266,16 @@ async function removeStale(root: string, nowMs: number): Promise<void> {
 
 function isCode(fault: unknown, code: string): boolean {
   return fault instanceof Error && 'code' in fault && fault.code === code;
+}
+
+/** Shorter where the file ends. */
+async function readPiece(file: FileHandle, offset: number, length: number): Promise<Buffer> {
+  const out = Buffer.allocUnsafeSlow(length);
+  let read = 0;
+  while (read < length) {
+    const { bytesRead } = await file.read(out, read, length - read, offset + read);
+    if (bytesRead === 0) break;
+    read += bytesRead;
+  }
+  return out.subarray(0, read);
 }
