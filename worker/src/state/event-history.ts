@@ -94,6 +94,11 @@ export class EventHistory {
     return this.#blockBytes;
   }
 
+  /** Of it, for closed chunks. */
+  get closedBytes(): number {
+    return this.#blockBytes - this.#tailCapacity;
+  }
+
   get chunks(): Chunk[] {
     const chunks: Chunk[] = [];
     for (let i = 0; i < this.#chunks.length; i += STRIDE) {

@@ -286,14 +286,35 @@ test('the cache knows its bytes exactly and keeps to its budget, whatever happen
           rig.manager.freeze();
           closing = true;
         }
-        let sum = 0;
-        for (let n = 0; n < 10; n++) sum += rig.manager.cached(`u${n}`)?.bytes ?? 0;
-        assert.equal(rig.manager.stats.cacheBytes, sum, `after ${JSON.stringify(one)}`);
+        const sum = { bytes: 0, body: 0 };
+        for (let n = 0; n < 10; n++) {
+          sum.bytes += rig.manager.cached(`u${n}`)?.bytes ?? 0;
+          sum.body += rig.manager.cached(`u${n}`)?.bodyBytes ?? 0;
+        }
+        const { cacheBytes: bytes, bodyBytes: body } = rig.manager.stats;
+        assert.deepEqual({ bytes, body }, sum, `after ${JSON.stringify(one)}`);
       }
     }),
     { seed: 7, numRuns: 100 },
   );
   assert.ok(evictions > 100);
+});
+
+test('bodies, which can be read again, go before users do', () => {
+  const rig = new Rig(90_000);
+  for (let n = 0; n < 20; n++) {
+    for (let event = 0; event < 16; event++) rig.event(`u${n}`, T0, 100, event === 15);
+  }
+  const before = rig.manager.stats;
+  assert.ok(before.cacheBytes > 180_000 && before.bodyBytes > 90_000, JSON.stringify(before));
+  rig.manager.settle();
+  const after = rig.manager.stats;
+  assert.equal(after.cached, 20, 'nobody is evicted');
+  assert.ok(after.cacheBytes <= 90_000 && after.bodyBytes > 0, JSON.stringify(after));
+  // Of users without a body some have to go: nothing is read again for them.
+  for (let n = 20; n < 60; n++) rig.event(`u${n}`, T0, 900);
+  rig.manager.settle();
+  assert.ok(rig.manager.stats.cached < 60 && rig.manager.stats.cacheBytes <= 90_000);
 });
 
 test('what a restore still holds in memory is of the cache', () => {
@@ -302,6 +323,9 @@ test('what a restore still holds in memory is of the cache', () => {
   rig.backend.heldBytes = () => 6_000;
   rig.manager.settle();
   assert.ok(rig.manager.stats.cacheBytes <= 6_000);
+  rig.backend.heldBytes = () => 20_000;
+  rig.manager.settle();
+  assert.equal(rig.manager.stats.cached, 1, 'more than all: one user stays');
   rig.backend.heldBytes = () => 0;
   for (let n = 0; n < 20; n++) rig.event(`u${n}`);
   rig.manager.settle();

@@ -53,8 +53,9 @@ export class UserState {
   released = false;
   /** Grain of the expiry mark that stands for it (expiry-index.ts); -1 none. */
   markedGrain = -1;
-  /** Its `bytes` when the cache was last told. */
+  /** Its `bytes` and `bodyBytes` when the cache was last told. */
   accountedBytes = 0;
+  accountedBody = 0;
   /** Attempt that fetched it from the Profile API, 0 = none: a repeat of its may differ (P33). */
   readonly fetchedBy: number;
 
@@ -162,9 +163,12 @@ export class UserState {
   fields(set: FieldSet, read: RowReader): JsonValue {
     const known = this.knownFields(set);
     if (known !== null) return known;
+    const used = this.#textsUsed;
     const { profile } = this.texts(read);
     const found = projected(profile, set);
     if (found === null) return profile;
+    // They have served: from now on it is the head that is asked.
+    this.#textsUsed = used;
     this.#fields = found.stored;
     this.#fieldValues = found.values;
     return found.values;
@@ -188,14 +192,23 @@ export class UserState {
 
   /** Estimate of the memory this user takes, in the arena and in the heap. */
   get bytes(): number {
-    const parsed = this.#parsedHistory === null ? 0 : this.#history.storedBytes;
     return (
       OBJECT_BYTES +
       (this.#texts?.memoryBytes ?? 0) +
       this.#history.blockBytes +
       this.#history.chunkCount * CHUNK_ENTRY_BYTES +
-      parsed * PARSED_FACTOR
+      this.#parsedBytes
     );
+  }
+
+  /** What of it can be read again: bodies of events and some scripts ask for it. */
+  get bodyBytes(): number {
+    const texts = this.#profileWritten ? (this.#texts?.memoryBytes ?? 0) : 0;
+    return texts + this.#history.closedBytes + this.#parsedBytes;
+  }
+
+  get #parsedBytes(): number {
+    return this.#parsedHistory === null ? 0 : this.#history.storedBytes * PARSED_FACTOR;
   }
 
   /** Stored bytes of profile, visit and history: what maxBytesPerUser limits. */
@@ -296,6 +309,15 @@ export class UserState {
     }
     this.#historyUsed = false;
     this.#textsUsed = false;
+  }
+
+  /** Lets go of `bodyBytes`. */
+  shrink(): void {
+    this.#history.unload();
+    this.#parsedHistory = null;
+    if (!this.#profileWritten) return;
+    this.#texts?.release();
+    this.#texts = null;
   }
 
   /** Tombstones of every row the user may have, for a drop or a purge (P37). */
