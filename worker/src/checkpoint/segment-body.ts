@@ -98,7 +98,7 @@ export class SegmentBody {
     return this.#kind;
   }
 
-  /** The rows that follow are of this key group and kind; the last ones again, or higher ones. */
+  /** The rows that follow are of this kind, and of the last key group again, or a higher one. */
   async enter(keyGroup: number, rowKind = 0): Promise<void> {
     const { kind, range } = this.#header;
     if (keyGroup < this.#keyGroup) {

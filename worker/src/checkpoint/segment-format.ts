@@ -81,7 +81,7 @@ export interface BlockEntry {
   rows: number;
   /** Of its rows. */
   kind: number;
-  /** `ownerHash` of its rows, each once. */
+  /** `ownerHash` of its rows, an owner's once; none, if the segment is read by ranges. */
   owners: Uint16Array;
 }
 
@@ -140,10 +140,11 @@ export function decodeHeader(bytes: Buffer, object: string): SegmentHeader {
     throw corrupt(object, 'header', 0, 'crc32 differs');
   }
   if (version !== SEGMENT_VERSION) {
+    const newer = version > SEGMENT_VERSION ? ', or a newer one' : '';
     throw new TriggerJobError(
       'SEGMENT_VERSION',
       `segment ${object} has format version ${version}; this build reads version ` +
-        `${SEGMENT_VERSION}. Restore it with the release that wrote it, or a newer one.`,
+        `${SEGMENT_VERSION}. Restore it with the release that wrote it${newer}.`,
     );
   }
   const kind = KINDS[bytes.readUInt8(8) - 1];
@@ -289,14 +290,21 @@ export function encodeFooter(groups: ReadonlyMap<number, readonly BlockEntry[]>)
   return out;
 }
 
-/** The index; its blocks must tile the bytes between header and footer, so no byte lies unread. */
+/**
+ * The index; its blocks must tile the bytes between header and footer, so no byte lies unread.
+ * `owners`: whether they are kept.
+ */
 export function decodeFooter(
   footer: Buffer,
   footerOffset: number,
   object: string,
+  owners: boolean,
 ): Map<number, BlockEntry[]> {
   const bad = (at: number, fault: string) => corrupt(object, 'footer', footerOffset + at, fault);
   const groups = new Map<number, BlockEntry[]>();
+  // One array for the hashes of all blocks: there are thousands.
+  const all = new Uint16Array(owners ? footer.length / OWNER_BYTES : 0);
+  let used = 0;
   let at = 4;
   let next = HEADER_BYTES;
   let previous = -1;
@@ -320,18 +328,25 @@ export function decodeFooter(
       const rawBytes = footer.readUInt32BE(at + 12);
       const rows = footer.readUInt32BE(at + 16);
       const kind = footer.readUInt8(at + 20);
-      const owners = new Uint16Array(footer.readUInt16BE(at + 21));
+      const hashes = footer.readUInt16BE(at + 21);
       at += BLOCK_ENTRY_BYTES;
-      if (at + owners.length * OWNER_BYTES > footer.length) throw bad(at, 'the index is cut off');
-      for (let o = 0; o < owners.length; o++, at += OWNER_BYTES) {
-        owners[o] = footer.readUInt16BE(at);
-      }
-      entries.push({ offset, bytes, rawBytes, rows, kind, owners });
+      if (at + hashes * OWNER_BYTES > footer.length) throw bad(at, 'the index is cut off');
+      const own = owners ? readOwners(footer, at, all.subarray(used, used + hashes)) : NO_OWNERS;
+      used += own.length;
+      at += hashes * OWNER_BYTES;
+      entries.push({ offset, bytes, rawBytes, rows, kind, owners: own });
     }
     groups.set(keyGroup, entries);
   }
   if (at !== footer.length || next !== footerOffset) throw bad(at, 'blocks leave a gap');
   return groups;
+}
+
+const NO_OWNERS = new Uint16Array(0);
+
+function readOwners(footer: Buffer, from: number, owners: Uint16Array): Uint16Array {
+  for (let i = 0; i < owners.length; i++) owners[i] = footer.readUInt16BE(from + i * OWNER_BYTES);
+  return owners;
 }
 
 export function encodeTrailer(footerOffset: number, footer: Buffer): Buffer {

@@ -167,7 +167,8 @@ async function open(
   if (footer.length !== footerBytes || crc32(footer) !== footerCrc) {
     throw corrupt(name, 'footer', footerOffset, 'crc32 differs');
   }
-  return new SegmentReader(name, header, decodeFooter(footer, footerOffset, name), read, content);
+  const groups = decodeFooter(footer, footerOffset, name, content !== null);
+  return new SegmentReader(name, header, groups, read, content);
 }
 
 /**

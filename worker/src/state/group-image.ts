@@ -13,6 +13,8 @@ import type { UserRow } from './user-state.ts';
 
 /** Of held heads that are written at once. */
 const HEADS_BYTES = 128 * 1024;
+/** Beside its bytes: key, map entry and view, measured. */
+const HELD_ROW_BYTES = 250;
 
 interface HeldBlock {
   reader: SegmentReader;
@@ -24,8 +26,8 @@ interface HeldBlock {
 export class GroupImage {
   readonly keyGroup: number;
   readonly #readers: readonly SegmentReader[];
-  /** Heads that are not the backend's yet, by key as latin1. */
-  readonly #held = new Map<string, UserRow>();
+  /** Heads that are not the backend's yet, by key as latin1; views of their blocks. */
+  readonly #held = new Map<string, Buffer>();
   /** Without those of head rows, newest first. */
   readonly #blocks: HeldBlock[] = [];
   /** Owners that were taken out, as latin1: their rows are the backend's from then on. */
@@ -39,10 +41,15 @@ export class GroupImage {
     this.#readers = readers;
   }
 
-  /** Raw bytes of the blocks of head rows. */
+  /** Memory that holding the heads takes, those included that are passed over. */
   get headBytes(): number {
-    const entries = this.#readers.flatMap(({ groups }) => groups.get(this.keyGroup) ?? []);
-    return entries.reduce((sum, { kind, rawBytes }) => sum + (kind === HEAD ? rawBytes : 0), 0);
+    let bytes = 0;
+    for (const { groups } of this.#readers) {
+      for (const { kind, rawBytes, rows } of groups.get(this.keyGroup) ?? []) {
+        if (kind === HEAD) bytes += rawBytes + rows * HELD_ROW_BYTES;
+      }
+    }
+    return bytes;
   }
 
   /**
@@ -65,19 +72,18 @@ export class GroupImage {
   }
 
   hold(heads: readonly UserRow[]): void {
-    for (const head of heads) this.#held.set(head.key.toString('latin1'), head);
+    for (const { key, value } of heads) this.#held.set(key.toString('latin1'), value!);
   }
 
-  /** The head row with this key, if it is held. */
-  head(key: Buffer): UserRow | undefined {
-    return this.#held.size === 0 ? undefined : this.#held.get(key.toString('latin1'));
+  /** The value of the head row with this key, if it is held. */
+  head(key: Buffer): Buffer | undefined {
+    const some = this.#held.size > 0 && isHeadKey(key);
+    return some ? this.#held.get(key.toString('latin1')) : undefined;
   }
 
-  /** The same; its row is the backend's from then on. */
-  takeHead(key: Buffer): UserRow | undefined {
-    const head = this.head(key);
-    if (head !== undefined) this.#held.delete(key.toString('latin1'));
-    return head;
+  /** The row is the backend's from now on. */
+  takeHead(key: Buffer): void {
+    if (this.head(key) !== undefined) this.#held.delete(key.toString('latin1'));
   }
 
   has(owner: string): boolean {
@@ -110,8 +116,9 @@ export class GroupImage {
   }
 
   /**
-   * What is left, for the caller to write at once: heads that are held, some at a time, then the
-   * rows of owners that are not taken by then, a block at a time; `bytes` were looked at.
+   * What is left, for the caller to write at once: heads that are held, some at a time, which the
+   * caller then takes; then the rows of owners that are not taken by then, a block at a time. `bytes`
+   * were looked at.
    */
   *rest(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
     yield* this.#restOfHeads();
@@ -126,17 +133,17 @@ export class GroupImage {
   }
 
   *#restOfHeads(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
-    while (this.#held.size > 0) {
-      const rows: UserRow[] = [];
-      let bytes = 0;
-      for (const [key, row] of this.#held) {
-        this.#held.delete(key);
-        rows.push(row);
-        bytes += row.key.length + row.value!.length;
-        if (bytes >= HEADS_BYTES) break;
-      }
+    let rows: UserRow[] = [];
+    let bytes = 0;
+    for (const [key, value] of this.#held) {
+      rows.push({ key: Buffer.from(key, 'latin1'), value });
+      bytes += key.length + value.length;
+      if (bytes < HEADS_BYTES) continue;
       yield { bytes, rows };
+      rows = [];
+      bytes = 0;
     }
+    if (rows.length > 0) yield { bytes, rows };
   }
 
   /** Those that may hold rows of this row's owner, newest first; by its hash, so some may not. */

@@ -40,13 +40,13 @@ const STALLED_MS = 20;
 
 /**
  * Bytes of segments that may be attached: no more than a restore holds anyway, and half of the live
- * users' memory, who have the other half meanwhile (user-state-manager.ts).
+ * users' memory, who have what is left meanwhile (user-state-manager.ts).
  */
 function segmentLimit(cacheBytes: number): number {
   return Math.min(cacheBytes / 2, 128 * 1024 * 1024);
 }
 
-/** Bytes of held heads: half of what is then left to live users. */
+/** Memory of held heads: a quarter of theirs. */
 function headLimit(cacheBytes: number): number {
   return segmentLimit(cacheBytes) / 2;
 }
@@ -67,7 +67,7 @@ interface GroupRest {
 export class HydratingBackend implements StateBackend {
   /** Of segments that may be attached. */
   readonly maxBytes: number;
-  /** Of heads that may be held. */
+  /** Of heads that may be held, as `GroupImage.headBytes` counts. */
   readonly maxHeadBytes: number;
   readonly #backend: StateBackend;
   /** Key groups whose users are not all in the backend. */
@@ -121,7 +121,7 @@ export class HydratingBackend implements StateBackend {
   getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
     if (this.#images.size === 0) return this.#backend.getMany(keys);
     this.#fetch(keys);
-    const found = keys.map((key) => this.#imageOf(key)?.head(key)?.value ?? undefined);
+    const found = keys.map((key) => this.#imageOf(key)?.head(key));
     const others = keys.filter((_, i) => found[i] === undefined);
     const values = this.#backend.getMany(others).values();
     return found.map((held) => held ?? values.next().value);
@@ -132,14 +132,16 @@ export class HydratingBackend implements StateBackend {
       this.#backend.write(ops);
       return;
     }
-    const beside: UserRow[] = [];
+    const beside = ops.flatMap(({ key }) => {
+      const value = this.#imageOf(key)?.head(key);
+      return value === undefined ? [] : this.#beside({ key, value });
+    });
+    this.#backend.write(beside.length > 0 ? [...beside, ...ops] : ops);
     for (const { key } of ops) {
       const image = this.#imageOf(key);
       image?.overwrite(key);
-      const held = image?.takeHead(key);
-      if (held !== undefined) beside.push(...this.#beside(held));
+      image?.takeHead(key);
     }
-    this.#backend.write(beside.length > 0 ? [...beside, ...ops] : ops);
   }
 
   scan(options: ScanOptions): AsyncIterableIterator<{ key: Buffer; value: Buffer }[]> {
@@ -211,6 +213,7 @@ export class HydratingBackend implements StateBackend {
       isHeadKey(row.key) ? [row, ...this.#beside(row)] : row,
     );
     if (rows.length > 0) this.#backend.write(rows);
+    for (const { key } of block.rows) rest.image.takeHead(key);
     return block.bytes;
   }
 }

@@ -1,6 +1,9 @@
 /**
- * A hand that goes round over the live users and picks who has to go; users come and go meanwhile.
- * There must be one.
+ * A hand that goes round over the live users and picks who has to go; users come and go meanwhile,
+ * and there must be one.
+ *
+ * V8 keeps each table that a map had since an iterator of it last moved, with all that was in it: a
+ * hand that rests while users come and go would hold those that are gone. So it has to `move`.
  */
 import type { UserState } from './user-state.ts';
 
@@ -26,11 +29,20 @@ export class UserClock {
     return user;
   }
 
-  /** One with `accountedBody`; somebody must have some. */
-  nextBody(): UserState {
-    let user = this.#next();
-    while (user.accountedBody === 0) user = this.#next();
-    return user;
+  /** One that let go of a body nobody asked for since the hand came by; null: there is none near. */
+  shrunk(): UserState | null {
+    for (let looks = MAX_LOOKS; looks > 0; looks--) {
+      const user = this.#next();
+      if (user.accountedBody === 0) continue;
+      user.shrink();
+      if (user.bodyBytes < user.accountedBody) return user;
+    }
+    return null;
+  }
+
+  /** A step, if it is under way. */
+  move(): void {
+    if (this.#hand?.next().done === true) this.#hand = null;
   }
 
   #next(): UserState {

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { openSegment } from '../checkpoint/segment-reader.ts';
 import { keyGroupOf } from '../exchange/key-groups.ts';
@@ -315,6 +318,28 @@ test('bodies, which can be read again, go before users do', () => {
   for (let n = 20; n < 60; n++) rig.event(`u${n}`, T0, 900);
   rig.manager.settle();
   assert.ok(rig.manager.stats.cached < 60 && rig.manager.stats.cacheBytes <= 90_000);
+});
+
+test('users that are gone are held by nobody, though a clock hand rests', async () => {
+  const rig = new Rig(90_000);
+  const withBody = (n: number) => {
+    for (let event = 0; event < 16; event++) rig.event(`u${n}`, T0, 100, event === 15);
+  };
+  for (let n = 0; n < 20; n++) withBody(n);
+  rig.manager.settle();
+  for (let n = 0; n < 20; n++) rig.manager.drop(rig.user(`u${n}`)!);
+  // From here on nobody has a body: its hand has nothing to look for.
+  const gone: WeakRef<UserState>[] = [];
+  for (let n = 100; n < 3_000; n++) {
+    gone.push(new WeakRef(rig.event(`u${n}`)));
+    rig.manager.settle();
+  }
+  // A WeakRef holds what it names until its turn is over.
+  await turn();
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
+  const held = gone.filter((one) => one.deref() !== undefined).length;
+  assert.ok(held <= rig.manager.stats.cached, `${held} of ${gone.length}`);
 });
 
 test('what a restore still holds in memory is of the cache', () => {

@@ -49,7 +49,7 @@ interface ClosingInterval {
 }
 
 /**
- * Of the budget: beyond it bodies, which can be read again, go before whole users do. One is as
+ * Of the budget: beyond it bodies that are not in use go before whole users do. One is as
  * large as five users without; newcomers come with theirs, and after a fill whole users had gone
  * for bodies that nobody asked for (bench, setting a: 20,000 loads of a slot's first 80,000 users).
  */
@@ -143,7 +143,7 @@ export class UserStateManager {
         continue;
       }
       const user = UserState.fromHead(this.#arena, userId, keyGroup, head);
-      // Written with the head, or by the restore.
+      // Written with the head, or by the restore, at the latest before the head's next image.
       user.markedGrain = this.expiry.grainOf(user.lastAccess);
       this.#admit(user);
     }
@@ -292,17 +292,18 @@ export class UserStateManager {
    * enough for a batch of RocksDB's.
    */
   settle(): void {
+    this.#clock.move();
+    this.#bodyClock.move();
     const budget = Math.max(0, this.#options.cacheBytes - this.#backend.heldBytes());
     if (this.#cacheBytes <= budget) {
       this.#pending.settle();
       return;
     }
     while (this.#cacheBytes > budget && this.#users.size > 1) {
-      if (this.#bodyBytes > budget * BODY_SHARE) {
-        const user = this.#bodyClock.nextBody();
-        user.shrink();
-        this.#account(user);
-      } else this.#evictOne(this.#clock.leastUsed());
+      const hasBodies = this.#bodyBytes > budget * BODY_SHARE;
+      const shrunk = hasBodies ? this.#bodyClock.shrunk() : null;
+      if (shrunk === null) this.#evictOne(this.#clock.leastUsed());
+      else this.#account(shrunk);
     }
     this.#pending.flush();
   }

@@ -296,10 +296,13 @@ test('the fields of a profile: those asked for, the whole where one is not short
     const answer = { profile, visit: '{}', history: [] };
     const user = UserState.fromAnswer(arena, newcomer, answer, LIMITS, []);
     const set = fieldSetOf(names);
+    user.prepare(set);
+    const prepared = user.knownFields(set);
     const first = user.fields(set, unread);
+    if (prepared !== null) assert.deepEqual(prepared, first, 'taken out at once');
     assert.deepEqual(user.fields(set, unread), first, 'the second time from memory');
     const [head, row] = user.takeRows().map(({ value }) => value!);
-    assert.equal(user.hasTexts, user.knownFields(set) === null, 'kept if the head does not answer');
+    assert.equal(user.hasTexts, prepared === null, 'kept if the head did not answer');
     const stored = UserState.fromHead(arena, 'u', 3, head!);
     const read = { ...unread, profile: () => row! };
     const known = stored.knownFields(set);

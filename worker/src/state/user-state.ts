@@ -16,6 +16,9 @@ import type { SlabArena } from './slab-arena.ts';
 /** Heap bytes of a user beyond its blocks: objects, map entries, key. Measured with 100,000. */
 const OBJECT_BYTES = 700;
 const CHUNK_ENTRY_BYTES = 24;
+/** A larger profile takes its time to parse: only for an event that asks. */
+const MAX_PREPARED_BYTES = 64 * 1024;
+
 export interface UserLimits {
   historyMaxEvents: number;
   maxBytesPerUser: number;
@@ -76,7 +79,7 @@ export class UserState {
   #lastEventMs = Number.NaN;
   #truncated: number;
   #profileWritten: boolean;
-  /** Read since the rows were last taken: they stay in memory. */
+  /** Read since the last `shrink`: they stay in memory. */
   #textsUsed = false;
   #historyUsed = false;
 
@@ -163,15 +166,19 @@ export class UserState {
   fields(set: FieldSet, read: RowReader): JsonValue {
     const known = this.knownFields(set);
     if (known !== null) return known;
-    const used = this.#textsUsed;
     const { profile } = this.texts(read);
     const found = projected(profile, set);
     if (found === null) return profile;
-    // They have served: from now on it is the head that is asked.
-    this.#textsUsed = used;
     this.#fields = found.stored;
     this.#fieldValues = found.values;
     return found.values;
+  }
+
+  /** Takes out of a newcomer's profile what `fields` will be asked for. */
+  prepare(set: FieldSet): void {
+    if (this.#texts === null || this.#textBytes > MAX_PREPARED_BYTES) return;
+    const found = projected(this.#texts.profile, set);
+    if (found !== null) this.#fields = found.stored;
   }
 
   /** The API's visit object, with the counters once an event has moved them. */
@@ -290,34 +297,25 @@ export class UserState {
       out.push({ key: rows.rowKey(prefix, rows.PROFILE), value: this.#texts!.encode() });
       this.#profileWritten = true;
     }
-    this.#unload();
+    this.shrink();
     return out;
   }
 
   /**
-   * Users that never match need neither chunks nor texts in memory: without both, twice as many fit
-   * the cache.
+   * Lets go of what can be read again and nobody has asked for since the last call. Users that never
+   * match need neither chunks nor texts in memory: without both, twice as many fit the cache.
    */
-  #unload(): void {
+  shrink(): void {
     if (!this.#historyUsed) {
       this.#history.unload();
       this.#parsedHistory = null;
     }
-    if (!this.#textsUsed) {
+    if (!this.#textsUsed && this.#profileWritten) {
       this.#texts?.release();
       this.#texts = null;
     }
     this.#historyUsed = false;
     this.#textsUsed = false;
-  }
-
-  /** Lets go of `bodyBytes`. */
-  shrink(): void {
-    this.#history.unload();
-    this.#parsedHistory = null;
-    if (!this.#profileWritten) return;
-    this.#texts?.release();
-    this.#texts = null;
   }
 
   /** Tombstones of every row the user may have, for a drop or a purge (P37). */

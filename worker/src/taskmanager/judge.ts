@@ -40,7 +40,7 @@ export class Judge {
    */
   prepare(user: UserState): void {
     const { fields } = this.#scope;
-    if (fields !== null) user.fields(fields, this.#manager.stored);
+    if (fields !== null && fields.names.length > 0) user.prepare(fields);
   }
 
   /** What the filter says of an event before it joins the user's history. */
