@@ -117,8 +117,8 @@ export class GroupImage {
 
   /**
    * What is left, for the caller to write at once: heads that are held, some at a time, which the
-   * caller then takes; then the rows of owners that are not taken by then, a block at a time. `bytes`
-   * were looked at.
+   * caller then takes; then the rows of owners that are not taken by then, a block at a time.
+   * `bytes` were looked at.
    */
   *rest(): Generator<{ bytes: number; rows: UserRow[] }, void, void> {
     yield* this.#restOfHeads();

@@ -51,8 +51,8 @@ export class StoredRows implements RowReader {
   }
 
   /**
-   * As all peeks it writes nothing, but rows that are still to come from a restore. undefined: there
-   * is no such user.
+   * As all peeks it writes nothing, but rows that are still to come from a restore. undefined:
+   * there is no such user.
    */
   peekHead({ keyGroup, id }: UserPlace): Buffer | undefined {
     return this.#pending.peek(rowKey(userPrefix(keyGroup, id), HEAD));

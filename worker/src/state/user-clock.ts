@@ -29,7 +29,7 @@ export class UserClock {
     return user;
   }
 
-  /** One that let go of a body nobody asked for since the hand came by; null: there is none near. */
+  /** One that let go of a body nobody asked for since the hand came by; null: none is near. */
   shrunk(): UserState | null {
     for (let looks = MAX_LOOKS; looks > 0; looks--) {
       const user = this.#next();

@@ -302,8 +302,8 @@ export class UserState {
   }
 
   /**
-   * Lets go of what can be read again and nobody has asked for since the last call. Users that never
-   * match need neither chunks nor texts in memory: without both, twice as many fit the cache.
+   * Lets go of what can be read again and nobody has asked for since the last call. Users that
+   * never match need neither chunks nor texts in memory: without both, twice as many fit the cache.
    */
   shrink(): void {
     if (!this.#historyUsed) {
