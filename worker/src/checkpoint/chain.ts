@@ -108,7 +108,7 @@ function covers(range: KeyGroupRange, keyGroup: number): boolean {
 }
 
 /**
- * All rows of one key group, in batches of about 64 KiB: the base's as puts, then each delta's as
+ * All rows of one key group, in batches of about 128 KiB: the base's as puts, then each delta's as
  * puts and tombstones. Apply them in this order; a later row of the same key wins. Throws
  * CHAIN_GAP, SEGMENT_CORRUPT, SEGMENT_MISSING.
  */

@@ -73,7 +73,7 @@ export class SegmentReader {
   }
 
   /**
-   * Rows of one key group in key order, a block (about 64 KiB) at a time; nothing if it has none.
+   * Rows of one key group in key order, a block (about 128 KiB) at a time; nothing if it has none.
    */
   async *readGroup(keyGroup: number): AsyncGenerator<Row[], void, void> {
     for (const entry of this.groups.get(keyGroup) ?? []) yield await this.#block(keyGroup, entry);

@@ -53,8 +53,8 @@ const AHEAD = 8;
 /** Rows' bytes and batches between two turns of the event loop: a few ms. */
 const TURN_BYTES = 1024 * 1024;
 const TURN_BATCHES = 32;
-/** Blocks are 64 KiB, but for a larger row. */
-const SCRATCH_BYTES = 128 * 1024;
+/** Blocks are 128 KiB, but for a larger row. */
+const SCRATCH_BYTES = 256 * 1024;
 
 export async function restoreState(request: RestoreRequest): Promise<RestoreResult> {
   const { store, range, snapshots, hydration } = request;
