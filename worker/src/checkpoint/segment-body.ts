@@ -21,6 +21,9 @@ import {
   encodeTrailer,
   FRAME_HEADER_BYTES,
   HEADER_BYTES,
+  kindOf,
+  ownerHash,
+  ROW_HEADER_BYTES,
   type SegmentHeader,
   TURN_BYTES,
 } from './segment-format.ts';
@@ -93,13 +96,8 @@ export class SegmentBody {
     return this.#keyGroup;
   }
 
-  /** Of the rows that follow. */
-  get kind(): number {
-    return this.#kind;
-  }
-
-  /** The rows that follow are of this kind, and of the last key group again, or a higher one. */
-  async enter(keyGroup: number, rowKind = 0): Promise<void> {
+  /** The rows that follow are of `keyGroup`; the last one again, or a higher one. */
+  async enter(keyGroup: number): Promise<void> {
     const { kind, range } = this.#header;
     if (keyGroup < this.#keyGroup) {
       throw badRow(`key group ${keyGroup} was added after ${this.#keyGroup}`);
@@ -109,29 +107,40 @@ export class SegmentBody {
     }
     await this.flush();
     this.#keyGroup = keyGroup;
-    this.#kind = rowKind;
   }
 
   /**
-   * Where to put a row of `bytes`, at most BLOCK_RAW_BYTES, in `block`; -1: it is full, `flush` it
-   * first. `owner`: its `ownerHash`.
+   * Where to put a row of `bytes`, at most BLOCK_RAW_BYTES, in `block`, whose key lies in `source`;
+   * -1: it is full, or of rows of another kind: `flush` it first.
    */
-  reserve(bytes: number, owner: number): number {
+  reserve(bytes: number, source: Buffer, keyAt: number, keyBytes: number): number {
     const at = this.#used;
-    if (at + bytes > BLOCK_RAW_BYTES) return -1;
+    const kind = kindOf(source, keyAt);
+    if (at + bytes > BLOCK_RAW_BYTES || (at > 0 && kind !== this.#kind)) return -1;
+    this.#kind = kind;
     if (at + bytes > this.#block.length) this.#growBlock(at + bytes);
     this.#used += bytes;
     this.#blockRows++;
+    const owner = ownerHash(source, keyAt, keyBytes);
     if (owner !== this.#owners.at(-1)) this.#owners.push(owner);
     return at;
   }
 
   /** A row bigger than a block, as views of at most TURN_BYTES: nothing of it is copied. */
-  async addLarge(raw: readonly Buffer[], rawBytes: number, owner: number): Promise<void> {
+  async addLarge(raw: readonly Buffer[], rawBytes: number): Promise<void> {
     await this.flush();
-    const [keyGroup, kind, owners] = [this.#keyGroup, this.#kind, Uint16Array.of(owner)];
-    const packed = packPieces(raw);
-    this.#flights.push({ keyGroup, kind, owners, rows: 1, rawBytes, raw, packed, buffer: null });
+    const [head] = raw;
+    const keyBytes = head!.readUInt16BE(0);
+    this.#flights.push({
+      keyGroup: this.#keyGroup,
+      kind: kindOf(head!, ROW_HEADER_BYTES),
+      owners: Uint16Array.of(ownerHash(head!, ROW_HEADER_BYTES, keyBytes)),
+      rows: 1,
+      rawBytes,
+      raw,
+      packed: packPieces(raw),
+      buffer: null,
+    });
     while (this.#flights.length > 0) await this.#land();
   }
 

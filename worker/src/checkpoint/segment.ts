@@ -15,8 +15,6 @@ import {
   encodeHeader,
   encodeRowHead,
   HEADER_BYTES,
-  kindOf,
-  ownerHash,
   ROW_HEADER_BYTES,
   type Row,
   rowBytes,
@@ -140,17 +138,14 @@ export class SegmentWriter {
     const body = this.#body;
     for (const row of rows) {
       const bytes = this.#check(row);
-      const kind = kindOf(row.key);
-      if (kind !== body.kind) await body.enter(body.keyGroup, kind);
-      const owner = ownerHash(row.key, 0, row.key.length);
       if (bytes > BLOCK_RAW_BYTES) {
-        await body.addLarge(sliceRow(row), bytes, owner);
+        await body.addLarge(sliceRow(row), bytes);
         continue;
       }
-      let at = body.reserve(bytes, owner);
+      let at = body.reserve(bytes, row.key, 0, row.key.length);
       if (at < 0) {
         await body.flush();
-        at = body.reserve(bytes, owner);
+        at = body.reserve(bytes, row.key, 0, row.key.length);
       }
       const valueAt = encodeRowHead(row, body.block, at);
       row.value?.copy(body.block, valueAt);

@@ -16,8 +16,6 @@ import { type BodyFacts, SegmentBody, type SegmentSink } from '../checkpoint/seg
 import {
   BLOCK_RAW_BYTES,
   HEADER_BYTES,
-  kindOf,
-  ownerHash,
   ROW_HEADER_BYTES,
   type SegmentHeader,
   TURN_BYTES,
@@ -72,18 +70,16 @@ async function pack(rows: RowSlabs, range: KeyGroupRange, sink: SegmentSink): Pr
       const slab = rows.slabOf(position);
       const from = rows.startOf(position);
       const end = rows.endOf(position);
-      const keyAt = from + ROW_HEADER_BYTES;
-      const kind = kindOf(slab, keyAt);
-      if (kind !== body.kind) await body.enter(keyGroup, kind);
-      const owner = ownerHash(slab, keyAt, slab.readUInt16BE(from));
       if (end - from > BLOCK_RAW_BYTES) {
-        await body.addLarge(piecesOf(slab, from, end), end - from, owner);
+        await body.addLarge(piecesOf(slab, from, end), end - from);
         continue;
       }
-      let at = body.reserve(end - from, owner);
+      const keyAt = from + ROW_HEADER_BYTES;
+      const keyBytes = slab.readUInt16BE(from);
+      let at = body.reserve(end - from, slab, keyAt, keyBytes);
       if (at < 0) {
         await body.flush();
-        at = body.reserve(end - from, owner);
+        at = body.reserve(end - from, slab, keyAt, keyBytes);
       }
       slab.copy(body.block, at, from, end);
     }

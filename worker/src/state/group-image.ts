@@ -81,9 +81,9 @@ export class GroupImage {
     return some ? this.#held.get(key.toString('latin1')) : undefined;
   }
 
-  /** The row is the backend's from now on. */
+  /** This head row is the backend's from now on. */
   takeHead(key: Buffer): void {
-    if (this.head(key) !== undefined) this.#held.delete(key.toString('latin1'));
+    this.#held.delete(key.toString('latin1'));
   }
 
   has(owner: string): boolean {
@@ -110,7 +110,11 @@ export class GroupImage {
 
   /** The backend has a later image of this row from now on, or is to have none. */
   overwrite(key: Buffer): void {
-    if (isHeadKey(key) || !this.has(ownerOf(key).toString('latin1'))) return;
+    if (isHeadKey(key)) {
+      this.takeHead(key);
+      return;
+    }
+    if (!this.has(ownerOf(key).toString('latin1'))) return;
     // Of an owner in no block no row can come: its own would only take memory.
     if (this.#blocksOf(key).length > 0) this.#overwritten.add(key.toString('latin1'));
   }

@@ -137,11 +137,7 @@ export class HydratingBackend implements StateBackend {
       return value === undefined ? [] : this.#beside({ key, value });
     });
     this.#backend.write(beside.length > 0 ? [...beside, ...ops] : ops);
-    for (const { key } of ops) {
-      const image = this.#imageOf(key);
-      image?.overwrite(key);
-      image?.takeHead(key);
-    }
+    for (const { key } of ops) this.#imageOf(key)?.overwrite(key);
   }
 
   scan(options: ScanOptions): AsyncIterableIterator<{ key: Buffer; value: Buffer }[]> {
@@ -209,11 +205,10 @@ export class HydratingBackend implements StateBackend {
       if (this.#rest === rest) this.#rest = null;
       return 0;
     }
-    const rows = block.rows.flatMap((row) =>
-      isHeadKey(row.key) ? [row, ...this.#beside(row)] : row,
-    );
-    if (rows.length > 0) this.#backend.write(rows);
-    for (const { key } of block.rows) rest.image.takeHead(key);
+    const heads = block.rows.filter(({ key }) => isHeadKey(key));
+    const beside = heads.flatMap((head) => this.#beside(head));
+    if (block.rows.length > 0) this.#backend.write([...block.rows, ...beside]);
+    for (const { key } of heads) rest.image.takeHead(key);
     return block.bytes;
   }
 }

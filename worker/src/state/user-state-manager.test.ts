@@ -303,11 +303,16 @@ test('the cache knows its bytes exactly and keeps to its budget, whatever happen
   assert.ok(evictions > 100);
 });
 
-test('bodies, which can be read again, go before users do', () => {
-  const rig = new Rig(90_000);
+/** To 20 users: a closed chunk, and the history parsed. */
+function giveBodies(rig: Rig): void {
   for (let n = 0; n < 20; n++) {
     for (let event = 0; event < 16; event++) rig.event(`u${n}`, T0, 100, event === 15);
   }
+}
+
+test('bodies, which can be read again, go before users do', () => {
+  const rig = new Rig(90_000);
+  giveBodies(rig);
   const before = rig.manager.stats;
   assert.ok(before.cacheBytes > 180_000 && before.bodyBytes > 90_000, JSON.stringify(before));
   rig.manager.settle();
@@ -322,10 +327,7 @@ test('bodies, which can be read again, go before users do', () => {
 
 test('users that are gone are held by nobody, though a clock hand rests', async () => {
   const rig = new Rig(90_000);
-  const withBody = (n: number) => {
-    for (let event = 0; event < 16; event++) rig.event(`u${n}`, T0, 100, event === 15);
-  };
-  for (let n = 0; n < 20; n++) withBody(n);
+  giveBodies(rig);
   rig.manager.settle();
   for (let n = 0; n < 20; n++) rig.manager.drop(rig.user(`u${n}`)!);
   // From here on nobody has a body: its hand has nothing to look for.
