@@ -149,7 +149,8 @@ class Maker {
 
   async #base(): Promise<void> {
     const groups = Array.from({ length: GROUPS }, (_, group) => group);
-    const base = await new BaseBuilder(this.#backend, RANGE).build(groups, this.#barrier + 1);
+    const builder = new BaseBuilder(this.#backend, realEnv, RANGE, this.#manager.unwritten);
+    const base = await builder.build(groups, this.#barrier + 1);
     if (base === null) throw new Error('no base was built');
     this.#chain.addBase(await this.#put(base.segment), base.epoch, base.groupBytes);
   }

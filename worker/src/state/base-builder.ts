@@ -1,16 +1,27 @@
 /**
  * Fresh bases for the key groups that are due (P13-P15): all rows of a group as the backend shows
- * them, beside event processing. Starts after F(e-1) is out; each group's iterator is made in one
- * turn, and none after barrier e, so every base of a run serves checkpoints from e on. It may hold
- * rows of interval e: the deltas from e on correct it. It copies what it sees and leaves no user
- * out (P14).
+ * them, beside event processing. Heads that only live users have are written first: the scan finds
+ * every head as it was after F(e-1), or newer. Starts after F(e-1) is out; each group's iterator is
+ * made in one turn, and none after barrier e, so every base of a run serves checkpoints from e on.
+ * It may hold rows of interval e: the deltas from e on correct it. It copies what it sees and
+ * leaves no user out (P14).
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { type FinishedSegment, SegmentWriter } from '../checkpoint/segment.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
+import { type Env, sleep } from '../runtime/env.ts';
 import type { StateBackend } from './backend.ts';
 
 const SCAN_ROWS = 256;
 const SCAN_BYTES = 1024 * 1024;
+/** While RocksDB wants no writes (P8). */
+const STALLED_MS = 20;
+
+/** `UnwrittenHeads`. */
+export interface HeadWriter {
+  /** Some heads that the backend lacks; true when none of the key group is left. */
+  writeHeads(keyGroup: number): boolean;
+}
 
 export interface BuiltBase {
   epoch: number;
@@ -21,12 +32,16 @@ export interface BuiltBase {
 
 export class BaseBuilder {
   readonly #backend: StateBackend;
+  readonly #env: Env;
   readonly #range: KeyGroupRange;
+  readonly #heads: HeadWriter;
   #stopped = false;
 
-  constructor(backend: StateBackend, range: KeyGroupRange) {
+  constructor(backend: StateBackend, env: Env, range: KeyGroupRange, heads: HeadWriter) {
     this.#backend = backend;
+    this.#env = env;
     this.#range = range;
+    this.#heads = heads;
   }
 
   /** Barrier e is here: no further iterator may be made. The group under way is finished. */
@@ -40,6 +55,7 @@ export class BaseBuilder {
     const writer = new SegmentWriter({ ...header, range: this.#range });
     const done: number[] = [];
     for (const group of groups) {
+      while (!this.#stopped && !this.#wroteHeads(group)) await this.#pause();
       // Nothing is awaited between this look and the iterator: the barrier can't come in between.
       if (this.#stopped) break;
       const rows = this.#backend.scan({
@@ -55,6 +71,15 @@ export class BaseBuilder {
     const segment = await writer.finish();
     const groupBytes = new Map(done.map((group) => [group, segment.groupBytes.get(group) ?? 0]));
     return { epoch, segment, groupBytes };
+  }
+
+  #wroteHeads(group: number): boolean {
+    return !this.#backend.stalled() && this.#heads.writeHeads(group);
+  }
+
+  async #pause(): Promise<void> {
+    if (this.#backend.stalled()) await sleep(this.#env, STALLED_MS);
+    else await turn();
   }
 }
 

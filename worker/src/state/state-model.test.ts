@@ -26,7 +26,15 @@ import { UserStateManager } from './user-state-manager.ts';
 const GROUPS = 8;
 const RANGE = { first: 0, last: GROUPS - 1 };
 const LIMITS = { historyMaxEvents: 20, maxBytesPerUser: 100_000 };
-const TTL_MS = 50;
+/** Most users expire soon, or hardly one does and what was written long ago still counts. */
+const TTL_MS = [50, 1_000];
+/** Most users are written out soon, or none is but for bases. */
+const CACHE_BYTES = [4_000, 1 << 20];
+
+interface Limits {
+  ttlMs: number;
+  cacheBytes: number;
+}
 
 type Step =
   | { do: 'event'; user: number; gap: number; look: boolean }
@@ -60,8 +68,9 @@ class Rig {
   time = 0;
   seq = 0;
   hits: Record<string, number> = {};
+  readonly #limits: Limits;
   #backend = newBackend();
-  #manager = this.#newManager();
+  #manager: UserStateManager;
   #chain = new ChainTracker(RANGE);
   #lastBarrier = 0;
   #closing: { id: number; model: Model; time: number } | null = null;
@@ -69,13 +78,17 @@ class Rig {
   #bases: { epoch: number; segment: FinishedSegment; groupBytes: Map<number, number> }[] = [];
   #ids = 0;
 
+  constructor(limits: Limits) {
+    this.#limits = limits;
+    this.#manager = this.#newManager();
+  }
+
   #newManager(): UserStateManager {
     // A clock that never moves: every slice ends after its first handful of users.
     const env: Env = { ...realEnv, monotonic: () => 0 };
     return new UserStateManager(this.#backend, env, {
       limits: LIMITS,
-      ttlMs: TTL_MS,
-      cacheBytes: 4000,
+      ...this.#limits,
       delta: { range: RANGE, limitBytes: 1 << 20, spoolPath: null },
     });
   }
@@ -84,7 +97,7 @@ class Rig {
     this.hits[step.do] = (this.hits[step.do] ?? 0) + 1;
     if (step.do === 'event') this.#event(nameOf(step.user), step);
     else if (step.do === 'barrier') await this.#barrier();
-    else if (step.do === 'slice') this.#manager.flushSlice(0);
+    else if (step.do === 'slice') await this.#slice();
     else if (step.do === 'base') await this.#base();
     else if (step.do === 'purge') await this.#purge();
     else if (step.do === 'hydrate') this.#hydrate();
@@ -103,7 +116,10 @@ class Rig {
       this.hits['expired'] = (this.hits['expired'] ?? 0) + 1;
     }
     const known = this.model.get(id);
-    assert.equal(user === undefined, known === undefined || this.time - known.lastAccess > TTL_MS);
+    assert.equal(
+      user === undefined,
+      known === undefined || this.time - known.lastAccess > this.#limits.ttlMs,
+    );
     if (look && user !== undefined) {
       // Rows that may still be in segments, and may not be those that were replaced since.
       assert.deepEqual(user.historyTexts(manager.stored), known!.history);
@@ -139,6 +155,11 @@ class Rig {
     this.#manager.freeze();
   }
 
+  /** The last one completes the checkpoint: from then on bases are made, until a barrier. */
+  async #slice(): Promise<void> {
+    if (this.#manager.flushSlice(0)) await this.#drain();
+  }
+
   async #drain(): Promise<void> {
     const closing = this.#closing;
     if (closing === null) return;
@@ -169,10 +190,11 @@ class Rig {
 
   async #base(): Promise<void> {
     if (this.#closing !== null) return;
-    const builder = new BaseBuilder(this.#backend, RANGE);
+    const builder = new BaseBuilder(this.#backend, realEnv, RANGE, this.#manager.unwritten);
     const groups = [this.seq % GROUPS, (this.seq + 3) % GROUPS].sort((a, b) => a - b);
     const base = await builder.build([...new Set(groups)], this.#lastBarrier + 1);
     if (base !== null) this.#bases.push(base);
+    if (this.#lastBarrier > 0) this.hits['rebased'] = (this.hits['rebased'] ?? 0) + 1;
   }
 
   async #purge(): Promise<void> {
@@ -231,7 +253,7 @@ class Rig {
     for (const [userId, model] of this.model) {
       const user = found.get(userId);
       if (user === undefined) {
-        assert.ok(this.time - model.lastAccess > TTL_MS, `${userId} is missing`);
+        assert.ok(this.time - model.lastAccess > this.#limits.ttlMs, `${userId} is missing`);
         this.model.delete(userId);
         continue;
       }
@@ -272,9 +294,13 @@ test('any mix of events, barriers, evictions, bases and crashes equals the fold'
   const hits: Record<string, number> = {};
   await fc.assert(
     fc.asyncProperty(
+      fc.record({
+        ttlMs: fc.constantFrom(...TTL_MS),
+        cacheBytes: fc.constantFrom(...CACHE_BYTES),
+      }),
       fc.array(step, { size: 'max', minLength: 20, maxLength: 400 }),
-      async (steps) => {
-        const rig = new Rig();
+      async (limits, steps) => {
+        const rig = new Rig(limits);
         for (const one of steps) await rig.run(one);
         await rig.crash('heads held');
         for (const [name, count] of Object.entries(rig.hits))
@@ -285,7 +311,7 @@ test('any mix of events, barriers, evictions, bases and crashes equals the fold'
   );
   t.diagnostic(`hits ${JSON.stringify(hits)}`);
   const steps = ['event', 'barrier', 'slice', 'base', 'purge', 'crash', 'hydrate'];
-  for (const name of [...steps, 'expired', 'looked', 'hydrated', 'torn']) {
+  for (const name of [...steps, 'expired', 'looked', 'hydrated', 'torn', 'rebased']) {
     assert.ok((hits[name] ?? 0) > 0, `${name} was never tried`);
   }
 });

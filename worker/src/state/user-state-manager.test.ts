@@ -68,6 +68,16 @@ class Rig {
     return this.manager.takeClosedDelta();
   }
 
+  /** Event counts of the user's heads that the backend got, in order. */
+  writtenHeads(id: string): number[] {
+    const heads = this.backend.written.filter(({ key, value }) => {
+      return value !== null && value.length > 0 && rows.isHeadKey(key);
+    });
+    return heads
+      .filter(({ key }) => rows.parseKey(key).userId === id)
+      .map(({ value }) => rows.decodeHead(value!).eventCount);
+  }
+
   history(id: string): number[] {
     const texts = this.user(id)!.historyTexts(this.manager.stored);
     return texts.map((text) => (JSON.parse(text) as { n: number }).n);
@@ -143,22 +153,49 @@ test('a frozen user is forked: the barrier image in D(i), the event in D(i+1)', 
   assert.deepEqual(await headsOf(rig.drain()), { u: 2, late: 1 });
 });
 
-test('an eviction after the barrier writes interval i before i+1, each to its delta', async () => {
+test('evicted after the barrier: each interval has its image, the backend the newest', async () => {
   const rig = new Rig(1);
   rig.event('u');
   rig.manager.freeze();
   rig.event('u');
   rig.event('filler');
   rig.manager.settle();
-  const closing = rig.drain();
-  const heads = rig.backend.written.filter(
-    ({ key, value }) => value !== null && value.length > 0 && rows.isHeadKey(key),
-  );
-  const counts = heads
-    .filter(({ key }) => rows.parseKey(key).userId === 'u')
-    .map(({ value }) => rows.decodeHead(value!).eventCount);
-  assert.deepEqual(counts, [1, 2], 'P6');
-  assert.deepEqual(await headsOf(closing), { u: 1 });
+  assert.deepEqual(rig.writtenHeads('u'), [2], 'P6');
+  assert.deepEqual(await headsOf(rig.drain()), { u: 1 });
+  rig.manager.freeze();
+  assert.equal((await headsOf(rig.drain()))['u'], 2);
+});
+
+test('a live user has its head written once it goes, not at each barrier', async () => {
+  const rig = new Rig(1);
+  for (let barrier = 1; barrier <= 3; barrier++) {
+    rig.event('u');
+    rig.manager.freeze();
+    assert.deepEqual(await headsOf(rig.drain()), { u: barrier });
+  }
+  assert.deepEqual(rig.writtenHeads('u'), []);
+  rig.event('filler');
+  rig.manager.settle();
+  assert.equal(rig.manager.cached('u'), undefined);
+  assert.deepEqual(rig.writtenHeads('u'), [3]);
+  assert.deepEqual(rig.history('u'), [0, 1, 2]);
+});
+
+test('a base finds the heads of all live users of its key group, as they are', () => {
+  const rig = new Rig();
+  for (let n = 0; n < 200; n++) rig.event(`u${n}`);
+  rig.manager.freeze();
+  rig.drain();
+  rig.event('u7');
+  const gone = rig.user('u8')!;
+  rig.manager.drop(gone);
+  for (let group = 0; group < GROUPS; group++) while (!rig.manager.unwritten.writeHeads(group));
+  const written = Array.from({ length: 200 }, (_, n) => rig.writtenHeads(`u${n}`));
+  const expected = written.map((_, n) => (n === 7 ? [2] : n === 8 ? [] : [1]));
+  assert.deepEqual(written, expected);
+  for (let group = 0; group < GROUPS; group++)
+    assert.equal(rig.manager.unwritten.writeHeads(group), true);
+  assert.deepEqual(rig.writtenHeads('u7'), [2], 'once');
 });
 
 test('a user dropped after the barrier is whole in D(i) and a tombstone in D(i+1)', async () => {
@@ -183,6 +220,7 @@ test('a user dropped and created anew in one interval starts from nothing', asyn
   assert.deepEqual(rig.history('u'), [30]);
   rig.manager.freeze();
   assert.deepEqual(await headsOf(rig.drain()), { u: 1 });
+  rig.manager.unwritten.writeHeads(keyGroupOf('u', GROUPS));
   const left = rig.backend.stats()['rows']!;
   assert.equal(left, 3, 'head, profile and one mark: no chunk of the former life');
 });

@@ -3,8 +3,9 @@
  * checkpoint (P1-P8, P11), TTL (P36, P37). Owns no clock and no network; a turn of it is
  * synchronous, so between two turns every row is in the cache, in `#pending`, or in the backend.
  *
- *   dirty --freeze at barrier i--> frozen --slice or fork--> #pending + D(i)   --write--> backend
+ *   dirty --freeze at barrier i--> frozen --slice or fork--> D(i), and unwritten: its head
  *   dirty --eviction---------------------------------------> #pending + D(i+1) --write--> backend
+ *   unwritten --eviction, or before a base is scanned-----> #pending          --write--> backend
  */
 import type { Env } from '../runtime/env.ts';
 import { invariant } from '../runtime/errors.ts';
@@ -13,9 +14,10 @@ import type { StateBackend } from './backend.ts';
 import { DeltaLog, type DeltaLogOptions } from './delta-log.ts';
 import { ExpiryIndex, type ExpiryMark } from './expiry-index.ts';
 import type { ProfileAnswer } from './profile-api.ts';
-import { decodeHead, HEAD, PROFILE, rowKey, tombstonesOf, userPrefix } from './rows.ts';
+import { decodeHead, HEAD, isHeadKey, PROFILE, rowKey, tombstonesOf, userPrefix } from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
 import { StoredRows, type UserPlace } from './stored-rows.ts';
+import { UnwrittenHeads } from './unwritten-heads.ts';
 import { UserClock } from './user-clock.ts';
 import { type AppendedEvent, type UserLimits, type UserRow, UserState } from './user-state.ts';
 import { WriteBuffer } from './write-buffer.ts';
@@ -70,6 +72,7 @@ export class UserStateManager {
   #open: DeltaLog;
   #closing: ClosingInterval | null = null;
   readonly #pending: WriteBuffer;
+  readonly unwritten: UnwrittenHeads;
   /** Chunk rows of the call under way. */
   readonly #chunkRows: UserRow[] = [];
   /** Numbers intervals from 1 on, within this task. */
@@ -91,6 +94,7 @@ export class UserStateManager {
   constructor(backend: StateBackend, env: Env, options: UserStateOptions) {
     this.#backend = backend;
     this.#pending = new WriteBuffer(backend);
+    this.unwritten = new UnwrittenHeads(this.#pending);
     this.#env = env;
     this.#options = options;
     this.#arena = new SlabArena(options.cacheBytes);
@@ -314,12 +318,10 @@ export class UserStateManager {
   }
 
   #evictOne(user: UserState): void {
-    // P6: the older image first. Both are in #pending in this order.
+    // P6: the backend gets one image, the newest; the barrier's goes to its own delta before.
     if (this.isFrozen(user)) this.#takeFrozen(user);
-    if (user.dirtyIn !== 0) {
-      this.#takeRows(user, this.#open);
-      this.#dirty.delete(user);
-    }
+    if (user.dirtyIn !== 0) this.#takeRows(user, this.#open, false);
+    else this.unwritten.write(user);
     this.#forget(user);
   }
 
@@ -327,11 +329,16 @@ export class UserStateManager {
     const closing = this.#closing;
     invariant(closing !== null, 'a frozen user without a closing interval');
     closing.frozen.delete(user);
-    this.#takeRows(user, closing.delta);
+    this.#takeRows(user, closing.delta, true);
   }
 
-  #takeRows(user: UserState, delta: DeltaLog): void {
-    for (const row of user.takeRows()) this.#put(delta, user, row);
+  /** `stays`: in memory, from where its head is read until it goes. */
+  #takeRows(user: UserState, delta: DeltaLog, stays: boolean): void {
+    for (const row of user.takeRows()) {
+      if (stays && isHeadKey(row.key)) delta.add(user.keyGroup, row);
+      else this.#put(delta, user, row);
+    }
+    if (stays) this.unwritten.add(user);
     this.userBytes.observe(user.storedBytes);
     user.dirtyIn = 0;
     this.#account(user);
@@ -366,6 +373,7 @@ export class UserStateManager {
   #forget(user: UserState): void {
     this.#users.delete(user.id);
     this.#dirty.delete(user);
+    this.unwritten.delete(user);
     this.#cacheBytes -= user.accountedBytes;
     this.#bodyBytes -= user.accountedBody;
     user.release();

@@ -294,9 +294,9 @@ export class UserState {
 
   /** Rows that changed since the last call, chunks apart. */
   takeRows(): UserRow[] {
-    const prefix = rows.userPrefix(this.keyGroup, this.id);
-    const out: UserRow[] = [{ key: rows.rowKey(prefix, rows.HEAD), value: this.#encodeHead() }];
+    const out: UserRow[] = [this.headRow()];
     if (!this.#profileWritten) {
+      const prefix = rows.userPrefix(this.keyGroup, this.id);
       out.push({ key: rows.rowKey(prefix, rows.PROFILE), value: this.#texts!.encode() });
       this.#profileWritten = true;
     }
@@ -332,6 +332,12 @@ export class UserState {
     this.released = true;
     this.#texts?.release();
     this.#history.release();
+  }
+
+  /** As it would be written now; nothing changes. */
+  headRow(): UserRow & { value: Buffer } {
+    const prefix = rows.userPrefix(this.keyGroup, this.id);
+    return { key: rows.rowKey(prefix, rows.HEAD), value: this.#encodeHead() };
   }
 
   /** Its rows as they would be written now, chunks apart; for who looks, so nothing changes. */

@@ -86,6 +86,7 @@ function rig(mutant: string | null = null) {
     store: ports.store,
     backend: ports.backend,
     chain: new ChainTracker(WHOLE),
+    heads: { writeHeads: () => true },
     range: WHOLE,
     subtask: 1,
     attempt: 4,

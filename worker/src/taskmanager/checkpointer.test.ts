@@ -45,6 +45,7 @@ class Rig {
       store: this.store,
       backend: this.backend,
       chain: this.chain,
+      heads: { writeHeads: () => true },
       range: RANGE,
       subtask: 2,
       attempt: 7,

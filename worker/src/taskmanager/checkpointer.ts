@@ -20,7 +20,7 @@ import type { Env } from '../runtime/env.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import type { SplitPosition } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
-import { BaseBuilder, type BuiltBase } from '../state/base-builder.ts';
+import { BaseBuilder, type BuiltBase, type HeadWriter } from '../state/base-builder.ts';
 import type { ChainTracker } from '../state/chain-tracker.ts';
 import type { DeltaLog } from '../state/delta-log.ts';
 import { type CapturedVolatile, encodeVolatile } from './volatile.ts';
@@ -44,6 +44,7 @@ export interface CheckpointerOptions {
   store: ObjectStore;
   backend: StateBackend;
   chain: ChainTracker;
+  heads: HeadWriter;
   range: KeyGroupRange;
   subtask: number;
   attempt: number;
@@ -255,12 +256,12 @@ export class Checkpointer {
   #startBases(): void {
     // One at a time, and none before the last is in the chain: its groups would be due again.
     if (this.#builder !== null || this.#bases.length > 0 || this.#owed.length > 0) return;
-    const { backend, range, chain, baseBudgetBytes, onFault } = this.#options;
+    const { backend, env, range, heads, chain, baseBudgetBytes, onFault } = this.#options;
     // Soon after a restore: a scan would bring a whole key group over in one turn.
     if (backend.heldBytes() > 0) return;
     const groups = chain.due(baseBudgetBytes);
     if (groups.length === 0) return;
-    const builder = new BaseBuilder(backend, range);
+    const builder = new BaseBuilder(backend, env, range, heads);
     this.#builder = builder;
     this.#building = builder
       .build(groups, this.#lastBarrier + 1)

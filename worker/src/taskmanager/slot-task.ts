@@ -134,6 +134,7 @@ export class SlotTask {
       ...this.#ports,
       ...this.#config.task,
       chain: restored.chain,
+      heads: manager.unwritten,
       baseBudgetBytes: baseBudget(this.#config.plan.memory),
       lastBarrier: restore.length > 0 ? restoredId : 0,
       onFault: (fault) => this.#fault(fault),
