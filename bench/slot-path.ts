@@ -16,6 +16,7 @@ import { realEnv } from '../worker/src/runtime/env.ts';
 import { RecordColumns } from '../worker/src/source/record-columns.ts';
 import type { SourceBatch, SplitReader } from '../worker/src/source/source.ts';
 import { openRocksDb } from '../worker/src/state/rocksdb-backend.ts';
+import { setHeapFlags } from '../worker/src/taskmanager/heap-flags.ts';
 import { SlotTask } from '../worker/src/taskmanager/slot-task.ts';
 import { openActionExecutor } from './black-hole.ts';
 import { EventStream, historyJson, profileJson, visitJson } from './dataset.ts';
@@ -92,6 +93,8 @@ class Nowhere extends MemoryStore {
   }
 }
 
+// As the process of the slot threads does.
+setHeapFlags();
 const folder = mkdtempSync(join(tmpdir(), 'triggerjob-slot-path-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
 const jobPlan = slotPlan(SLOT_CACHE, PROCESS_MEMORY, settingOf(SCRIPT_OF).script);

@@ -6,9 +6,8 @@ import { MALLOC_SETTINGS } from './malloc.ts';
 
 test("the image has malloc's settings", async () => {
   const dockerfile = await readFile(new URL('../../../Dockerfile.worker', import.meta.url), 'utf8');
-  const found = [...dockerfile.matchAll(/\b(MALLOC_\w+)=(\S+)/g)].map(([, name, value]) => [
-    name,
-    value,
-  ]);
+  const found = [...dockerfile.matchAll(/\b((?:MALLOC|GLIBC)_\w+)=(\S+)/g)].map(
+    ([, name, value]) => [name, value],
+  );
   assert.deepEqual(Object.fromEntries(found), MALLOC_SETTINGS);
 });

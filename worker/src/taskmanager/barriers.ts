@@ -112,15 +112,13 @@ export class TaskBarriers {
     this.#lastTaken = checkpointId;
     pauses.aligned(checkpointId);
     const parked = this.#parked();
-    const { entries, release } = outbox.snapshot();
     const capture = {
       checkpointId,
       volatile: {
         ledger: captureLedger(ledger, config.task.range),
         parked,
-        outbox: entries,
+        outbox: outbox.snapshot(),
       },
-      release,
       splits: this.#takePositions(checkpointId),
       script,
       ledger: ledger.totals(parked.length, outbox.size),

@@ -33,8 +33,6 @@ class Rig {
   readonly chain = new ChainTracker(RANGE);
   readonly reports: TaskReport[] = [];
   readonly faults: unknown[] = [];
-  /** Checkpoints whose captured bodies may be used again. */
-  readonly released: number[] = [];
   now = 0;
   readonly checkpointer: Checkpointer;
 
@@ -65,7 +63,6 @@ class Rig {
       script: { version: 'v', text: 'true', language: 'aviator' },
       ledger: NO_LEDGER,
       users: 1,
-      release: () => void this.released.push(checkpointId),
       figures: { alignmentMs: 1, syncMs: 2, startDelayMs: 3 },
       ...more,
     });
@@ -365,32 +362,6 @@ test('the volatile part is stored as captured, positions are those of the barrie
   assert.equal(reader.header.kind, 'volatile');
   assert.deepEqual([...reader.groups.keys()], [2]);
   assert.equal(snapshot.figures.uploadedBytes, snapshot.volatile!.bytes);
-});
-
-test('what was captured may change once it is stored or given up, and not before', async () => {
-  const rig = new Rig();
-  const value = Buffer.from('{"user_id":"u"}');
-  const split = { index: 0, id: 's-0', sourceId: 's', partition: 0 };
-  const record = { split, keyGroup: 1, offset: 5, time: 1, timestamp: 1, value };
-  const volatile = { ledger: [], parked: [record], outbox: [] };
-  let storing = () => {};
-  rig.store.onCall = ({ name, when }) => {
-    if (when === 'before' && name.includes('volatile')) storing();
-  };
-  storing = () => assert.deepEqual(rig.released, []);
-  rig.begin(1, { volatile });
-  rig.drained('1:u=x');
-  await rig.said('ack', 1);
-  await turn();
-  assert.deepEqual(rig.released, [1]);
-  storing = () => {
-    throw new Error('503 slow down');
-  };
-  rig.begin(2, { volatile });
-  rig.drained('1:u=y');
-  await rig.said('decline', 2);
-  await turn();
-  assert.deepEqual(rig.released, [1, 2]);
 });
 
 test('a restored task goes on from its checkpoint', async () => {

@@ -34,8 +34,6 @@ export interface BarrierCapture {
   script: ScriptVersion;
   ledger: Ledger;
   users: number;
-  /** The volatile part is written or given up: what it refers to may change. */
-  release: () => void;
   figures: Pick<SnapshotFigures, 'alignmentMs' | 'syncMs' | 'startDelayMs'>;
 }
 
@@ -148,7 +146,6 @@ export class Checkpointer {
     delta.close();
     this.#work = this.#work
       .then(() => this.#finish(capture, startedAt))
-      .finally(capture.release)
       .catch(this.#options.onFault);
   }
 

@@ -533,7 +533,7 @@ test('conservation at every moment and order per user, for any mix (I9, I4)', as
         assert.equal(rig.imbalance(), 0);
         const { processor, outbox } = rig;
         assert.equal(processor.parked, processor.parkedRecords().length);
-        assert.equal(outbox.size, outbox.snapshot().entries.length);
+        assert.equal(outbox.size, outbox.snapshot().length);
         seen.parked = Math.max(seen.parked, processor.parked);
         seen.outbox = Math.max(seen.outbox, outbox.size);
       };

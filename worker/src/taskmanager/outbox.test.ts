@@ -148,7 +148,7 @@ test('a snapshot holds all that has not left, in order; a restore delivers it so
   rig.add('', POISON);
   await turn();
   await rig.answer(1);
-  const snapshot = rig.outbox.snapshot().entries;
+  const snapshot = rig.outbox.snapshot();
   assert.deepEqual(
     snapshot.map(({ delivery: { id } }) => id),
     [ids[0], ids[2], ids[3]],
@@ -163,8 +163,24 @@ test('a snapshot holds all that has not left, in order; a restore delivers it so
   await next.answer(1);
   await next.answer(1);
   assert.deepEqual(next.started, [ids[0], ids[3], ids[2], late]);
-  const again = next.outbox.snapshot().entries.map(({ delivery: { id } }) => id);
+  const again = next.outbox.snapshot().map(({ delivery: { id } }) => id);
   assert.deepEqual(again, [ids[3]], 'what is under way is part of it too');
+});
+
+test("a delivered event's body is used again, unless a snapshot refers to it (P18)", async () => {
+  const rig = new Rig();
+  const lend = (id: string) => {
+    const body = rig.outbox.bodies.take(10);
+    rig.outbox.add(1, { ...delivery(id, id), body }, null);
+    return body.buffer;
+  };
+  const captured = lend('a');
+  rig.outbox.snapshot();
+  const later = lend('b');
+  await rig.answer(0);
+  await rig.answer(0);
+  assert.equal(lend('c'), later);
+  assert.notEqual(lend('d'), captured);
 });
 
 test('after close nothing starts, nothing leaves, and no rejection is a fault', async () => {

@@ -94,11 +94,11 @@ export class Outbox {
     this.#start();
   }
 
-  /**
-   * By reference, in order: entries are immutable (P18), and stay so until `release` is called.
-   */
-  snapshot(): { entries: OutboxEntry[]; release: () => void } {
-    return { entries: [...this.#entries.values()], release: this.bodies.hold() };
+  /** By reference, in order: entries are immutable (P18), and their bodies are not used again. */
+  snapshot(): OutboxEntry[] {
+    const entries = [...this.#entries.values()];
+    for (const { delivery } of entries) this.bodies.captured(delivery.body);
+    return entries;
   }
 
   close(): void {
