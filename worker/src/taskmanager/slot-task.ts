@@ -17,6 +17,7 @@ import { TaskBarriers } from './barriers.ts';
 import { baseBudget, Checkpointer, OWED_LIMIT_BYTES, type TaskReport } from './checkpointer.ts';
 import { DeferredFrames } from './deferred-frames.ts';
 import { describeTask } from './describe-task.ts';
+import { DrainPace } from './drain-pace.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { PeerTasks } from './peer-tasks.ts';
 import { slotMetrics } from './slot-metrics.ts';
@@ -25,10 +26,8 @@ import { restoreVolatile, type VolatileState } from './volatile.ts';
 
 /** Work per turn of the event loop, ms; slices of a frozen set are smaller still (P8). */
 const TURN_MS = 2;
-const SLICE_MS = 1;
 /** Of one micro-batch, about: what a buffer full of small events holds. */
 const BATCH_RECORDS = 256;
-const IDLE_SLICE_MS = 4;
 
 /** What exists once the state is restored. */
 interface RunningParts {
@@ -42,6 +41,7 @@ export class SlotTask {
   readonly #config: SlotConfig;
   readonly #parts: SlotParts;
   readonly #housekeeping: Housekeeping;
+  readonly #pace: DrainPace;
   readonly #deferred = new DeferredFrames();
   readonly #peers: PeerTasks;
   /** Splits that came while the state was being restored. */
@@ -72,6 +72,7 @@ export class SlotTask {
     this.#waitsForReplay = config.task.replaces;
     const fault = (thrown: unknown) => this.#fault(thrown);
     const progress = () => this.#schedule();
+    this.#pace = new DrainPace(ports.env, progress);
     this.#parts = buildSlotParts(this.#ports, config, {
       progress,
       fault,
@@ -270,6 +271,7 @@ export class SlotTask {
     const { source, outbox } = this.#parts;
     outbox.close();
     this.#housekeeping.close();
+    this.#pace.close();
     await Promise.allSettled([
       this.#starting,
       source.close(),
@@ -308,19 +310,18 @@ export class SlotTask {
     const { env } = this.#ports;
     const { source, manager } = this.#parts;
     const startedAt = env.monotonic();
-    const end = startedAt + TURN_MS;
     const stalled = this.#stalled(checkpointer);
     source.pause(stalled);
     let worked = false;
     do {
       if (!(stalled ? this.#stepStalled(barriers) : this.#step(barriers))) break;
       worked = true;
-    } while (env.monotonic() < end && !this.#stalled(checkpointer));
+    } while (env.monotonic() < startedAt + TURN_MS && !this.#stalled(checkpointer));
     if (checkpointer.draining && !this.#housekeeping.backendStalled) {
-      // Without input to hold up, a longer slice: 100,000 new users took two minutes to drain.
-      const sliceMs = worked ? SLICE_MS : IDLE_SLICE_MS;
-      if (manager.flushSlice(sliceMs)) checkpointer.drained(manager.takeClosedDelta());
-      worked = true;
+      const sliceMs = this.#pace.slice(worked);
+      worked ||= sliceMs > 0;
+      const out = sliceMs > 0 && manager.flushSlice(sliceMs);
+      if (out) checkpointer.drained(manager.takeClosedDelta());
     }
     this.#stateBusyMs += env.monotonic() - startedAt;
     return worked;

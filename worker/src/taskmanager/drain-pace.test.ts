@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { DrainPace } from './drain-pace.ts';
+
+class Rig {
+  now = 1_000;
+  woken = 0;
+  readonly timers: { at: number; fire: () => void; cancelled: boolean }[] = [];
+  readonly pace = new DrainPace(
+    {
+      monotonic: () => this.now,
+      timer: (ms, fire) => {
+        const timer = { at: this.now + ms, fire, cancelled: false };
+        this.timers.push(timer);
+        return {
+          cancel: () => {
+            timer.cancelled = true;
+          },
+        };
+      },
+    },
+    () => this.woken++,
+  );
+}
+
+test('among events one short slice per period, each waited for by one timer', () => {
+  const rig = new Rig();
+  const slices = Array.from({ length: 25 }, () => {
+    const ms = rig.pace.slice(true);
+    rig.now++;
+    return ms;
+  });
+  assert.deepEqual(
+    slices.flatMap((ms, at) => (ms > 0 ? [[at, ms]] : [])),
+    [0, 8, 16, 24].map((at) => [at, 1]),
+  );
+  assert.equal(rig.timers.length, 1, 'it has not fired');
+  assert.equal(rig.timers[0]!.at, 1_008);
+  rig.timers[0]!.fire();
+  assert.equal(rig.woken, 1);
+  rig.pace.slice(true);
+  assert.equal(rig.timers.length, 2);
+});
+
+test('without events for a while one long slice after the other', () => {
+  const rig = new Rig();
+  assert.equal(rig.pace.slice(false), 4, 'none at all yet');
+  assert.equal(rig.pace.slice(true), 1);
+  rig.now += 19;
+  assert.equal(rig.pace.slice(false), 1, 'the last one was just now');
+  rig.now += 1;
+  assert.deepEqual([rig.pace.slice(false), rig.pace.slice(false)], [4, 4]);
+  assert.equal(rig.pace.slice(true), 0, 'events again');
+});
+
+test('closed, it wakes nobody', () => {
+  const rig = new Rig();
+  rig.pace.slice(true);
+  rig.pace.slice(true);
+  rig.pace.close();
+  assert.deepEqual(
+    rig.timers.map(({ cancelled }) => cancelled),
+    [true],
+  );
+});
