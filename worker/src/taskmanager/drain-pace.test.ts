@@ -21,12 +21,22 @@ class Rig {
     },
     () => this.woken++,
   );
+
+  /** Milliseconds of the turn's slice; 0: none. */
+  slice(worked: boolean, isLast = false): number {
+    let given = 0;
+    this.pace.turn(worked, (ms) => {
+      given = ms;
+      return isLast;
+    });
+    return given;
+  }
 }
 
 test('among events one short slice per period, each waited for by one timer', () => {
   const rig = new Rig();
   const slices = Array.from({ length: 25 }, () => {
-    const ms = rig.pace.slice(true);
+    const ms = rig.slice(true);
     rig.now++;
     return ms;
   });
@@ -38,25 +48,45 @@ test('among events one short slice per period, each waited for by one timer', ()
   assert.equal(rig.timers[0]!.at, 1_008);
   rig.timers[0]!.fire();
   assert.equal(rig.woken, 1);
-  rig.pace.slice(true);
+  rig.slice(true);
   assert.equal(rig.timers.length, 2);
 });
 
 test('without events for a while one long slice after the other', () => {
   const rig = new Rig();
-  assert.equal(rig.pace.slice(false), 4, 'none at all yet');
-  assert.equal(rig.pace.slice(true), 1);
+  assert.equal(rig.slice(false), 4, 'none at all yet');
+  assert.equal(rig.slice(true), 1);
   rig.now += 19;
-  assert.equal(rig.pace.slice(false), 1, 'the last one was just now');
+  assert.equal(rig.slice(false), 1, 'the last one was just now');
   rig.now += 1;
-  assert.deepEqual([rig.pace.slice(false), rig.pace.slice(false)], [4, 4]);
-  assert.equal(rig.pace.slice(true), 0, 'events again');
+  assert.deepEqual([rig.slice(false), rig.slice(false)], [4, 4]);
+  assert.equal(rig.slice(true), 0, 'events again');
+});
+
+test('the next frozen set begins at once, though no time has passed', () => {
+  const rig = new Rig();
+  assert.deepEqual([rig.slice(true), rig.slice(true, true)], [1, 0]);
+  rig.now += 8;
+  assert.equal(
+    rig.pace.turn(true, () => false),
+    'more',
+  );
+  assert.equal(
+    rig.pace.turn(true, () => true),
+    'waits',
+  );
+  rig.now += 8;
+  assert.equal(
+    rig.pace.turn(true, () => true),
+    'out',
+  );
+  assert.deepEqual([rig.slice(true), rig.slice(true)], [1, 0]);
 });
 
 test('closed, it wakes nobody', () => {
   const rig = new Rig();
-  rig.pace.slice(true);
-  rig.pace.slice(true);
+  rig.slice(true);
+  rig.slice(true);
   rig.pace.close();
   assert.deepEqual(
     rig.timers.map(({ cancelled }) => cancelled),

@@ -27,8 +27,25 @@ export class DrainPace {
     this.#wake = wake;
   }
 
-  /** How long the slice of this turn may take, ms; 0: none. `worked`: the turn had events. */
-  slice(worked: boolean): number {
+  /**
+   * Calls `flush` with the milliseconds that it may take, unless the next slice is not due; `out`:
+   * it was the last one, as `flush` says. `worked`: the turn had events. The first slice of a
+   * frozen set waits for nothing: one that is out with it needs no time to pass.
+   */
+  turn(worked: boolean, flush: (ms: number) => boolean): 'waits' | 'more' | 'out' {
+    const ms = this.#slice(worked);
+    if (ms === 0) return 'waits';
+    if (!flush(ms)) return 'more';
+    this.#due = Number.NEGATIVE_INFINITY;
+    return 'out';
+  }
+
+  close(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+  }
+
+  #slice(worked: boolean): number {
     const now = this.#env.monotonic();
     if (worked) this.#workedAt = now;
     if (now - this.#workedAt >= QUIET_MS) return QUIET_SLICE_MS;
@@ -41,10 +58,5 @@ export class DrainPace {
       this.#wake();
     });
     return 0;
-  }
-
-  close(): void {
-    this.#timer?.cancel();
-    this.#timer = null;
   }
 }

@@ -318,10 +318,9 @@ export class SlotTask {
       worked = true;
     } while (env.monotonic() < startedAt + TURN_MS && !this.#stalled(checkpointer));
     if (checkpointer.draining && !this.#housekeeping.backendStalled) {
-      const sliceMs = this.#pace.slice(worked);
-      worked ||= sliceMs > 0;
-      const out = sliceMs > 0 && manager.flushSlice(sliceMs);
-      if (out) checkpointer.drained(manager.takeClosedDelta());
+      const drain = this.#pace.turn(worked, (ms) => manager.flushSlice(ms));
+      worked ||= drain !== 'waits';
+      if (drain === 'out') checkpointer.drained(manager.takeClosedDelta());
     }
     this.#stateBusyMs += env.monotonic() - startedAt;
     return worked;
