@@ -95,6 +95,29 @@ describe('measured run', () => {
     assert.deepEqual(run.calls, ['end']);
   });
 
+  it('begins once a checkpoint has all users, else at half of the events', async () => {
+    const rateOf = async (afterFillMs: number | null) => {
+      const run = new ScriptedRun([right]);
+      // Ten times slower up to half of the events.
+      let at = run.startedAt;
+      let processed = 0;
+      run.progress = async () => {
+        at += processed < USERS + EVENTS / 2 ? 10_000 : 1_000;
+        processed += 100;
+        return { at, processed };
+      };
+      const filledAt = run.startedAt + 20_000;
+      const ended = { durationMs: 40, uploadedBytes: 0 };
+      run.checkpoints = async () =>
+        afterFillMs === null ? [] : [{ ...ended, triggeredAt: filledAt + afterFillMs }];
+      const engine = { name: 'scripted', start: async () => run };
+      return (await measureRun(engine, launch('a'), topic)).eventsPerSecond;
+    };
+    assert.equal(await rateOf(null), 100);
+    assert.equal(await rateOf(-1), 100, 'begun in the fill: it may lack users');
+    assert.ok((await rateOf(0)) < 25);
+  });
+
   it('compares the rate while a checkpoint is under way with that of the rest', async () => {
     const run = new ScriptedRun([right]);
     const one = { triggeredAt: run.startedAt + 4_000, durationMs: 2_000, uploadedBytes: 0 };
