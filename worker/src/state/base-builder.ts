@@ -10,12 +10,10 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { type FinishedSegment, SegmentWriter } from '../checkpoint/segment.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import { type Env, sleep } from '../runtime/env.ts';
-import type { StateBackend } from './backend.ts';
+import { STALLED_PAUSE_MS, type StateBackend } from './backend.ts';
 
 const SCAN_ROWS = 256;
 const SCAN_BYTES = 1024 * 1024;
-/** While RocksDB wants no writes (P8). */
-const STALLED_MS = 20;
 
 /** `UnwrittenHeads`. */
 export interface HeadWriter {
@@ -55,7 +53,11 @@ export class BaseBuilder {
     const writer = new SegmentWriter({ ...header, range: this.#range });
     const done: number[] = [];
     for (const group of groups) {
-      while (!this.#stopped && !this.#wroteHeads(group)) await this.#pause();
+      while (!this.#stopped) {
+        if (this.#backend.stalled()) await sleep(this.#env, STALLED_PAUSE_MS);
+        else if (this.#heads.writeHeads(group)) break;
+        else await turn();
+      }
       // Nothing is awaited between this look and the iterator: the barrier can't come in between.
       if (this.#stopped) break;
       const rows = this.#backend.scan({
@@ -71,15 +73,6 @@ export class BaseBuilder {
     const segment = await writer.finish();
     const groupBytes = new Map(done.map((group) => [group, segment.groupBytes.get(group) ?? 0]));
     return { epoch, segment, groupBytes };
-  }
-
-  #wroteHeads(group: number): boolean {
-    return !this.#backend.stalled() && this.#heads.writeHeads(group);
-  }
-
-  async #pause(): Promise<void> {
-    if (this.#backend.stalled()) await sleep(this.#env, STALLED_MS);
-    else await turn();
   }
 }
 

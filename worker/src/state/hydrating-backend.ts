@@ -13,7 +13,7 @@
  */
 import { ownerOf } from '../checkpoint/segment-format.ts';
 import { type Env, sleep } from '../runtime/env.ts';
-import type { ScanOptions, StateBackend } from './backend.ts';
+import { type ScanOptions, STALLED_PAUSE_MS, type StateBackend } from './backend.ts';
 import type { GroupImage } from './group-image.ts';
 import { isHeadKey } from './rows.ts';
 import type { UserRow } from './user-state.ts';
@@ -35,8 +35,6 @@ const MANY_USERS = 128;
 const TAKEN_ALONG_BYTES = 256 * 1024;
 /** A fifth of a second of a micro-batch at most. */
 const MAX_TAKEN_ALONG_BYTES = 16 * 1024 * 1024;
-/** While RocksDB wants no writes (P8). */
-const STALLED_MS = 20;
 
 /**
  * Bytes of segments that may be attached: no more than a restore holds anyway, and half of the live
@@ -105,7 +103,7 @@ export class HydratingBackend implements StateBackend {
     while (this.#images.size > 0) {
       const stalled = this.#backend.stalled();
       if (!stalled) this.slice(SLICE_BYTES);
-      await sleep(env, stalled ? STALLED_MS : PAUSE_MS);
+      await sleep(env, stalled ? STALLED_PAUSE_MS : PAUSE_MS);
     }
   }
 
