@@ -80,7 +80,7 @@ export const SETTINGS: readonly Setting[] = [
     key: 'c',
     title: '200 K users, TaskManager of 2 GB',
     users: 200_000,
-    events: 2_000_000,
+    events: 4_000_000,
     processMebibytes: 2_048,
     slotCache: null,
   },

@@ -16,10 +16,8 @@ import { type Block, NO_BLOCK, type SlabArena } from './slab-arena.ts';
 const CHUNK_EVENTS = 16;
 const CHUNK_BYTES = 4096;
 const TAIL_HEADER_BYTES = 2 + CHUNK_EVENTS * 4;
-/** A tail block grown beyond this by one event is not kept for the next tail. */
-const KEEP_TAIL_BYTES = 2 * CHUNK_BYTES;
-/** Numbers per chunk in `#chunks`: seq, bytes, block. */
-const STRIDE = 3;
+/** Numbers per chunk in `#chunks`: seq, bytes. */
+const STRIDE = 2;
 const COMMA = 0x2c;
 
 /** A chunk row that came to be, or, null, has to go. */
@@ -45,8 +43,8 @@ export class EventHistory {
   #tailCapacity = 0;
   /** Joined bytes, without the header. */
   #tailJoined = 0;
-  /** All closed chunks are in memory, and a new one stays there, too. */
-  #loaded: boolean;
+  /** Of the closed chunks; null: they are not in memory, and a new one does not stay there. */
+  #blocks: Block[] | null;
   #blockBytes = 0;
 
   /** `row`: the head row with the tail from `tailAt` on; null: no open events. */
@@ -56,11 +54,11 @@ export class EventHistory {
     this.#nextSeq = head.nextSeq;
     this.#tailSeq = head.tailSeq;
     for (const { seq, bytes } of head.chunks) {
-      this.#chunks.push(seq, bytes, NO_BLOCK);
+      this.#chunks.push(seq, bytes);
       this.#chunkBytes += bytes;
     }
     this.#oldestEnd = head.chunks[1]?.seq ?? head.tailSeq;
-    this.#loaded = head.chunks.length === 0;
+    this.#blocks = head.chunks.length === 0 ? [] : null;
     if (row !== null && rows.eventCount(row, tailAt) > 0) this.#restoreTail(row, tailAt);
   }
 
@@ -152,33 +150,27 @@ export class EventHistory {
 
   /** Brings closed chunks that are not in memory there. */
   load(read: ChunkRowReader): void {
-    if (!this.#loaded) this.give(read(this.absent()));
+    if (this.#blocks === null) this.give(read(this.absent()));
   }
 
   /** Numbers of the closed chunks that are not in memory. */
   absent(): number[] {
     const seqs: number[] = [];
-    if (this.#loaded) return seqs;
-    for (let i = 0; i < this.#chunks.length; i += STRIDE) {
-      if (this.#chunks[i + 2] === NO_BLOCK) seqs.push(this.#chunks[i]!);
-    }
+    if (this.#blocks !== null) return seqs;
+    for (let i = 0; i < this.#chunks.length; i += STRIDE) seqs.push(this.#chunks[i]!);
     return seqs;
   }
 
   /** The rows of the absent chunks, in their order. */
   give(found: readonly Buffer[]): void {
-    let next = 0;
-    for (let i = 0; i < this.#chunks.length; i += STRIDE) {
-      if (this.#chunks[i + 2] === NO_BLOCK) this.#chunks[i + 2] = this.#store(found[next++]!);
-    }
-    this.#loaded = true;
+    this.#blocks ??= found.map((row) => this.#store(row));
   }
 
   /** Lets go of the closed chunks: every one of them is written. */
   unload(): void {
-    if (this.#chunks.length === 0) return;
-    for (let i = 0; i < this.#chunks.length; i += STRIDE) this.#release(i);
-    this.#loaded = false;
+    if (this.#chunks.length === 0 || this.#blocks === null) return;
+    for (const block of this.#blocks) this.#release(block);
+    this.#blocks = null;
   }
 
   /** Bytes of all events joined by commas; only after `load`. */
@@ -203,8 +195,7 @@ export class EventHistory {
   /** The events' texts, oldest first; only after `load`. */
   texts(): string[] {
     const all: string[] = [];
-    for (let i = 2; i < this.#chunks.length; i += STRIDE) {
-      const block = this.#chunks[i]!;
+    for (const block of this.#blocks!) {
       all.push(...rows.splitEvents(this.#arena.buffer(block), this.#arena.offset(block)));
     }
     if (this.#tailCount > 0) all.push(...rows.splitEvents(this.#encodeTail()));
@@ -238,7 +229,7 @@ export class EventHistory {
 
   /** Gives every block back; the history must not be used after it. */
   release(): void {
-    for (let i = 0; i < this.#chunks.length; i += STRIDE) this.#release(i);
+    for (const block of this.#blocks ?? []) this.#release(block);
     this.#freeTail();
   }
 
@@ -246,7 +237,7 @@ export class EventHistory {
   #eachPart(part: (slab: Buffer, start: number, end: number) => void): void {
     const arena = this.#arena;
     for (let i = 0; i < this.#chunks.length; i += STRIDE) {
-      const block = this.#chunks[i + 2]!;
+      const block = this.#blocks![i / STRIDE]!;
       const slab = arena.buffer(block);
       const at = arena.offset(block);
       // The first kept event may lie inside the first chunk.
@@ -276,16 +267,13 @@ export class EventHistory {
   }
 
   /**
-   * Room for `joined` bytes of `count` events and half as many more. Not for a whole tail at once:
-   * of users that do not fit the cache most leave after one event, and half of it would lie idle.
+   * Room for `joined` bytes of `count` events and one more. With room for a whole tail half of what
+   * live users took was empty: to copy a KB at each second event costs less than the users that
+   * found no place for it (bench, setting c).
    */
   #growTail(joined: number, count: number): void {
     const arena = this.#arena;
-    const more = Math.min(Math.ceil(count / 2), CHUNK_EVENTS - count);
-    const expected = joined + more * (Math.ceil(joined / count) + 1);
-    const block = arena.allocate(
-      TAIL_HEADER_BYTES + Math.max(joined, Math.min(expected, CHUNK_BYTES)),
-    );
+    const block = arena.allocate(TAIL_HEADER_BYTES + joined + Math.ceil(joined / count) + 1);
     const used = this.#tail === NO_BLOCK ? 0 : TAIL_HEADER_BYTES + this.#tailJoined;
     if (used > 0) {
       const from = arena.offset(this.#tail);
@@ -302,11 +290,12 @@ export class EventHistory {
     const bytes = this.#tailJoined - (this.#tailCount - 1);
     const value = this.#encodeTail();
     changes.push({ seq, value });
-    this.#chunks.push(seq, bytes, this.#loaded ? this.#store(value) : NO_BLOCK);
+    this.#chunks.push(seq, bytes);
+    this.#blocks?.push(this.#store(value));
     this.#chunkBytes += bytes;
     this.#tailSeq = this.#nextSeq;
     this.#tailJoined = 0;
-    if (this.#tailCapacity > KEEP_TAIL_BYTES) this.#freeTail();
+    this.#freeTail();
     // Of two chunks or more the first one's end stays.
     if (this.#chunks.length === STRIDE) this.#oldestEnd = this.#tailSeq;
   }
@@ -329,10 +318,11 @@ export class EventHistory {
   #dropOldest(changes: ChunkChange[]): void {
     changes.push({ seq: this.#chunks[0]!, value: null });
     this.#chunkBytes -= this.#chunks[1]!;
-    this.#release(0);
+    const block = this.#blocks?.shift();
+    if (block !== undefined) this.#release(block);
     this.#chunks.splice(0, STRIDE);
     this.#oldestEnd = this.#chunks[STRIDE] ?? this.#tailSeq;
-    if (this.#chunks.length === 0) this.#loaded = true;
+    if (this.#chunks.length === 0) this.#blocks = [];
   }
 
   #store(row: Buffer): Block {
@@ -342,12 +332,9 @@ export class EventHistory {
     return block;
   }
 
-  #release(i: number): void {
-    const block = this.#chunks[i + 2]!;
-    if (block === NO_BLOCK) return;
+  #release(block: Block): void {
     this.#blockBytes -= this.#arena.capacity(block);
     this.#arena.free(block);
-    this.#chunks[i + 2] = NO_BLOCK;
   }
 
   #freeTail(): void {

@@ -20,7 +20,7 @@
  * visit JSON in the head; 1 KB more per written event cost a third of the throughput when users do
  * not fit the cache. The tail as a row of its own was one lookup and one put more per such event.
  */
-import { DIGEST_BYTES, type StoredFields } from './profile-fields.ts';
+import { DIGEST_BYTES, type StoredFields, storedFields } from './profile-fields.ts';
 
 export const HEAD = 0;
 export const PROFILE = 1;
@@ -207,11 +207,10 @@ export function decodeHead(row: Buffer): Head & { tailAt: number } {
   const eventAt = readText(row, name.end);
   const fieldsAt = eventAt.end + 4;
   const fieldsBytes = row[fieldsAt]!;
-  const textAt = fieldsAt + 1 + (fieldsBytes === 0 ? 0 : DIGEST_BYTES);
-  let at = textAt + fieldsBytes;
-  const count = row.readUInt16LE(at);
+  const textEnd = fieldsAt + 1 + (fieldsBytes === 0 ? 0 : DIGEST_BYTES + fieldsBytes);
+  const count = row.readUInt16LE(textEnd);
   const chunks: Chunk[] = [];
-  at += 2;
+  let at = textEnd + 2;
   for (let i = 0; i < count; i++, at += 8) {
     chunks.push({ seq: row.readUInt32LE(at), bytes: row.readUInt32LE(at + 4) });
   }
@@ -226,13 +225,7 @@ export function decodeHead(row: Buffer): Head & { tailAt: number } {
     lastEventName: name.text === null ? null : (JSON.parse(name.text) as string),
     lastEventAt: eventAt.text,
     profileBytes: row.readUInt32LE(eventAt.end),
-    fields:
-      fieldsBytes === 0
-        ? null
-        : {
-            digest: row.toString('latin1', fieldsAt + 1, textAt),
-            text: row.toString('utf8', textAt, textAt + fieldsBytes),
-          },
+    fields: fieldsBytes === 0 ? null : storedFields(row.toString('latin1', fieldsAt + 1, textEnd)),
     chunks,
     tailAt: at,
   };
