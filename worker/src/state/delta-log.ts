@@ -12,12 +12,14 @@
 import type { FinishedSegment } from '../checkpoint/segment.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import { invariant } from '../runtime/errors.ts';
-import { type PackedRun, packRun } from './delta-run.ts';
+import { type PackedRun, packRun, type RunPace } from './delta-run.ts';
 import { RowSlabs, SlabPool } from './row-slabs.ts';
 import type { UserRow } from './user-state.ts';
 
 /** Up to here the last run of an interval is packed into memory: a file costs more. */
 const MEMORY_RUN_BYTES = 1024 * 1024;
+/** Of the limit: with more in memory a run is packed as fast as it can be. */
+const URGENT_SHARE = 1.25;
 
 export interface DeltaLogOptions {
   range: KeyGroupRange;
@@ -26,6 +28,8 @@ export interface DeltaLogOptions {
   spoolPath: string | null;
   /** Shared by the intervals of one task, which then hand their slabs on. */
   slabs?: SlabPool;
+  /** Makes the pace of a run (pack-pace.ts); absent: as fast as it can be. */
+  pace?: () => RunPace;
 }
 
 export class DeltaLog {
@@ -121,7 +125,8 @@ export class DeltaLog {
 
   /** After a failure nothing more is packed: the delta is lost, and seal() must say so. */
   async #pack(rows: RowSlabs, file: string | null): Promise<PackedRun> {
-    const run = await packRun(rows, this.#options.range, file);
+    const { range, pace } = this.#options;
+    const run = await packRun(rows, range, file, this.#unlessUrgent(pace?.()));
     this.#packing.shift();
     rows.release();
     this.#packedBytes += run.heldBytes;
@@ -129,5 +134,12 @@ export class DeltaLog {
     // none would come until the next barrier.
     if (!this.#closed) this.#cutDue();
     return run;
+  }
+
+  #unlessUrgent(pace: RunPace | undefined): RunPace {
+    const urgentBytes = this.#options.limitBytes * URGENT_SHARE;
+    return async (bytes) => {
+      if (pace !== undefined && this.bytes <= urgentBytes) await pace(bytes);
+    };
   }
 }

@@ -36,15 +36,19 @@ export interface PackedRun {
   discard(): Promise<void>;
 }
 
+/** Told the bytes of rows packed since its last call, it resolves when the next ones may be. */
+export type RunPace = (bytes: number) => Promise<void>;
+
 /** Packs the rows, sorted by key group and key; `file` null: into memory. */
 export async function packRun(
   rows: RowSlabs,
   range: KeyGroupRange,
   file: string | null,
+  pace: RunPace,
 ): Promise<PackedRun> {
   if (file === null) {
     const body = new MemoryBody();
-    const facts = await pack(rows, range, body);
+    const facts = await pack(rows, range, body, pace);
     return {
       heldBytes: body.trim(),
       seal: (header) => finishSegment(header, facts, body),
@@ -54,7 +58,7 @@ export async function packRun(
   await mkdir(dirname(file), { recursive: true });
   const spool = new SpoolWriter(await open(file, 'w'));
   try {
-    const facts = await pack(rows, range, spool);
+    const facts = await pack(rows, range, spool, pace);
     await spool.end();
     return spooledRun(file, facts, spool.crc);
   } finally {
@@ -62,14 +66,26 @@ export async function packRun(
   }
 }
 
-async function pack(rows: RowSlabs, range: KeyGroupRange, sink: SegmentSink): Promise<BodyFacts> {
+async function pack(
+  rows: RowSlabs,
+  range: KeyGroupRange,
+  sink: SegmentSink,
+  pace: RunPace,
+): Promise<BodyFacts> {
   const body = new SegmentBody({ kind: 'delta', range }, sink);
+  let packed = 0;
   for (const keyGroup of rows.groups()) {
     await body.enter(keyGroup);
     for (const position of await rows.sorted(keyGroup)) {
+      // By bytes, not by block: key groups of few rows have small ones.
+      if (packed >= BLOCK_RAW_BYTES) {
+        await pace(packed);
+        packed = 0;
+      }
       const slab = rows.slabOf(position);
       const from = rows.startOf(position);
       const end = rows.endOf(position);
+      packed += end - from;
       if (end - from > BLOCK_RAW_BYTES) {
         await body.addLarge(piecesOf(slab, from, end), end - from);
         continue;

@@ -25,6 +25,7 @@ import type { TaskReport } from './checkpointer.ts';
 import { EventProcessor } from './event-processor.ts';
 import { GroupLedger } from './ledger.ts';
 import { Outbox } from './outbox.ts';
+import { PackPace } from './pack-pace.ts';
 import { PauseMeter } from './pause-meter.ts';
 import { SlotFigures } from './slot-figures.ts';
 import { SlotInspection } from './slot-inspection.ts';
@@ -80,6 +81,7 @@ export interface SlotParts {
   senders: ChannelSender[];
   source: SourceTask;
   manager: UserStateManager;
+  packPace: PackPace;
   ledger: GroupLedger;
   outbox: Outbox;
   processor: EventProcessor;
@@ -105,7 +107,8 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     const send = (frame: Frame) => ports.send(target, frame, hooks.attemptOf(target));
     return new ChannelSender({ bufferBytes, credit, send });
   });
-  const manager = buildManager(ports, config);
+  const packPace = new PackPace(ports.env);
+  const manager = buildManager(ports, config, packPace);
   const ledger = new GroupLedger(plan.maxParallelism);
   const { env } = ports;
   const figures = new SlotFigures(env, plan.source.kind === 'kafka');
@@ -127,6 +130,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     senders,
     source: buildSource(ports, config, senders, inspection, hooks.caughtUp),
     manager,
+    packPace,
     ledger,
     outbox,
     processor: new EventProcessor({
@@ -177,7 +181,11 @@ function buildSource(
   });
 }
 
-function buildManager(ports: SlotPorts, { plan, task, spoolPath }: SlotConfig): UserStateManager {
+function buildManager(
+  ports: SlotPorts,
+  { plan, task, spoolPath }: SlotConfig,
+  packPace: PackPace,
+): UserStateManager {
   const { historyMaxEvents, maxBytesPerUser, ttlMs } = plan.state;
   return new UserStateManager(ports.backend, ports.env, {
     limits: { historyMaxEvents, maxBytesPerUser },
@@ -189,6 +197,7 @@ function buildManager(ports: SlotPorts, { plan, task, spoolPath }: SlotConfig): 
       limitBytes: Math.floor(plan.memory.slotDeltaBytes * DELTA_RUN_SHARE),
       spoolPath,
       slabs: new SlabPool(plan.memory.slotDeltaBytes),
+      pace: () => packPace.run(),
     },
   });
 }

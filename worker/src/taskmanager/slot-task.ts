@@ -1,6 +1,5 @@
 /**
- * One subtask: source, exchange, state, filter and action of one slot, driven by a pump that never
- * blocks.
+ * One subtask: source, exchange, state, filter and action of one slot. Its pump never blocks.
  *
  *   source -> senders -> (ports) -> gate -> processor -> outbox
  *                          barrier: gate aligned -> capture -> freeze -> slices -> checkpointer
@@ -268,7 +267,8 @@ export class SlotTask {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const { source, outbox } = this.#parts;
+    const { source, outbox, packPace } = this.#parts;
+    packPace.close();
     outbox.close();
     this.#housekeeping.close();
     this.#pace.close();
@@ -308,7 +308,7 @@ export class SlotTask {
   /** One turn; true when there is more to do at once. */
   #pump({ checkpointer, barriers }: RunningParts): boolean {
     const { env } = this.#ports;
-    const { source, manager } = this.#parts;
+    const { source, manager, packPace } = this.#parts;
     const startedAt = env.monotonic();
     const stalled = this.#stalled(checkpointer);
     source.pause(stalled);
@@ -317,6 +317,7 @@ export class SlotTask {
       if (!(stalled ? this.#stepStalled(barriers) : this.#step(barriers))) break;
       worked = true;
     } while (env.monotonic() < startedAt + TURN_MS && !this.#stalled(checkpointer));
+    if (worked) packPace.worked(startedAt);
     if (checkpointer.draining && !this.#housekeeping.backendStalled) {
       const drain = this.#pace.turn(worked, (ms) => manager.flushSlice(ms));
       worked ||= drain !== 'waits';

@@ -1,0 +1,63 @@
+/**
+ * How fast a slot packs its deltas. As fast as it could, all slots of a TaskManager compressed at
+ * once when their frozen sets were out, two blocks each, and events stood 50 to 100 ms
+ * (`bench -- latency`): the cores belong to events first, and a checkpoint has time. Lower priority
+ * for libuv's threads was worse: a block that waits for its turn holds the slot's next one up.
+ */
+import type { Env, Timer } from '../runtime/env.ts';
+
+/** Of rows, while events come. A block of a segment takes its thread 2 ms of each 32. */
+const BYTES_PER_MS = 4 * 1024;
+/** So long without an event there is nobody to hold up. */
+const QUIET_MS = 20;
+
+export class PackPace {
+  readonly #env: Pick<Env, 'monotonic' | 'timer'>;
+  readonly #waiting = new Map<Timer, () => void>();
+  #workedAt = Number.NEGATIVE_INFINITY;
+  #closed = false;
+
+  constructor(env: Pick<Env, 'monotonic' | 'timer'>) {
+    this.#env = env;
+  }
+
+  /** A turn had events. */
+  worked(at: number): void {
+    this.#workedAt = at;
+  }
+
+  /**
+   * For one run: called with the bytes packed since the last call, it resolves when the next ones
+   * may be. Where no time has passed that is now: in a rehearsal time stands, so it would be never.
+   */
+  run(): (bytes: number) => Promise<void> {
+    let since = this.#env.monotonic();
+    return async (bytes) => {
+      const now = this.#env.monotonic();
+      const ms = since + bytes / BYTES_PER_MS - now;
+      const isQuiet = now - this.#workedAt >= QUIET_MS;
+      if (ms > 0 && now > since && !isQuiet && !this.#closed) await this.#wait(ms);
+      since = this.#env.monotonic();
+    };
+  }
+
+  /** Nobody waits from here on. */
+  close(): void {
+    this.#closed = true;
+    for (const [timer, resolve] of this.#waiting) {
+      timer.cancel();
+      resolve();
+    }
+    this.#waiting.clear();
+  }
+
+  #wait(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.#env.timer(ms, () => {
+        this.#waiting.delete(timer);
+        resolve();
+      });
+      this.#waiting.set(timer, resolve);
+    });
+  }
+}
