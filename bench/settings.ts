@@ -22,8 +22,9 @@ export interface Setting {
   script: string;
   /** The script reads the history: Flink's state manager then reads it for each event, too. */
   readsHistory: boolean;
-  /** taskmanager.memory.process.size on both sides, MiB. */
+  /** taskmanager.memory.process.size, MiB, on both sides unless TriggerJob has its own. */
   processMebibytes: number;
+  ownMebibytes: number | null;
   /** TriggerJob's `taskManager.memory.slotCache`; null: its default. */
   slotCache: string | null;
   /** Users that are missing come from the HTTP Profile API; else each side makes them itself. */
@@ -51,7 +52,8 @@ const cached: Setting = {
   script: SCRIPT,
   readsHistory: false,
   processMebibytes: 4_096,
-  // The default holds them: a live user whose profile nobody asks for takes some 3 KB.
+  ownMebibytes: null,
+  // The default holds them: a live user whose profile nobody asks for takes some 2 KB.
   slotCache: null,
   httpProfiles: false,
   webhook: false,
@@ -73,7 +75,7 @@ export const SETTINGS: readonly Setting[] = [
     key: 'b',
     title: '100 K users, a cache for 10 K',
     events: 2_000_000,
-    slotCache: '20Mi',
+    slotCache: '5Mi',
   },
   {
     ...base,
@@ -85,6 +87,7 @@ export const SETTINGS: readonly Setting[] = [
     slotCache: null,
   },
   { ...base, key: 'd', title: '100 K users, Zipf', distribution: 'zipf' },
+  { ...base, key: 'm', title: 'a, TriggerJob with 1.8 GB', ownMebibytes: 1_792 },
   {
     ...base,
     key: 'e',

@@ -55,7 +55,8 @@ export const triggerjobEngine: Engine = {
 };
 
 function settingsOf({ setting, checkpointIntervalMs }: Launch): JobSettings {
-  const { slotCache, processMebibytes, webhook, script, historyMaxEvents } = setting;
+  const { slotCache, webhook, script, historyMaxEvents } = setting;
+  const processMebibytes = setting.ownMebibytes ?? setting.processMebibytes;
   return {
     slots: SLOTS,
     checkpointInterval: `${checkpointIntervalMs}ms`,
