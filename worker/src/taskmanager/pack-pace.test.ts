@@ -27,7 +27,7 @@ class Rig {
 
 const BLOCK = 128 * 1024;
 
-test('among events a block of 128 KiB has 32 ms, and one that took longer does not wait', async () => {
+test('among events 128 KiB have 32 ms, and what took longer does not wait', async () => {
   const rig = new Rig();
   const packed = rig.pace.run();
   rig.now += 2;
