@@ -174,6 +174,26 @@ test('what is overdue goes to the spool without another row, which may never com
   assert.equal((await sealed(log, 0, 1)).length, 2);
 });
 
+test('a run is packed at its pace, by bytes, unless memory presses', async () => {
+  const packedAt = async (limitBytes: number) => {
+    const paced: number[] = [];
+    const pace = () => async (bytes: number) => {
+      paced.push(bytes);
+    };
+    const log = new DeltaLog({ range: RANGE, limitBytes, spoolPath: null, pace });
+    // Key groups of small blocks each, and rows larger than a block.
+    for (let n = 0; n < 90; n++)
+      log.add(4 + (n % 6), rowOf(4 + (n % 6), `${n}`, Buffer.alloc(9_000)));
+    log.add(9, rowOf(9, 'large', Buffer.alloc(200_000)));
+    const rows = (await merged(await sealed(log, 0, 1))).length;
+    assert.equal(rows, 91);
+    return paced;
+  };
+  const paced = await packedAt(2_000_000);
+  assert.ok(paced.length === 6 && paced.every((bytes) => bytes < 140_000), `${paced}`);
+  assert.deepEqual(await packedAt(500_000), []);
+});
+
 test('a spool that cannot be written fails the seal, it never gives a smaller delta', async (t) => {
   const folder = await spoolFolder(t);
   await writeFile(join(folder, 'file'), '');
