@@ -43,6 +43,11 @@ export class StoredFields {
 const shared = new Map<string, StoredFields>();
 const MAX_SHARED = 4096;
 
+/** How many there are now, of how many at most. */
+export function sharedFields(): { value: number; limit: number } {
+  return { value: shared.size, limit: MAX_SHARED };
+}
+
 /** From the bytes of a head row, as latin1: digest, and the values' JSON in UTF-8. */
 export function storedFields(bytes: string): StoredFields {
   const known = shared.get(bytes);

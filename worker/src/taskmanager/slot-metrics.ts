@@ -14,6 +14,7 @@ import type { SplitReader } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
 import { hydrationLimit } from '../state/hydrating-backend.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
+import { sharedFields } from '../state/profile-fields.ts';
 import type { UserStateManager } from '../state/user-state-manager.ts';
 import { KEEP_BYTES } from './body-pool.ts';
 import { OWED_LIMIT_BYTES } from './checkpointer.ts';
@@ -192,6 +193,7 @@ function bounds(
     outbox_deliveries: { value: outbox.underWay, limit: MAX_UNDER_WAY },
     body_pool_bytes: { value: outbox.bodies.keptBytes, limit: KEEP_BYTES },
     cache_bytes: { value: manager.stats.cacheBytes, limit: memory.slotCacheBytes },
+    profile_fields: sharedFields(),
     hydration_bytes: {
       value: backend['hydration_bytes'] ?? 0,
       limit: hydrationLimit(memory.slotCacheBytes),
