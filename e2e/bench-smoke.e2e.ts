@@ -12,7 +12,7 @@ import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const BENCH = fileURLToPath(new URL('../bench/run.ts', import.meta.url));
-const SETTINGS = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'r'];
+const SETTINGS = ['a', 'b', 'c', 'd', 'm', 'e', 'f', 'g', 'h', 'i', 'r'];
 const FIGURE = /^-?[\d,.]+$/;
 
 async function bench(...args: string[]): Promise<{ code: number; output: string; errors: string }> {
