@@ -1,26 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DrainPace } from './drain-pace.ts';
+import { TestClock } from './test-clock.ts';
 
 class Rig {
-  now = 1_000;
   woken = 0;
-  readonly timers: { at: number; fire: () => void; cancelled: boolean }[] = [];
-  readonly pace = new DrainPace(
-    {
-      monotonic: () => this.now,
-      timer: (ms, fire) => {
-        const timer = { at: this.now + ms, fire, cancelled: false };
-        this.timers.push(timer);
-        return {
-          cancel: () => {
-            timer.cancelled = true;
-          },
-        };
-      },
-    },
-    () => this.woken++,
-  );
+  readonly clock = new TestClock();
+  readonly timers = this.clock.timers;
+  readonly pace = new DrainPace(this.clock, () => this.woken++);
 
   /** Milliseconds of the turn's slice; 0: none. */
   slice(worked: boolean, isLast = false): number {
@@ -37,7 +24,7 @@ test('among events one short slice per period, each waited for by one timer', ()
   const rig = new Rig();
   const slices = Array.from({ length: 25 }, () => {
     const ms = rig.slice(true);
-    rig.now++;
+    rig.clock.at++;
     return ms;
   });
   assert.deepEqual(
@@ -56,9 +43,9 @@ test('without events for a while one long slice after the other', () => {
   const rig = new Rig();
   assert.equal(rig.slice(false), 4, 'none at all yet');
   assert.equal(rig.slice(true), 1);
-  rig.now += 19;
+  rig.clock.at += 19;
   assert.equal(rig.slice(false), 1, 'the last one was just now');
-  rig.now += 1;
+  rig.clock.at += 1;
   assert.deepEqual([rig.slice(false), rig.slice(false)], [4, 4]);
   assert.equal(rig.slice(true), 0, 'events again');
 });
@@ -66,7 +53,7 @@ test('without events for a while one long slice after the other', () => {
 test('the next frozen set begins at once, though no time has passed', () => {
   const rig = new Rig();
   assert.deepEqual([rig.slice(true), rig.slice(true, true)], [1, 0]);
-  rig.now += 8;
+  rig.clock.at += 8;
   assert.equal(
     rig.pace.turn(true, () => false),
     'more',
@@ -75,7 +62,7 @@ test('the next frozen set begins at once, though no time has passed', () => {
     rig.pace.turn(true, () => true),
     'waits',
   );
-  rig.now += 8;
+  rig.clock.at += 8;
   assert.equal(
     rig.pace.turn(true, () => true),
     'out',

@@ -10,7 +10,7 @@ const SLICE_MS = 1;
 /** From a slice's begin to the next one. */
 const PERIOD_MS = 8;
 /** So long without an event there is nobody to hold up. */
-const QUIET_MS = 20;
+export const QUIET_MS = 20;
 /** 100,000 new users took two minutes to drain in shorter ones. */
 const QUIET_SLICE_MS = 4;
 

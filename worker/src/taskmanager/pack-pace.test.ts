@@ -2,22 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { PackPace } from './pack-pace.ts';
+import { TestClock } from './test-clock.ts';
 
 class Rig {
-  now = 1_000;
-  readonly timers: { at: number; fire: () => void; cancelled: boolean }[] = [];
-  readonly pace = new PackPace({
-    monotonic: () => this.now,
-    timer: (ms, fire) => {
-      const timer = { at: this.now + ms, fire, cancelled: false };
-      this.timers.push(timer);
-      return {
-        cancel: () => {
-          timer.cancelled = true;
-        },
-      };
-    },
-  });
+  readonly clock = new TestClock();
+  readonly timers = this.clock.timers;
+  readonly pace = new PackPace(this.clock);
 
   /** Has it resolved by the next turn? */
   async goesOn(waits: Promise<void>): Promise<boolean> {
@@ -30,19 +20,19 @@ const BLOCK = 128 * 1024;
 test('among events 128 KiB have 32 ms, and what took longer does not wait', async () => {
   const rig = new Rig();
   const packed = rig.pace.run();
-  rig.now += 2;
-  rig.pace.worked(rig.now);
+  rig.clock.at += 2;
+  rig.pace.worked(rig.clock.at);
   const first = packed(BLOCK);
   assert.equal(await rig.goesOn(first), false);
   assert.deepEqual(
     rig.timers.map(({ at }) => at),
     [1_032],
   );
-  rig.now = 1_032;
+  rig.clock.at = 1_032;
   rig.timers[0]!.fire();
   await first;
-  rig.now += 32;
-  rig.pace.worked(rig.now);
+  rig.clock.at += 32;
+  rig.pace.worked(rig.clock.at);
   await packed(BLOCK);
   assert.equal(rig.timers.length, 1);
 });
@@ -50,20 +40,20 @@ test('among events 128 KiB have 32 ms, and what took longer does not wait', asyn
 test('it waits for nothing without events, and where time stands', async () => {
   const rig = new Rig();
   const packed = rig.pace.run();
-  rig.now += 1;
+  rig.clock.at += 1;
   await packed(BLOCK);
-  rig.pace.worked(rig.now);
+  rig.pace.worked(rig.clock.at);
   await packed(BLOCK);
-  rig.now += 20;
+  rig.clock.at += 20;
   await packed(BLOCK);
   assert.deepEqual(rig.timers, []);
 });
 
 test('closed, nobody waits', async () => {
   const rig = new Rig();
-  rig.pace.worked(rig.now);
+  rig.pace.worked(rig.clock.at);
   const packed = rig.pace.run();
-  rig.now += 1;
+  rig.clock.at += 1;
   const waits = packed(BLOCK);
   assert.equal(await rig.goesOn(waits), false);
   rig.pace.close();

@@ -5,11 +5,10 @@
  * for libuv's threads was worse: a block that waits for its turn holds the slot's next one up.
  */
 import type { Env, Timer } from '../runtime/env.ts';
+import { QUIET_MS } from './drain-pace.ts';
 
 /** Of rows, while events come. A block of a segment takes its thread 2 ms of each 32. */
 const BYTES_PER_MS = 4 * 1024;
-/** So long without an event there is nobody to hold up. */
-const QUIET_MS = 20;
 
 export class PackPace {
   readonly #env: Pick<Env, 'monotonic' | 'timer'>;
