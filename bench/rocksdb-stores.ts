@@ -2,7 +2,7 @@
 import { type OpenOptions, RocksLevel } from 'rocksdb';
 import binding from 'rocksdb/binding.js';
 import { openRocksDb } from '../worker/src/state/rocksdb-backend.ts';
-import type { UserRow } from '../worker/src/state/user-state.ts';
+import type { UserRow } from '../worker/src/state/rows.ts';
 
 const KIBIBYTE = 1024;
 const MEBIBYTE = 1024 ** 2;

@@ -18,8 +18,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { CHUNK, HEAD, PROFILE, rowKey, userPrefix } from '../worker/src/state/rows.ts';
-import type { UserRow } from '../worker/src/state/user-state.ts';
+import {
+  CHUNK,
+  HEAD,
+  PROFILE,
+  rowKey,
+  type UserRow,
+  userPrefix,
+} from '../worker/src/state/rows.ts';
 import { openStore, SETUPS, type Setup, type Sizes, type Store } from './rocksdb-stores.ts';
 
 const MEBIBYTE = 1024 ** 2;

@@ -117,7 +117,7 @@ export const SETTINGS: readonly Setting[] = [
     ...base,
     key: 'i',
     title: 'history searched on every event',
-    events: 400_000,
+    events: 1_000_000,
     script: HISTORY_SCRIPT,
     readsHistory: true,
   },

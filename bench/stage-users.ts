@@ -13,7 +13,7 @@ import type { ScanOptions, StateBackend } from '../worker/src/state/backend.ts';
 import type { DeltaLog } from '../worker/src/state/delta-log.ts';
 import { openRocksDb } from '../worker/src/state/rocksdb-backend.ts';
 import { SlabPool } from '../worker/src/state/row-slabs.ts';
-import type { UserRow } from '../worker/src/state/user-state.ts';
+import type { UserRow } from '../worker/src/state/rows.ts';
 import { UserStateManager } from '../worker/src/state/user-state-manager.ts';
 import { historyEvents, profileJson, userId, visitJson } from './dataset.ts';
 

@@ -22,6 +22,7 @@ const MAX_CACHED_VERDICTS = 64;
 interface Engine {
   readonly reads: ReadonlySet<ScopeName>;
   readonly userFields: readonly string[] | null;
+  readonly historyPaths: readonly (readonly string[])[] | null;
   evaluate(scope: FilterScope): Verdict;
 }
 
@@ -38,6 +39,7 @@ export function compileFilter(plan: FilterPlan): CompiledFilter {
     version: scriptVersion(plan.language, plan.script),
     reads: engine.reads,
     userFields: engine.userFields,
+    historyPaths: engine.historyPaths,
     evaluate: engine.evaluate,
   };
 }
@@ -52,6 +54,7 @@ function aviatorEngine(plan: FilterPlan): Engine {
   return {
     reads: program.reads,
     userFields: userFieldsOf(program.userPaths),
+    historyPaths: program.historyPaths,
     evaluate(scope) {
       try {
         const value = program.run(scope);
@@ -89,6 +92,8 @@ function filtrexEngine(plan: FilterPlan): Engine {
   return {
     reads: program.reads,
     userFields: userFieldsOf(program.userPaths),
+    // Its functions take numbers and texts: no event is looked into.
+    historyPaths: null,
     evaluate(scope) {
       try {
         const value: unknown = program.run(scope);

@@ -45,6 +45,11 @@ export interface CompiledFilter {
    * verdict. null: it may look at the whole profile.
    */
   readonly userFields: readonly string[] | null;
+  /**
+   * Paths within the history's events that the script can see: events with only these give the same
+   * verdict, where none of them leads to an object or a list. null: it may look at whole events.
+   */
+  readonly historyPaths: readonly (readonly string[])[] | null;
   /** Never throws, never has effects, reads no clock and no random source. */
   evaluate(scope: FilterScope): Verdict;
 }

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { Hits } from '../rehearsal/seeded.ts';
 import { viewOf } from '../runtime/copy-words.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
-import type { UserRow } from '../state/user-state.ts';
+import type { UserRow } from '../state/rows.ts';
 import { UserStateManager } from '../state/user-state-manager.ts';
 import type { Action } from './actions.ts';
 import { type Scenario, scenarioOf } from './scenario.ts';

@@ -8,7 +8,7 @@ import type { SimProcess, SimThread } from '../rehearsal/sim-process.ts';
 import type { Deployment } from '../rpc/messages.ts';
 import { messageOf, TriggerJobError } from '../runtime/errors.ts';
 import { MemoryBackend } from '../state/memory-backend.ts';
-import type { UserRow } from '../state/user-state.ts';
+import type { UserRow } from '../state/rows.ts';
 import type { TaskReport } from '../taskmanager/checkpointer.ts';
 import type { SlotConfig } from '../taskmanager/slot-parts.ts';
 import { SlotTask } from '../taskmanager/slot-task.ts';

@@ -1,5 +1,5 @@
 /** The port of the state backend: rocksdb-backend.ts; in the simulation memory-backend.ts. */
-import type { UserRow } from './user-state.ts';
+import type { UserRow } from './rows.ts';
 
 /** From one look at `stalled` to the next, for who waits with writes that are not urgent, ms. */
 export const STALLED_PAUSE_MS = 20;

@@ -11,7 +11,7 @@ import type { FinishedSegment } from '../checkpoint/segment.ts';
 import { openSegment } from '../checkpoint/segment-reader.ts';
 import { DeltaLog } from './delta-log.ts';
 import { SlabPool } from './row-slabs.ts';
-import type { UserRow } from './user-state.ts';
+import type { UserRow } from './rows.ts';
 
 const RANGE = { first: 4, last: 9 };
 

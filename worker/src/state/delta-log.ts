@@ -14,7 +14,7 @@ import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
 import { invariant } from '../runtime/errors.ts';
 import { type PackedRun, packRun, type RunPace } from './delta-run.ts';
 import { RowSlabs, SlabPool } from './row-slabs.ts';
-import type { UserRow } from './user-state.ts';
+import type { UserRow } from './rows.ts';
 
 /** Up to here the last run of an interval is packed into memory: a file costs more. */
 const MEMORY_RUN_BYTES = 1024 * 1024;

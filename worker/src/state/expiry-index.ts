@@ -5,8 +5,8 @@
  * enter a segment; restore writes them anew from the heads. A scan of all heads was rejected: it
  * would read each of them to find a few.
  */
-import { userPrefix } from './rows.ts';
-import type { UserRow, UserState } from './user-state.ts';
+import { type UserRow, userPrefix } from './rows.ts';
+import type { UserState } from './user-state.ts';
 
 /** Above every key group (at most 32767), so marks never fall into a scan of one. */
 const MARK_PREFIX = 0xffff;

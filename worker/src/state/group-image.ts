@@ -8,8 +8,7 @@
 import { NewestRows } from '../checkpoint/chain.ts';
 import { type BlockEntry, kindOf, ownerHash, ownerOf } from '../checkpoint/segment-format.ts';
 import type { SegmentReader } from '../checkpoint/segment-reader.ts';
-import { HEAD, isHeadKey } from './rows.ts';
-import type { UserRow } from './user-state.ts';
+import { HEAD, isHeadKey, type UserRow } from './rows.ts';
 
 /** Of held heads that are written at once. */
 const HEADS_BYTES = 128 * 1024;

@@ -6,8 +6,7 @@ import { realEnv } from '../runtime/env.ts';
 import { GroupImage } from './group-image.ts';
 import { HydratingBackend } from './hydrating-backend.ts';
 import { RecordingBackend } from './recording-backend.ts';
-import { CHUNK, HEAD, PROFILE, rowKey, userPrefix } from './rows.ts';
-import type { UserRow } from './user-state.ts';
+import { CHUNK, HEAD, PROFILE, rowKey, type UserRow, userPrefix } from './rows.ts';
 
 const RANGE = { first: 0, last: 3 };
 const CACHE_BYTES = 1024 * 1024;

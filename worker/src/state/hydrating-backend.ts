@@ -15,8 +15,7 @@ import { ownerOf } from '../checkpoint/segment-format.ts';
 import { type Env, sleep } from '../runtime/env.ts';
 import { type ScanOptions, STALLED_PAUSE_MS, type StateBackend } from './backend.ts';
 import type { GroupImage } from './group-image.ts';
-import { isHeadKey } from './rows.ts';
-import type { UserRow } from './user-state.ts';
+import { isHeadKey, type UserRow } from './rows.ts';
 
 /** Written between two turns: about a millisecond of RocksDB (P8). */
 const SLICE_BYTES = 256 * 1024;

@@ -1,6 +1,6 @@
 /** A StateBackend in memory, for the simulation and hermetic tests: same semantics, no disk. */
 import type { ScanOptions, StateBackend } from './backend.ts';
-import type { UserRow } from './user-state.ts';
+import type { UserRow } from './rows.ts';
 
 export class MemoryBackend implements StateBackend {
   readonly #rows = new Map<string, Buffer>();

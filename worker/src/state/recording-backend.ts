@@ -1,5 +1,5 @@
 import { MemoryBackend } from './memory-backend.ts';
-import type { UserRow } from './user-state.ts';
+import type { UserRow } from './rows.ts';
 
 /** For tests: remembers every row that was written, in order. */
 export class RecordingBackend extends MemoryBackend {

@@ -10,8 +10,7 @@ import { ExpiryIndex } from './expiry-index.ts';
 import { HydratingBackend } from './hydrating-backend.ts';
 import { MemoryBackend } from './memory-backend.ts';
 import { restoreState } from './restore.ts';
-import { encodeHead, HEAD, isHeadKey, PROFILE, rowKey, userPrefix } from './rows.ts';
-import type { UserRow } from './user-state.ts';
+import { encodeHead, HEAD, isHeadKey, PROFILE, rowKey, type UserRow, userPrefix } from './rows.ts';
 
 const TTL_MS = 1000;
 const CACHE_BYTES = 1024 * 1024;

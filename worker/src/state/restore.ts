@@ -19,8 +19,7 @@ import { ChainTracker } from './chain-tracker.ts';
 import type { ExpiryIndex } from './expiry-index.ts';
 import { GroupImage } from './group-image.ts';
 import type { HydratingBackend } from './hydrating-backend.ts';
-import { headLastAccess, isHeadKey, parseKey } from './rows.ts';
-import type { UserRow } from './user-state.ts';
+import { headLastAccess, isHeadKey, parseKey, type UserRow } from './rows.ts';
 
 export interface RestoreRequest {
   store: ObjectStore;

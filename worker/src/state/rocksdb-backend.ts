@@ -7,7 +7,7 @@ import type { OpenOptions } from 'rocksdb';
 import binding, { type Database, type Iterator } from 'rocksdb/binding.js';
 import { invariant, TriggerJobError } from '../runtime/errors.ts';
 import type { ScanOptions, StateBackend } from './backend.ts';
-import type { UserRow } from './user-state.ts';
+import type { UserRow } from './rows.ts';
 
 export interface RocksDbOptions {
   directory: string;

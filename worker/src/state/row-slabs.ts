@@ -12,7 +12,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { badRow } from '../checkpoint/segment-body.ts';
 import { encodeRowHead, ROW_HEADER_BYTES, rowBytes } from '../checkpoint/segment-format.ts';
 import type { KeyGroupRange } from '../checkpoint/snapshot.ts';
-import type { UserRow } from './user-state.ts';
+import type { UserRow } from './rows.ts';
 
 const OFFSET_BITS = 20;
 const SLAB_BYTES = 1 << OFFSET_BITS;

@@ -57,7 +57,7 @@ class Rig {
     const parsed = { n: this.#n++, pad: 'x'.repeat(pad) };
     const raw = JSON.stringify(parsed);
     const source = Buffer.from(raw);
-    if (readHistory) user.history(manager.stored);
+    if (readHistory) user.history(manager.stored, null);
     const text = { source, view: viewOf(source), start: 0, end: source.length };
     manager.append(user, { ...text, parsed, timestamp: time, time });
     return user;

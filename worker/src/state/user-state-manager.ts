@@ -14,12 +14,13 @@ import type { StateBackend } from './backend.ts';
 import { DeltaLog, type DeltaLogOptions } from './delta-log.ts';
 import { ExpiryIndex, type ExpiryMark } from './expiry-index.ts';
 import type { ProfileAnswer } from './profile-api.ts';
+import type { UserRow } from './rows.ts';
 import { decodeHead, HEAD, isHeadKey, PROFILE, rowKey, tombstonesOf, userPrefix } from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
 import { StoredRows, type UserPlace } from './stored-rows.ts';
 import { UnwrittenHeads } from './unwritten-heads.ts';
 import { UserClock } from './user-clock.ts';
-import { type AppendedEvent, type UserLimits, type UserRow, UserState } from './user-state.ts';
+import { type AppendedEvent, type UserLimits, UserState } from './user-state.ts';
 import { WriteBuffer } from './write-buffer.ts';
 
 export interface UserStateOptions {

@@ -5,9 +5,10 @@ import { viewOf } from '../runtime/copy-words.ts';
 import type { JsonObject } from '../runtime/json.ts';
 import { decodeUser } from './decode-user.ts';
 import { fieldSetOf } from './profile-fields.ts';
+import type { UserRow } from './rows.ts';
 import * as rows from './rows.ts';
 import { SlabArena } from './slab-arena.ts';
-import { type RowReader, type UserLimits, type UserRow, UserState } from './user-state.ts';
+import { type RowReader, type UserLimits, UserState } from './user-state.ts';
 
 const LIMITS: UserLimits = { historyMaxEvents: 100, maxBytesPerUser: 16 * 1024 * 1024 };
 
@@ -118,7 +119,7 @@ test('the history keeps exactly the last maxEvents, for any maxEvents', () => {
       assert.deepEqual(user.historyTexts(stored.read), wanted, `${maxEvents} after ${n}`);
       assert.equal(joinedHistory(user, stored.read), wanted.join(','));
       assert.deepEqual(
-        user.history(stored.read),
+        user.history(stored.read, null),
         wanted.map((one) => JSON.parse(one)),
       );
     }

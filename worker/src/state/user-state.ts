@@ -7,9 +7,10 @@
 import { viewOf } from '../runtime/copy-words.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
 import { type ChunkChange, EventHistory } from './event-history.ts';
+import type { HistoryFieldSet } from './history-columns.ts';
+import { HistoryView } from './history-view.ts';
 import { type FieldSet, projected, type StoredFields } from './profile-fields.ts';
 import { PARSED_FACTOR, ProfileTexts } from './profile-texts.ts';
-import type { UserRow } from './rows.ts';
 import * as rows from './rows.ts';
 import type { SlabArena } from './slab-arena.ts';
 
@@ -26,8 +27,6 @@ export interface UserLimits {
   historyMaxEvents: number;
   maxBytesPerUser: number;
 }
-
-export type { UserRow } from './rows.ts';
 
 /** A judged event: its text lies in `source`, which may be reused once `append` has returned. */
 export interface AppendedEvent {
@@ -72,7 +71,7 @@ export class UserState {
   /** Of profile and visit, in memory or not. */
   readonly #textBytes: number;
   #fields: StoredFields | null;
-  #parsedHistory: JsonValue[] | null = null;
+  readonly #view = new HistoryView();
   #eventCount: number;
   #lastEventName: string | null;
   /** JSON text; null: none, or a number in `#lastEventMs`. */
@@ -124,7 +123,7 @@ export class UserState {
     newcomer: { id: string; keyGroup: number; lastAccess: number; fetchedBy: number },
     answer: { profile: string; visit: string; history: readonly string[] },
     limits: UserLimits,
-    out: UserRow[],
+    out: rows.UserRow[],
   ): UserState {
     const { id, keyGroup, lastAccess, fetchedBy } = newcomer;
     const texts = ProfileTexts.fromAnswer(arena, answer);
@@ -203,6 +202,7 @@ export class UserState {
       (this.#texts?.memoryBytes ?? 0) +
       this.#history.blockBytes +
       this.#history.chunkCount * CHUNK_ENTRY_BYTES +
+      this.#view.columnBytes +
       this.#parsedBytes
     );
   }
@@ -214,7 +214,7 @@ export class UserState {
   }
 
   get #parsedBytes(): number {
-    return this.#parsedHistory === null ? 0 : this.#history.storedBytes * PARSED_FACTOR;
+    return this.#view.hasParsed ? this.#history.storedBytes * PARSED_FACTOR : 0;
   }
 
   /** Stored bytes of profile, visit and history: what maxBytesPerUser limits. */
@@ -247,28 +247,37 @@ export class UserState {
     return this.#history.length;
   }
 
+  /** Number of the event that comes next: it is another after each change of the history. */
+  get nextSeq(): number {
+    return this.#history.nextSeq;
+  }
+
   historyTexts(read: RowReader): string[] {
     return this.openHistory(read).texts();
   }
 
-  /** Parsed history. Kept with the user while it is cached: hot users pay the parse once. */
-  history(read: RowReader): readonly JsonValue[] {
-    if (this.#parsedHistory !== null) {
-      this.#historyUsed = true;
-      return this.#parsedHistory;
-    }
+  /** What `history` answers, where no row has to be read for it; else null. */
+  knownHistory(fields: HistoryFieldSet | null): readonly JsonValue[] | null {
+    const known = this.#view.known(fields);
+    if (known !== null && this.#view.hasParsed) this.#historyUsed = true;
+    return known;
+  }
+
+  /** For a script that names `fields` of the events; null: all. Kept: hot users parse once. */
+  history(read: RowReader, fields: HistoryFieldSet | null): readonly JsonValue[] {
+    const known = this.knownHistory(fields);
+    if (known !== null) return known;
     const history = this.openHistory(read);
     const joined = Buffer.allocUnsafe(history.joinedBytes);
     history.copyJoined(joined, 0);
-    this.#parsedHistory = JSON.parse(`[${joined.toString('utf8')}]`) as JsonValue[];
-    return this.#parsedHistory;
+    return this.#view.take(JSON.parse(`[${joined.toString('utf8')}]`) as JsonValue[], fields);
   }
 
   /**
    * A judged event joins the history and moves the counters; chunk rows that come of it go to
    * `out`. Returns how many events were truncated.
    */
-  append(event: AppendedEvent, limits: UserLimits, out: UserRow[]): number {
+  append(event: AppendedEvent, limits: UserLimits, out: rows.UserRow[]): number {
     const before = this.#truncated;
     const { parsed, source, view, start, end } = event;
     this.#eventCount++;
@@ -278,19 +287,15 @@ export class UserState {
     if (event.time > this.lastAccess) this.lastAccess = event.time;
     changed.length = 0;
     this.#history.push(source, view, start, end, changed);
-    this.#parsedHistory?.push(parsed);
     this.#trim(limits, changed);
+    this.#view.push(parsed, this.#history.length);
     if (changed.length > 0) this.#emit(changed, out);
-    if (this.#parsedHistory !== null) {
-      const surplus = this.#parsedHistory.length - this.#history.length;
-      if (surplus > 0) this.#parsedHistory.splice(0, surplus);
-    }
     return this.#truncated - before;
   }
 
   /** Rows that changed since the last call, chunks apart. */
-  takeRows(): UserRow[] {
-    const out: UserRow[] = [this.headRow()];
+  takeRows(): rows.UserRow[] {
+    const out: rows.UserRow[] = [this.headRow()];
     if (!this.#profileWritten) {
       const prefix = rows.userPrefix(this.keyGroup, this.id);
       out.push({ key: rows.rowKey(prefix, rows.PROFILE), value: this.#texts!.encode() });
@@ -307,7 +312,7 @@ export class UserState {
   shrink(): void {
     if (!this.#historyUsed) {
       this.#history.unload();
-      this.#parsedHistory = null;
+      this.#view.dropParsed();
     }
     if (!this.#textsUsed && this.#profileWritten) {
       this.#texts?.release();
@@ -318,7 +323,7 @@ export class UserState {
   }
 
   /** Tombstones of every row the user may have, for a drop or a purge (P37). */
-  tombstones(): UserRow[] {
+  tombstones(): rows.UserRow[] {
     const chunks = this.#history.chunks.map((chunk) => chunk.seq);
     return rows.tombstonesOf(this.keyGroup, this.id, chunks);
   }
@@ -331,7 +336,7 @@ export class UserState {
   }
 
   /** As it would be written now; nothing changes. */
-  headRow(): UserRow & { value: Buffer } {
+  headRow(): rows.UserRow & { value: Buffer } {
     const prefix = rows.userPrefix(this.keyGroup, this.id);
     return { key: rows.rowKey(prefix, rows.HEAD), value: this.#encodeHead() };
   }
@@ -383,7 +388,7 @@ export class UserState {
     }
   }
 
-  #emit(changes: readonly ChunkChange[], out: UserRow[]): void {
+  #emit(changes: readonly ChunkChange[], out: rows.UserRow[]): void {
     const prefix = rows.userPrefix(this.keyGroup, this.id);
     for (const { seq, value } of changes) {
       out.push({ key: rows.rowKey(prefix, rows.CHUNK, seq), value });

@@ -29,9 +29,11 @@ export interface AcceptedRecord extends RecordPlace {
   end: number;
   /** As the look before the batch's multi-get found it. */
   user: UserState | undefined;
-  /** What the filter said before its turn, of `verdictOf`: nothing that it asked can change. */
+  /** What the filter said before its turn, of `verdictOf`. */
   verdict: Verdict | null;
   verdictOf: UserState | null;
+  /** `nextSeq` of the user then, if it saw the history; null: nothing that it asked can change. */
+  verdictAt: number | null;
 }
 
 /** Heap bytes of a parked record per byte of its value: text, parsed object, fields. */

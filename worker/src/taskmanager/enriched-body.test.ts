@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { viewOf } from '../runtime/copy-words.ts';
 import type { JsonObject } from '../runtime/json.ts';
-import { PROFILE, parseKey } from '../state/rows.ts';
+import { PROFILE, parseKey, type UserRow } from '../state/rows.ts';
 import { SlabArena } from '../state/slab-arena.ts';
-import { type RowReader, type UserRow, UserState } from '../state/user-state.ts';
+import { type RowReader, UserState } from '../state/user-state.ts';
 import { enrichedBody } from './enriched-body.ts';
 
 const LIMITS = { historyMaxEvents: 100, maxBytesPerUser: 1 << 24 };

@@ -381,6 +381,35 @@ test('the length of a history is told without its chunks, which a match reads ah
   assert.deepEqual(ask(true), [4], 'of those that match, in one multi-get');
 });
 
+test('what a script names of past events is read once, then follows each record', async () => {
+  const named = (n: number) =>
+    filterOf(`count(filter(history, lambda(e) -> e.n != nil end)) == ${n}`);
+  const rig = new Rig({ filter: named(3) });
+  const users = OWN.slice(0, 3);
+  const ask = askerOf(rig, users, CHUNK);
+  const checkpoint = () => {
+    rig.manager.freeze();
+    assert.ok(rig.manager.flushSlice(60_000));
+    rig.manager.takeClosedDelta();
+  };
+  ask(false);
+  const history = Array(3).fill(`{"pad":"${'x'.repeat(1500)}"}`) as string[];
+  for (const _ of users) await rig.answer(0, { ...ANSWER, history });
+  // What nobody asked for since the last one leaves the memory.
+  for (let n = 0; n < 3; n++) checkpoint();
+  assert.deepEqual(ask(false), [], 'no chunk is read');
+  assert.equal(rig.outbox.size, 0, 'one has come since');
+  const [a] = OWN;
+  rig.arrive(rig.event(a), rig.event(a), rig.event(a));
+  assert.equal(rig.outbox.size, 1, 'only the second found three');
+  rig.processor.setFilter(named(2));
+  checkpoint();
+  checkpoint();
+  assert.deepEqual(ask(false), [2], 'another script, one multi-get: a has them from its match');
+  assert.equal(rig.outbox.size, 3, 'a has had five');
+  assert.deepEqual(ask(false), []);
+});
+
 test('TTL by record time: alive at ttl, asked for anew at ttl + 1', async () => {
   const rig = new Rig();
   const [a] = OWN;

@@ -233,6 +233,7 @@ export class EventProcessor {
       user: undefined,
       verdict: null,
       verdictOf: null,
+      verdictAt: null,
     };
     records.push(record);
     const { inspection } = this.#deps;
@@ -299,7 +300,8 @@ export class EventProcessor {
     // Its own copy: the frame's buffer goes back to its sender.
     const value = Buffer.from(source.subarray(start, end));
     const text = { source: value, view: viewOf(value), start: 0, end: value.length };
-    waiting.push({ ...record, ...text, user: undefined, verdict: null, verdictOf: null });
+    const unseen = { user: undefined, verdict: null, verdictOf: null, verdictAt: null };
+    waiting.push({ ...record, ...text, ...unseen });
     this.#parked++;
     this.#parkedBytes += parkedSize(record);
   }

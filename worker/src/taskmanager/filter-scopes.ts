@@ -1,6 +1,7 @@
 /** What a script sees of an event and its user. */
 import type { FilterScope } from '../filter/filter.ts';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
+import type { HistoryFieldSet } from '../state/history-columns.ts';
 import type { FieldSet } from '../state/profile-fields.ts';
 import type { RowReader, UserState } from '../state/user-state.ts';
 
@@ -10,6 +11,8 @@ export class UserScope implements FilterScope {
   state: UserState | null = null;
   /** The profile's fields that the script names; null: all. */
   fields: FieldSet | null = null;
+  /** What of the history's events it names; null: all. */
+  historyFields: HistoryFieldSet | null = null;
   readonly #read: RowReader;
 
   constructor(read: RowReader) {
@@ -28,7 +31,7 @@ export class UserScope implements FilterScope {
   }
 
   get history(): readonly JsonValue[] {
-    return this.state!.history(this.#read);
+    return this.state!.history(this.#read, this.historyFields);
   }
 
   get historyCount(): number {
@@ -44,19 +47,21 @@ export class ProbeScope implements FilterScope {
   event: JsonObject = {};
   /** The profile's fields that the script names; null: all. */
   fields: FieldSet | null = null;
+  /** What of the history's events it names; null: all. */
+  historyFields: HistoryFieldSet | null = null;
   #state: UserState | null = null;
   /** Profile or visit. */
   askedTexts = false;
   askedHistory = false;
   /** Answered, with what the next event of the user changes. */
-  askedCount = false;
+  answeredHistory = false;
 
   reset(event: JsonObject, state: UserState): void {
     this.event = event;
     this.#state = state;
     this.askedTexts = false;
     this.askedHistory = false;
-    this.askedCount = false;
+    this.answeredHistory = false;
   }
 
   get user(): JsonValue {
@@ -71,12 +76,14 @@ export class ProbeScope implements FilterScope {
   }
 
   get history(): readonly JsonValue[] {
-    this.askedHistory = true;
-    return [];
+    const known = this.#state!.knownHistory(this.historyFields);
+    if (known === null) this.askedHistory = true;
+    else this.answeredHistory = true;
+    return known ?? [];
   }
 
   get historyCount(): number {
-    this.askedCount = true;
+    this.answeredHistory = true;
     return this.#state!.historyCount;
   }
 }

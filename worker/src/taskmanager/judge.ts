@@ -28,10 +28,14 @@ export class Judge {
 
   setFilter(filter: CompiledFilter): void {
     this.#filter = filter;
-    const { userFields } = filter;
+    const { userFields, historyPaths } = filter;
     const fields = userFields === null ? null : fieldSetOf(userFields);
     this.#scope.fields = fields;
     this.#probe.fields = fields;
+    if (this.#scope.historyFields !== null) this.#scope.historyFields.retired = true;
+    const historyFields = historyPaths === null ? null : { paths: historyPaths, retired: false };
+    this.#scope.historyFields = historyFields;
+    this.#probe.historyFields = historyFields;
   }
 
   /**
@@ -45,8 +49,9 @@ export class Judge {
 
   /** What the filter says of an event before it joins the user's history. */
   verdict(user: UserState, record: AcceptedRecord): Verdict {
-    const ahead = record.verdictOf === user ? record.verdict : null;
-    return ahead ?? this.#evaluate(user, record);
+    const { verdict, verdictOf, verdictAt } = record;
+    const stands = verdictOf === user && (verdictAt === null || verdictAt === user.nextSeq);
+    return stands && verdict !== null ? verdict : this.#evaluate(user, record);
   }
 
   /** Reads what will be asked for, as far as can be told before. */
@@ -61,9 +66,9 @@ export class Judge {
   }
 
   /**
-   * Notes what the script, and the body of a match, will read of the user. A verdict for which only
-   * the event and the profile's fields were asked stands: neither changes while the user lives. One
-   * that saw how long the history is, is only a hint: an earlier record of the batch may change it.
+   * Notes what the script, and the body of a match, will read of the user. A verdict that was found
+   * in memory stands while what was asked does not change: event and profile's fields never, the
+   * history until an earlier record of the batch joins it.
    */
   #noteAsked(
     user: UserState,
@@ -73,11 +78,12 @@ export class Judge {
   ): void {
     this.#probe.reset(record.parsed, user);
     const verdict = this.#filter.evaluate(this.#probe);
-    const { askedTexts, askedHistory, askedCount } = this.#probe;
+    const { askedTexts, askedHistory, answeredHistory } = this.#probe;
     const isWhole = !askedTexts && !askedHistory;
-    if (isWhole && !askedCount) {
+    if (isWhole) {
       record.verdict = verdict;
       record.verdictOf = user;
+      record.verdictAt = answeredHistory ? user.nextSeq : null;
     }
     const { match } = verdict;
     if ((askedTexts || match) && !user.hasTexts) profiles.add(user);

@@ -12,6 +12,7 @@ import { type Histograms, noHistogram } from '../runtime/histogram.ts';
 import { HELD_BYTES } from '../source/kafka-fetcher.ts';
 import type { SplitReader } from '../source/source.ts';
 import type { StateBackend } from '../state/backend.ts';
+import { sharedTexts } from '../state/history-columns.ts';
 import { hydrationLimit } from '../state/hydrating-backend.ts';
 import type { ProfileApi } from '../state/profile-api.ts';
 import { sharedFields } from '../state/profile-fields.ts';
@@ -194,6 +195,7 @@ function bounds(
     body_pool_bytes: { value: outbox.bodies.keptBytes, limit: KEEP_BYTES },
     cache_bytes: { value: manager.stats.cacheBytes, limit: memory.slotCacheBytes },
     profile_fields: sharedFields(),
+    history_texts: sharedTexts(),
     hydration_bytes: {
       value: backend['hydration_bytes'] ?? 0,
       limit: hydrationLimit(memory.slotCacheBytes),

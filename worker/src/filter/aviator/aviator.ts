@@ -9,6 +9,7 @@ import { compileWatched, type Evaluate, type Watch } from './compile-expression.
 import { compileBody } from './compile-statement.ts';
 import type { Complaint } from './cursor.ts';
 import { Frame } from './frame.ts';
+import { historyPaths } from './history-paths.ts';
 import { parseProgram } from './parse-statement.ts';
 import { PatternCache } from './regex.ts';
 import type { Value } from './values.ts';
@@ -16,6 +17,7 @@ import type { Value } from './values.ts';
 interface AviatorProgram {
   readonly reads: ReadonlySet<ScopeName>;
   readonly userPaths: readonly (readonly string[])[];
+  readonly historyPaths: readonly (readonly string[])[] | null;
   /**
    * Something Aviator takes that cannot be meant in a filter, such as a script without a result.
    */
@@ -29,6 +31,7 @@ export function compileAviator(source: SourceText, stepBudget: number): AviatorP
   return {
     reads: program.reads,
     userPaths: program.userPaths,
+    historyPaths: historyPaths(program.body),
     complaint: program.complaint,
     run: runner(program, compileBody(program.body), stepBudget),
   };
