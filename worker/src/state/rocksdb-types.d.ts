@@ -56,6 +56,8 @@ declare module 'rocksdb/binding.js' {
   export interface GetManyOptions {
     /** Rows beyond so many bytes come back as null. */
     highWaterMarkBytes?: number;
+    /** false: blocks that are not in the cache do not come into it. */
+    fillCache?: boolean;
     /** Buffers over blocks of the cache: pinned there until collected. */
     unsafe?: boolean;
   }
