@@ -1,13 +1,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import { PackPace } from './pack-pace.ts';
+import { FREE_BYTES, PackPace } from './pack-pace.ts';
 import { TestClock } from './test-clock.ts';
 
 class Rig {
   readonly clock = new TestClock();
   readonly timers = this.clock.timers;
   readonly pace = new PackPace(this.clock);
+
+  /** A run that is past what goes free. */
+  async longRun(): Promise<(bytes: number) => Promise<void>> {
+    const packed = this.pace.run();
+    await packed(FREE_BYTES);
+    return packed;
+  }
 
   /** Has it resolved by the next turn? */
   async goesOn(waits: Promise<void>): Promise<boolean> {
@@ -19,7 +26,7 @@ const BLOCK = 128 * 1024;
 
 test('among events 128 KiB have 32 ms, and what took longer does not wait', async () => {
   const rig = new Rig();
-  const packed = rig.pace.run();
+  const packed = await rig.longRun();
   rig.clock.at += 2;
   rig.pace.worked(rig.clock.at);
   const first = packed(BLOCK);
@@ -37,9 +44,24 @@ test('among events 128 KiB have 32 ms, and what took longer does not wait', asyn
   assert.equal(rig.timers.length, 1);
 });
 
+test('the first 512 KiB of each run go as fast as they can', async () => {
+  const rig = new Rig();
+  rig.pace.worked(rig.clock.at);
+  for (let run = 0; run < 2; run++) {
+    const packed = rig.pace.run();
+    for (let block = 0; block < 4; block++) {
+      rig.clock.at += 1;
+      assert.equal(await rig.goesOn(packed(BLOCK)), true, `block ${block}`);
+    }
+    rig.clock.at += 1;
+    assert.equal(await rig.goesOn(packed(BLOCK)), false);
+  }
+  rig.pace.close();
+});
+
 test('it waits for nothing without events, and where time stands', async () => {
   const rig = new Rig();
-  const packed = rig.pace.run();
+  const packed = await rig.longRun();
   rig.clock.at += 1;
   await packed(BLOCK);
   rig.pace.worked(rig.clock.at);
@@ -52,7 +74,7 @@ test('it waits for nothing without events, and where time stands', async () => {
 test('closed, nobody waits', async () => {
   const rig = new Rig();
   rig.pace.worked(rig.clock.at);
-  const packed = rig.pace.run();
+  const packed = await rig.longRun();
   rig.clock.at += 1;
   const waits = packed(BLOCK);
   assert.equal(await rig.goesOn(waits), false);
