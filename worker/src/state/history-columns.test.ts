@@ -56,10 +56,10 @@ test('texts that come again cost nothing: in a user, and over users', () => {
 });
 
 test('shared texts are bounded: all are let go of', () => {
-  const { limit } = sharedTexts();
+  const { limit } = sharedTexts.bound;
   const events = Array.from({ length: limit + 1 }, (_, i) => ({ id: `unique-${i}` }));
   const columns = new HistoryColumns(setOf('id'), events);
-  assert.ok(sharedTexts().value <= limit);
+  assert.ok(sharedTexts.bound.value <= limit);
   assert.deepEqual(columns.events(), events);
 });
 

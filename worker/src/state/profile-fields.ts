@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { JsonObject, JsonValue } from '../runtime/json.ts';
+import { SharedValues } from './shared-values.ts';
 
 /** Longer texts of a field are not kept apart from the profile. */
 const MAX_FIELD_CHARS = 64;
@@ -38,24 +39,17 @@ export class StoredFields {
 
 /**
  * By digest and text in latin1. What scripts name has few values over all users; with their own
- * texts and objects live users took a fifth more of the heap. Cut off, since fields may be unique.
+ * texts and objects live users took a fifth more of the heap.
  */
-const shared = new Map<string, StoredFields>();
-const MAX_SHARED = 4096;
-
-/** How many there are now, of how many at most. */
-export function sharedFields(): { value: number; limit: number } {
-  return { value: shared.size, limit: MAX_SHARED };
-}
+export const sharedFields = new SharedValues<StoredFields>();
 
 /** From the bytes of a head row, as latin1: digest, and the values' JSON in UTF-8. */
 export function storedFields(bytes: string): StoredFields {
-  const known = shared.get(bytes);
+  const known = sharedFields.get(bytes);
   if (known !== undefined) return known;
   const text = Buffer.from(bytes.slice(DIGEST_BYTES), 'latin1').toString('utf8');
   const made = new StoredFields(bytes.slice(0, DIGEST_BYTES), text);
-  if (shared.size >= MAX_SHARED) shared.clear();
-  shared.set(bytes, made);
+  sharedFields.set(bytes, made);
   return made;
 }
 

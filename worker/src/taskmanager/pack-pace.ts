@@ -10,8 +10,8 @@ import { QUIET_MS } from './drain-pace.ts';
 /** Of rows, while events come. A block of a segment takes its thread 2 ms of each 32. */
 const BYTES_PER_MS = 4 * 1024;
 /**
- * The first of a run go as fast as they can: some 10 ms of a thread hold nobody up, and the
- * checkpoints of a small job, which have no more than that, took 300 ms in place of 150.
+ * The first of a run go as fast as they can: 8 ms of a thread hold nobody up, and a small job's
+ * checkpoint has no more than that: the demo's took 290 to 690 ms, take 208 to 240.
  */
 export const FREE_BYTES = 512 * 1024;
 

@@ -194,8 +194,8 @@ function bounds(
     outbox_deliveries: { value: outbox.underWay, limit: MAX_UNDER_WAY },
     body_pool_bytes: { value: outbox.bodies.keptBytes, limit: KEEP_BYTES },
     cache_bytes: { value: manager.stats.cacheBytes, limit: memory.slotCacheBytes },
-    profile_fields: sharedFields(),
-    history_texts: sharedTexts(),
+    profile_fields: sharedFields.bound,
+    history_texts: sharedTexts.bound,
     hydration_bytes: {
       value: backend['hydration_bytes'] ?? 0,
       limit: hydrationLimit(memory.slotCacheBytes),

@@ -8,6 +8,7 @@
  * kind for the whole script: that of all its assignments.
  */
 import type { Lambda, Loop, Node, VariableRef } from './ast.ts';
+import { SIZE_FUNCTIONS } from './functions-seq.ts';
 
 /** `other` is never an event, nor holds one. nil may be of any kind. */
 type Kind = 'other' | 'event' | 'list';
@@ -42,8 +43,6 @@ const PREDICATES: ReadonlySet<string> = new Set(
 );
 /** Whether there is an element, not what is in it. */
 const NIL_PREDICATES: ReadonlySet<string> = new Set(['seq.nil', 'seq.exists']);
-
-const SIZES: ReadonlySet<string> = new Set(['count', 'is_empty']);
 
 /**
  * Paths within an event, sorted, each with at least one name; none: no event is looked into. null:
@@ -202,7 +201,7 @@ class Walk {
   #call(name: string, args: readonly Node[], scopes: Scopes): Kind {
     const [over, second, init] = args;
     if (over === undefined) return 'other';
-    if (SIZES.has(name)) {
+    if (SIZE_FUNCTIONS.has(name)) {
       if (this.visit(over, scopes) === 'event') throw new Whole();
       return 'other';
     }
