@@ -1,18 +1,27 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DrainPace } from './drain-pace.ts';
+import { SlotLoad } from './slot-load.ts';
 import { TestClock } from './test-clock.ts';
 
 class Rig {
   woken = 0;
   readonly clock = new TestClock();
   readonly timers = this.clock.timers;
-  readonly pace = new DrainPace(this.clock, () => this.woken++);
+  readonly load = new SlotLoad();
+  readonly pace = new DrainPace(this.clock, this.load, () => this.woken++);
+
+  /** As if events had taken this share of the last second. */
+  busy(share: number): void {
+    for (let ago = 1_000; ago >= 1; ago--) {
+      this.load.worked(this.clock.at - ago, this.clock.at - ago + share);
+    }
+  }
 
   /** Milliseconds of the turn's slice; 0: none. */
-  slice(worked: boolean, isLast = false): number {
+  slice(isLast = false): number {
     let given = 0;
-    this.pace.turn(worked, (ms) => {
+    this.pace.turn((ms) => {
       given = ms;
       return isLast;
     });
@@ -20,10 +29,12 @@ class Rig {
   }
 }
 
-test('among events one short slice per period, each waited for by one timer', () => {
+test('where events take all time one short slice per 8 ms, each waited for by one timer', () => {
   const rig = new Rig();
+  rig.busy(1);
   const slices = Array.from({ length: 25 }, () => {
-    const ms = rig.slice(true);
+    const ms = rig.slice();
+    rig.load.worked(rig.clock.at, rig.clock.at + 1);
     rig.clock.at++;
     return ms;
   });
@@ -35,45 +46,66 @@ test('among events one short slice per period, each waited for by one timer', ()
   assert.equal(rig.timers[0]!.at, 1_008);
   rig.timers[0]!.fire();
   assert.equal(rig.woken, 1);
-  rig.slice(true);
+  rig.slice();
   assert.equal(rig.timers.length, 2);
+});
+
+test('with less to do for events the slices follow sooner, half of the time at most', () => {
+  for (const [share, periodMs] of [
+    [0.25, 4],
+    [0.05, 2],
+  ] as const) {
+    const rig = new Rig();
+    rig.busy(share);
+    assert.equal(rig.slice(), 1);
+    assert.equal(rig.slice(), 0);
+    const waitsMs = rig.timers[0]!.at - rig.clock.at;
+    assert.ok(Math.abs(waitsMs - periodMs) < 0.5, `${waitsMs} ms`);
+  }
 });
 
 test('without events for a while one long slice after the other', () => {
   const rig = new Rig();
-  assert.equal(rig.slice(false), 4, 'none at all yet');
-  assert.equal(rig.slice(true), 1);
-  rig.clock.at += 19;
-  assert.equal(rig.slice(false), 1, 'the last one was just now');
-  rig.clock.at += 1;
-  assert.deepEqual([rig.slice(false), rig.slice(false)], [4, 4]);
-  assert.equal(rig.slice(true), 0, 'events again');
+  assert.equal(rig.slice(), 4, 'none at all yet');
+  rig.busy(1);
+  assert.equal(rig.slice(), 1);
+  rig.clock.at += 100;
+  assert.equal(rig.slice(), 1, 'the last ones were just now');
+  rig.clock.at += 100;
+  assert.deepEqual([rig.slice(), rig.slice()], [4, 4]);
+  rig.busy(1);
+  assert.equal(rig.slice(), 1);
+  assert.equal(rig.slice(), 0, 'events again');
 });
 
 test('the next frozen set begins at once, though no time has passed', () => {
   const rig = new Rig();
-  assert.deepEqual([rig.slice(true), rig.slice(true, true)], [1, 0]);
+  rig.busy(1);
+  assert.deepEqual([rig.slice(), rig.slice(true)], [1, 0]);
   rig.clock.at += 8;
+  rig.busy(1);
   assert.equal(
-    rig.pace.turn(true, () => false),
+    rig.pace.turn(() => false),
     'more',
   );
   assert.equal(
-    rig.pace.turn(true, () => true),
+    rig.pace.turn(() => true),
     'waits',
   );
   rig.clock.at += 8;
+  rig.busy(1);
   assert.equal(
-    rig.pace.turn(true, () => true),
+    rig.pace.turn(() => true),
     'out',
   );
-  assert.deepEqual([rig.slice(true), rig.slice(true)], [1, 0]);
+  assert.deepEqual([rig.slice(), rig.slice()], [1, 0]);
 });
 
 test('closed, it wakes nobody', () => {
   const rig = new Rig();
-  rig.slice(true);
-  rig.slice(true);
+  rig.busy(1);
+  rig.slice();
+  rig.slice();
   rig.pace.close();
   assert.deepEqual(
     rig.timers.map(({ cancelled }) => cancelled),

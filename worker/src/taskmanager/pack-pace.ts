@@ -5,9 +5,12 @@
  * for libuv's threads was worse: a block that waits for its turn holds the slot's next one up.
  */
 import type { Env, Timer } from '../runtime/env.ts';
-import { QUIET_MS } from './drain-pace.ts';
+import type { SlotLoad } from './slot-load.ts';
 
-/** Of rows, while events come. A block of a segment takes its thread 2 ms of each 32. */
+/**
+ * Of rows, where events take all of the slot's time; less load, less rest. A block of a segment
+ * takes its thread 2 ms of each 32.
+ */
 const BYTES_PER_MS = 4 * 1024;
 /**
  * The first of a run go as fast as they can: 8 ms of a thread hold nobody up, and a small job's
@@ -17,17 +20,13 @@ export const FREE_BYTES = 512 * 1024;
 
 export class PackPace {
   readonly #env: Pick<Env, 'monotonic' | 'timer'>;
+  readonly #load: SlotLoad;
   readonly #waiting = new Map<Timer, () => void>();
-  #workedAt = Number.NEGATIVE_INFINITY;
   #closed = false;
 
-  constructor(env: Pick<Env, 'monotonic' | 'timer'>) {
+  constructor(env: Pick<Env, 'monotonic' | 'timer'>, load: SlotLoad) {
     this.#env = env;
-  }
-
-  /** A turn had events. */
-  worked(at: number): void {
-    this.#workedAt = at;
+    this.#load = load;
   }
 
   /**
@@ -44,9 +43,9 @@ export class PackPace {
         since = now;
         return;
       }
-      const ms = since + bytes / BYTES_PER_MS - now;
-      const isQuiet = now - this.#workedAt >= QUIET_MS;
-      if (ms > 0 && now > since && !isQuiet && !this.#closed) await this.#wait(ms);
+      const ms = since + (this.#load.at(now) * bytes) / BYTES_PER_MS - now;
+      // A timer is good to a millisecond.
+      if (ms >= 1 && now > since && !this.#closed) await this.#wait(ms);
       since = this.#env.monotonic();
     };
   }

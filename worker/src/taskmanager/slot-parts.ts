@@ -29,6 +29,7 @@ import { PackPace } from './pack-pace.ts';
 import { PauseMeter } from './pause-meter.ts';
 import { SlotFigures } from './slot-figures.ts';
 import { SlotInspection } from './slot-inspection.ts';
+import { SlotLoad } from './slot-load.ts';
 import { SourceTask } from './source-task.ts';
 
 export interface SlotPorts {
@@ -81,6 +82,7 @@ export interface SlotParts {
   senders: ChannelSender[];
   source: SourceTask;
   manager: UserStateManager;
+  load: SlotLoad;
   packPace: PackPace;
   ledger: GroupLedger;
   outbox: Outbox;
@@ -107,7 +109,8 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     const send = (frame: Frame) => ports.send(target, frame, hooks.attemptOf(target));
     return new ChannelSender({ bufferBytes, credit, send });
   });
-  const packPace = new PackPace(ports.env);
+  const load = new SlotLoad();
+  const packPace = new PackPace(ports.env, load);
   const manager = buildManager(ports, config, packPace);
   const ledger = new GroupLedger(plan.maxParallelism);
   const { env } = ports;
@@ -130,6 +133,7 @@ export function buildSlotParts(ports: SlotPorts, config: SlotConfig, hooks: Slot
     senders,
     source: buildSource(ports, config, senders, inspection, hooks.caughtUp),
     manager,
+    load,
     packPace,
     ledger,
     outbox,

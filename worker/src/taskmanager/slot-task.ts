@@ -71,13 +71,13 @@ export class SlotTask {
     this.#waitsForReplay = config.task.replaces;
     const fault = (thrown: unknown) => this.#fault(thrown);
     const progress = () => this.#schedule();
-    this.#pace = new DrainPace(ports.env, progress);
     this.#parts = buildSlotParts(this.#ports, config, {
       progress,
       fault,
       attemptOf: (subtask) => this.#peers.attemptOf(subtask),
       caughtUp: () => this.#ports.report({ type: 'caught-up', attempt, subtask }),
     });
+    this.#pace = new DrainPace(ports.env, this.#parts.load, progress);
     this.#housekeeping = new Housekeeping({
       ports: this.#ports,
       config,
@@ -308,7 +308,7 @@ export class SlotTask {
   /** One turn; true when there is more to do at once. */
   #pump({ checkpointer, barriers }: RunningParts): boolean {
     const { env } = this.#ports;
-    const { source, manager, packPace } = this.#parts;
+    const { source, manager, load } = this.#parts;
     const startedAt = env.monotonic();
     const stalled = this.#stalled(checkpointer);
     source.pause(stalled);
@@ -317,9 +317,9 @@ export class SlotTask {
       if (!(stalled ? this.#stepStalled(barriers) : this.#step(barriers))) break;
       worked = true;
     } while (env.monotonic() < startedAt + TURN_MS && !this.#stalled(checkpointer));
-    if (worked) packPace.worked(startedAt);
+    if (worked) load.worked(startedAt, env.monotonic());
     if (checkpointer.draining && !this.#housekeeping.backendStalled) {
-      const drain = this.#pace.turn(worked, (ms) => manager.flushSlice(ms));
+      const drain = this.#pace.turn((ms) => manager.flushSlice(ms));
       worked ||= drain !== 'waits';
       if (drain === 'out') checkpointer.drained(manager.takeClosedDelta());
     }
