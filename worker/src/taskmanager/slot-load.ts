@@ -1,7 +1,7 @@
 /**
  * What share of its time a slot spends on events, lately: by it what a checkpoint does beside them
  * is paced. Whether there are events at all was not enough: with one per millisecond, a slot that
- * is idle for 95 % of its time packed 25 MB as slowly as one that has no time left, 13 s instead of
+ * is idle for 95 % of its time packed 25 MB as slowly as one without time left, 13 s instead of
  * 2, and after a failure the events of those seconds had to be read again (setting r of
  * `npm run bench`).
  */
