@@ -40,7 +40,7 @@ const SAVEPOINT_DIR = 'where savepoints are stored';
 const INCREMENTAL = 'checkpoints are always incremental';
 const KEPT = 'checkpoints outlive the job until they are deleted';
 const ALIGNED = 'barriers are always aligned; a slow stage pauses the sources instead (P17)';
-const LOCAL_RECOVERY = 'segments still on a local disk are always used again (P10)';
+const LOCAL_RECOVERY = 'a task restores from the checkpoint store alone (P10)';
 
 const checkpointing: Table = {
   'execution.checkpointing.interval': field(

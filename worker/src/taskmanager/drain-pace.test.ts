@@ -52,8 +52,8 @@ test('where events take all time one short slice per 8 ms, each waited for by on
 
 test('with less to do for events the slices follow sooner, half of the time at most', () => {
   for (const [share, periodMs] of [
-    [0.25, 4],
-    [0.05, 2],
+    [0.18, 4],
+    [0.07, 2],
   ] as const) {
     const rig = new Rig();
     rig.busy(share);

@@ -10,7 +10,7 @@ import type { SlotLoad } from './slot-load.ts';
 const SLICE_MS = 1;
 /** From a slice's begin to the next one, by load. */
 const PERIOD_MS = { least: 2, most: 8 };
-/** Below there is nobody to hold up: 40 ms after the last turn of a busy slot, 100 after many. */
+/** Below there is nobody to hold up: some 150 ms after the last of many turns. */
 const QUIET_LOAD = 0.05;
 /** 100,000 new users took two minutes to drain in shorter ones. */
 const QUIET_SLICE_MS = 4;

@@ -10,20 +10,20 @@ function loadAfter(ms: number, everyMs: number): { load: SlotLoad; at: number } 
   return { load, at };
 }
 
-test('a slot that does nothing else, or half of the time, is full; less is less', () => {
+test('from a quarter of its time on a slot is full; below, half the share is a quarter', () => {
   const of = (ms: number, everyMs: number) => {
     const { load, at } = loadAfter(ms, everyMs);
     return load.at(at);
   };
   assert.equal(of(2, 2), 1);
-  assert.ok(of(2, 4) > 0.9, `${of(2, 4)}`);
-  assert.ok(Math.abs(of(1, 10) - 0.2) < 0.03, `${of(1, 10)}`);
-  assert.ok(of(0.05, 1) < 0.12, `${of(0.05, 1)}`);
+  assert.equal(of(2, 6), 1);
+  assert.ok(Math.abs(of(0.125, 1) - 0.25) < 0.02, `${of(0.125, 1)}`);
+  assert.ok(Math.abs(of(0.05, 1) - 0.04) < 0.01, `${of(0.05, 1)}`);
 });
 
 test('it fades where no event comes, and is none where none has come', () => {
   const { load, at } = loadAfter(2, 2);
-  assert.ok(load.at(at + 50) > 0.6);
+  assert.equal(load.at(at + 50), 1);
   assert.ok(load.at(at + 200) < 0.05);
   assert.equal(new SlotLoad().at(0), 0);
 });

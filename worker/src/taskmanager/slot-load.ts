@@ -8,8 +8,12 @@
 
 /** How long a turn counts, about. */
 const MEMORY_MS = 50;
-/** From this share on what runs beside the events takes the least time: the other half is theirs. */
-const FULL_SHARE = 0.5;
+/**
+ * From this share on what runs beside the events takes as little time as it may: four slots of a
+ * TaskManager on two cores, its broker beside it, have 0.28 at half of their highest rate
+ * (`npm run bench -- latency`), and the cores are then busy to nine tenths.
+ */
+const FULL_SHARE = 0.25;
 
 export class SlotLoad {
   /** Of turns with events, fading out; in a slot that does nothing else it is MEMORY_MS. */
@@ -22,9 +26,12 @@ export class SlotLoad {
     this.#at = to;
   }
 
-  /** 0: no events, 1: half of the time or more is theirs. */
+  /**
+   * 0: no events, 1: a quarter of the time or more is theirs. It grows as the square of that share:
+   * so do the waits of those who want the same core.
+   */
   at(now: number): number {
-    return Math.min(1, this.#faded(now) / (MEMORY_MS * FULL_SHARE));
+    return Math.min(1, this.#faded(now) / (MEMORY_MS * FULL_SHARE)) ** 2;
   }
 
   #faded(now: number): number {
