@@ -94,6 +94,8 @@ function zigZagBytes(value: number): number {
   return bytes;
 }
 
+const CLOSED = 'the broker closed the connection';
+
 /** One connection; requests are answered in the order in which they were sent. */
 export class TopicWriter {
   readonly #socket: Socket;
@@ -107,7 +109,7 @@ export class TopicWriter {
     this.#topic = topic;
     socket.on('data', (bytes) => this.#read(bytes));
     socket.on('error', (fault) => this.#failAll(fault));
-    socket.on('close', () => this.#failAll(new Error('the broker closed the connection')));
+    socket.on('close', () => this.#failAll(new Error(CLOSED)));
   }
 
   static async connect(bootstrap: string, topic: string): Promise<TopicWriter> {
@@ -119,6 +121,7 @@ export class TopicWriter {
 
   /** Resolves once the broker has appended the batch. */
   append(partition: number, batch: Buffer): Promise<void> {
+    if (this.#socket.destroyed) return Promise.reject(new Error(CLOSED));
     const body = Buffer.concat([
       int16(PRODUCE.key),
       int16(PRODUCE.version),
@@ -137,7 +140,12 @@ export class TopicWriter {
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
+  /**
+   * At once, if the broker has closed the connection, as it does after ten minutes without a
+   * request: no 'close' follows any more, and a run of three rounds waited for it for ever.
+   */
   async close(): Promise<void> {
+    if (this.#socket.destroyed) return;
     this.#socket.end();
     await once(this.#socket, 'close');
   }
