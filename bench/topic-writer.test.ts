@@ -14,7 +14,7 @@ test('closed by the broker before, it closes at once and refuses a batch', async
   const writer = await TopicWriter.connect(`127.0.0.1:${port}`, 'topic');
   const [broker] = await accepted;
   const waits = writer.append(0, Buffer.from('batch'));
-  broker.destroy();
+  broker.resume().end();
   await assert.rejects(waits, /the broker closed the connection/);
   await assert.rejects(writer.append(0, Buffer.from('batch')), /the broker closed the connection/);
   await writer.close();
