@@ -1,22 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DrainPace } from './drain-pace.ts';
-import { SlotLoad } from './slot-load.ts';
 import { TestClock } from './test-clock.ts';
 
 class Rig {
   woken = 0;
   readonly clock = new TestClock();
   readonly timers = this.clock.timers;
-  readonly load = new SlotLoad();
-  readonly pace = new DrainPace(this.clock, this.load, () => this.woken++);
-
-  /** As if events had taken this share of the last second. */
-  busy(share: number): void {
-    for (let ago = 1_000; ago >= 1; ago--) {
-      this.load.worked(this.clock.at - ago, this.clock.at - ago + share);
-    }
-  }
+  readonly pace = new DrainPace(this.clock, this.clock.load, () => this.woken++);
 
   /** Milliseconds of the turn's slice; 0: none. */
   slice(isLast = false): number {
@@ -31,10 +22,10 @@ class Rig {
 
 test('where events take all time one short slice per 8 ms, each waited for by one timer', () => {
   const rig = new Rig();
-  rig.busy(1);
+  rig.clock.busy(1);
   const slices = Array.from({ length: 25 }, () => {
     const ms = rig.slice();
-    rig.load.worked(rig.clock.at, rig.clock.at + 1);
+    rig.clock.load.worked(rig.clock.at, rig.clock.at + 1);
     rig.clock.at++;
     return ms;
   });
@@ -56,7 +47,7 @@ test('with less to do for events the slices follow sooner, half of the time at m
     [0.07, 2],
   ] as const) {
     const rig = new Rig();
-    rig.busy(share);
+    rig.clock.busy(share);
     assert.equal(rig.slice(), 1);
     assert.equal(rig.slice(), 0);
     const waitsMs = rig.timers[0]!.at - rig.clock.at;
@@ -67,23 +58,23 @@ test('with less to do for events the slices follow sooner, half of the time at m
 test('without events for a while one long slice after the other', () => {
   const rig = new Rig();
   assert.equal(rig.slice(), 4, 'none at all yet');
-  rig.busy(1);
+  rig.clock.busy(1);
   assert.equal(rig.slice(), 1);
   rig.clock.at += 100;
   assert.equal(rig.slice(), 1, 'the last ones were just now');
   rig.clock.at += 100;
   assert.deepEqual([rig.slice(), rig.slice()], [4, 4]);
-  rig.busy(1);
+  rig.clock.busy(1);
   assert.equal(rig.slice(), 1);
   assert.equal(rig.slice(), 0, 'events again');
 });
 
 test('the next frozen set begins at once, though no time has passed', () => {
   const rig = new Rig();
-  rig.busy(1);
+  rig.clock.busy(1);
   assert.deepEqual([rig.slice(), rig.slice(true)], [1, 0]);
   rig.clock.at += 8;
-  rig.busy(1);
+  rig.clock.busy(1);
   assert.equal(
     rig.pace.turn(() => false),
     'more',
@@ -93,7 +84,7 @@ test('the next frozen set begins at once, though no time has passed', () => {
     'waits',
   );
   rig.clock.at += 8;
-  rig.busy(1);
+  rig.clock.busy(1);
   assert.equal(
     rig.pace.turn(() => true),
     'out',
@@ -103,7 +94,7 @@ test('the next frozen set begins at once, though no time has passed', () => {
 
 test('closed, it wakes nobody', () => {
   const rig = new Rig();
-  rig.busy(1);
+  rig.clock.busy(1);
   rig.slice();
   rig.slice();
   rig.pace.close();

@@ -2,21 +2,12 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { FREE_BYTES, PackPace } from './pack-pace.ts';
-import { SlotLoad } from './slot-load.ts';
 import { TestClock } from './test-clock.ts';
 
 class Rig {
   readonly clock = new TestClock();
   readonly timers = this.clock.timers;
-  readonly load = new SlotLoad();
-  readonly pace = new PackPace(this.clock, this.load);
-
-  /** As if events had taken this share of the last second. */
-  busy(share: number): void {
-    for (let ago = 1_000; ago >= 1; ago--) {
-      this.load.worked(this.clock.at - ago, this.clock.at - ago + share);
-    }
-  }
+  readonly pace = new PackPace(this.clock, this.clock.load);
 
   /** A run that is past what goes free. */
   async longRun(): Promise<(bytes: number) => Promise<void>> {
@@ -37,7 +28,7 @@ test('among events 128 KiB have 32 ms, and what took longer does not wait', asyn
   const rig = new Rig();
   const packed = await rig.longRun();
   rig.clock.at += 2;
-  rig.busy(1);
+  rig.clock.busy(1);
   const first = packed(BLOCK);
   assert.equal(await rig.goesOn(first), false);
   assert.deepEqual(
@@ -48,7 +39,7 @@ test('among events 128 KiB have 32 ms, and what took longer does not wait', asyn
   rig.timers[0]!.fire();
   await first;
   rig.clock.at += 32;
-  rig.busy(1);
+  rig.clock.busy(1);
   await packed(BLOCK);
   assert.equal(rig.timers.length, 1);
 });
@@ -57,7 +48,7 @@ test('a slot that is an eighth of its time with events rests a quarter as long',
   const rig = new Rig();
   const packed = await rig.longRun();
   rig.clock.at += 2;
-  rig.busy(0.125);
+  rig.clock.busy(0.125);
   const waits = packed(BLOCK);
   assert.equal(await rig.goesOn(waits), false);
   const restMs = rig.timers[0]!.at - rig.clock.at;
@@ -68,7 +59,7 @@ test('a slot that is an eighth of its time with events rests a quarter as long',
 
 test('the first 512 KiB of each run go as fast as they can', async () => {
   const rig = new Rig();
-  rig.busy(1);
+  rig.clock.busy(1);
   for (let run = 0; run < 2; run++) {
     const packed = rig.pace.run();
     for (let block = 0; block < 4; block++) {
@@ -86,7 +77,7 @@ test('it waits for nothing without events, and where time stands', async () => {
   const packed = await rig.longRun();
   rig.clock.at += 1;
   await packed(BLOCK);
-  rig.busy(1);
+  rig.clock.busy(1);
   await packed(BLOCK);
   rig.clock.at += 200;
   await packed(BLOCK);
@@ -97,7 +88,7 @@ test('closed, nobody waits', async () => {
   const rig = new Rig();
   const packed = await rig.longRun();
   rig.clock.at += 1;
-  rig.busy(1);
+  rig.clock.busy(1);
   const waits = packed(BLOCK);
   assert.equal(await rig.goesOn(waits), false);
   rig.pace.close();

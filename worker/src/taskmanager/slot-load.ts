@@ -2,7 +2,7 @@
  * What share of its time a slot spends on events, lately: by it what a checkpoint does beside them
  * is paced. Whether there are events at all was not enough: with one per millisecond, a slot that
  * is idle for 95 % of its time packed 25 MB as slowly as one without time left, 13 s instead of
- * 2, and after a failure the events of those seconds had to be read again (setting r of
+ * 0.6, and after a failure the events of those seconds had to be read again (setting r of
  * `npm run bench`).
  */
 
@@ -35,6 +35,6 @@ export class SlotLoad {
   }
 
   #faded(now: number): number {
-    return this.#busyMs === 0 ? 0 : this.#busyMs * Math.exp((this.#at - now) / MEMORY_MS);
+    return this.#busyMs * Math.exp((this.#at - now) / MEMORY_MS);
   }
 }
